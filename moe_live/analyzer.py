@@ -1,0 +1,335 @@
+"""The whole chain: bytes of a log in, a snapshot of all statistics out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.caveats import Facts, caveats, verdict_sentence
+from moe_live.figures import Figures
+from moe_live.formats.llama_server import LlamaServerDecoder
+from moe_live.formats.records import LineTally
+from moe_live.routing.batch import Kind, StepBatch
+from moe_live.routing.steps import DEFAULT_MAX_SLOTS, StepAssembler
+from moe_live.routing.strided import Verdict
+from moe_live.snapshot import (
+    Distances,
+    Input,
+    LayerUsage,
+    Model,
+    PhaseCount,
+    RowMode,
+    Rows,
+    Section,
+    Snapshot,
+    Usage,
+)
+from moe_live.sources.source import Break
+from moe_live.statistics.anomalies import Anomalies
+from moe_live.statistics.collection import Statistics
+from moe_live.statistics.drift import DEFAULT_WINDOW
+from moe_live.statistics.frequency import Frequency
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user decides about the analysis.
+
+    Attributes:
+        rows: which expert rows the figures rest on.
+        include_prompt: whether distances count prefill steps too.
+        gate_layers: the layers whose gate inputs are compared; None for all that are logged.
+        n_experts: experts a layer; None to take the highest id seen plus one.
+        max_slots: tokens a decode step has at most.
+        window: decode steps that are called the latest.
+        label: what the time is called in which the run begins, "" for nothing.
+        counts_only: how often experts are chosen is all that is wanted; gate inputs are not even parsed.
+    """
+
+    rows: RowMode = RowMode.AUTO
+    include_prompt: bool = False
+    gate_layers: frozenset[int] | None = None
+    n_experts: int | None = None
+    max_slots: int = DEFAULT_MAX_SLOTS
+    window: int = DEFAULT_WINDOW
+    label: str = ""
+    counts_only: bool = False
+
+
+class Progress(NamedTuple):
+    """Running totals, cheap to ask for."""
+
+    bytes: int
+    lines: int
+    tokens: int
+
+
+class Analyzer:
+    """Running statistics of one log, or of several read one after the other.
+
+    The result does not depend on how the bytes are cut into pieces.
+
+    Args:
+        settings: what to count.
+        paths: where the bytes come from, for the report.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, paths: tuple[str, ...] = ()) -> None:
+        self._settings = settings or Settings()
+        self._paths = paths
+        self._decoder = self._new_decoder()
+        self._assembler = StepAssembler(max_slots=self._settings.max_slots)
+        self._assembler.label = self._settings.label
+        self._statistics = self._new_statistics()
+        self._highest = -1
+        self._merged_tally = LineTally()
+        self._restarts = self._rotations = 0
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Analyze the next bytes of the log, cut anywhere."""
+        for records in self._decoder.feed(data):
+            if len(records.gates.layer):
+                self._statistics.gate_layers.update(np.unique(records.gates.layer).tolist())
+            if records.label is not None:
+                self._assembler.label = records.label
+            self._update(self._assembler.feed(records))
+
+    @property
+    def label(self) -> str:
+        """What the user calls the time in which the steps begin that come from now on; "" for nothing."""
+        return self._assembler.label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._assembler.label = label
+
+    def interrupt(self, reason: Break) -> None:
+        """What follows does not continue what was fed: drop an unfinished line, close the open step."""
+        self.finish()
+        self._restarts += reason is Break.RESTARTED
+        self._rotations += reason is Break.ROTATED
+
+    def finish(self) -> None:
+        """The input has ended: an unfinished line is incomplete, the open step complete."""
+        self._decoder.restart()
+        self._update(self._assembler.interrupt())
+
+    def reset(self, *, same_server: bool = True) -> None:
+        """Start the statistics anew and leave the open step out of them.
+
+        Args:
+            same_server: what was learned about the logger and the model still holds.
+        """
+        for _ in self._assembler.interrupt():
+            pass
+        if not same_server:
+            label = self._assembler.label
+            self._assembler = StepAssembler(max_slots=self._settings.max_slots)
+            self._assembler.label = label
+            self._highest = -1
+        self._statistics = self._new_statistics()
+
+    def merge(self, other: Analyzer) -> None:
+        """Add a log that comes after this one. Both are finished; `other` is used up."""
+        if self._highest < other._highest:
+            self._statistics.settle()
+        elif other._highest < self._highest:
+            other._statistics.settle()
+        self._assembler.absorb(other._assembler)
+        self._highest = self._assembler.highest
+        self._statistics += other._statistics
+        self._merged_tally += other.tally
+        self._paths += other._paths
+        self._restarts += other._restarts
+        self._rotations += other._rotations
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a finished analyzer needs to be merged elsewhere."""
+        state = {**self.__dict__, "_merged_tally": self.tally}
+        del state["_decoder"]  # buffers
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._decoder = self._new_decoder()
+
+    def _new_decoder(self) -> LlamaServerDecoder:
+        return LlamaServerDecoder(
+            gate_layers=frozenset() if self._settings.counts_only else self._settings.gate_layers
+        )
+
+    def _new_statistics(self) -> Statistics:
+        return Statistics(self._settings.window, counts_only=self._settings.counts_only)
+
+    @property
+    def tally(self) -> LineTally:
+        """Bytes and lines read so far."""
+        return self._decoder.tally + self._merged_tally
+
+    def progress(self) -> Progress:
+        """Totals so far."""
+        tally = self.tally
+        return Progress(tally.bytes, tally.lines, int(self._statistics.tokens.sum()))
+
+    def snapshot(
+        self, sections: Collection[Section] = frozenset(Section), *, pairs_of: Iterable[int] | None = None
+    ) -> Snapshot:
+        """The statistics of all complete steps.
+
+        Args:
+            sections: figures that are made only if asked for.
+            pairs_of: layers whose pairs are looked for; None for all.
+        """
+        statistics = self._statistics
+        model = self._model()
+        decode = [Kind.DECODE, Kind.UNDECIDED] if self._assembler.last_layer_known else [Kind.DECODE]
+        verdict = self._verdict(model)
+        use_verified = self._uses_verified(verdict)
+        counted = (statistics.single, statistics.verified if use_verified else statistics.written)
+        usages = _usages([rows.frequency for rows in counted], decode, model.n_experts or 0)
+        analysis = statistics.analysis
+        snapshot = Snapshot(
+            input=Input(self._paths, self.tally, self._restarts, self._rotations),
+            model=model,
+            rows=self._rows(verdict),
+            steps=_phases(statistics.steps, decode),
+            tokens=_phases(statistics.tokens, decode),
+            layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
+            overall=sum(usages.values(), Usage.none(model.n_experts or 0)),
+            distances=self._distances(decode),
+            warnings=(),
+            counts_only=analysis is None,
+        )
+        if usages and analysis is not None:
+            figures = Figures(
+                rows=(analysis.single, analysis.verified if use_verified else analysis.written),
+                steps=analysis.as_verified if use_verified else analysis.as_logged,
+                decode=decode,
+                layers=tuple(usages),
+                usage=np.stack([usage.decode for usage in usages.values()]),
+                top_k=model.top_k or 1,
+            )
+            snapshot = _with_sections(snapshot, figures, sections, usages if pairs_of is None else pairs_of)
+        facts = Facts(
+            verdict=verdict,
+            anomalies=self._anomalies(use_verified=use_verified),
+            top_k=self._widths(),
+            n_embd=statistics.n_embd,
+            several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
+        )
+        return replace(snapshot, warnings=caveats(snapshot, facts))
+
+    def _distances(self, decode: list[Kind]) -> Distances:
+        analysis, include_prompt = self._statistics.analysis, self._settings.include_prompt
+        if analysis is None:
+            return Distances(0, include_prompt, ())
+        kinds = list(Kind) if include_prompt else decode
+        return Distances(analysis.distances.steps(kinds), include_prompt, analysis.distances.summary(kinds))
+
+    def _anomalies(self, *, use_verified: bool) -> Anomalies:
+        analysis = self._statistics.analysis
+        if analysis is None:
+            return Anomalies(0, {}, 0, 0)
+        others = analysis.verified if use_verified else analysis.written
+        return analysis.single.anomalies.found() + others.anomalies.found()
+
+    def _widths(self) -> Counter[int]:
+        """How many rows have which k."""
+        return self._statistics.single.top_k + self._statistics.written.top_k
+
+    def _update(self, batches: Iterable[StepBatch]) -> None:
+        for batch in batches:
+            if batch.highest > self._highest:
+                self._statistics.settle()
+                self._highest = batch.highest
+            self._statistics.update(batch)
+
+    def _model(self) -> Model:
+        statistics = self._statistics
+        frequencies = statistics.single.frequency, statistics.written.frequency
+        seen = max(frequency.n_experts for frequency in frequencies)
+        return Model(
+            layers=tuple(sorted({layer for frequency in frequencies for layer in frequency.layers})),
+            n_experts=max(self._settings.n_experts or 0, seen) or None,
+            top_k=_most_common(self._widths()),
+            gate_layers=tuple(sorted(statistics.gate_layers)),
+            n_embd=_most_common(statistics.n_embd),
+        )
+
+    def _verdict(self, model: Model) -> Verdict:
+        """What is known of multi-row blocks."""
+        if len(model.layers) < 2:  # blocks of a single layer run together: their chunks cannot be told apart
+            return Verdict.UNKNOWN
+        return self._assembler.evidence.verdict(model.n_experts or 0)
+
+    def _uses_verified(self, verdict: Verdict) -> bool:
+        """Whether only verified rows count."""
+        if verdict is Verdict.SOUND:
+            return False
+        mode = self._settings.rows
+        return mode is RowMode.VERIFIED or (mode is RowMode.AUTO and verdict is not Verdict.UNKNOWN)
+
+    def _rows(self, verdict: Verdict) -> Rows:
+        """How many rows count."""
+        statistics, mode = self._statistics, self._settings.rows
+        single, written, verified = (
+            bank.frequency.rows() for bank in (statistics.single, statistics.written, statistics.verified)
+        )
+        sound = verdict is Verdict.SOUND
+        lost, recovered = (0, 0) if sound else (written - verified, statistics.recovered)
+        return Rows(
+            mode=mode,
+            logged=single + written,
+            counted=single + (verified if self._uses_verified(verdict) else written),
+            recovered=recovered,
+            unrecoverable=lost,
+            strided={Verdict.STRIDED: True, Verdict.SOUND: False}.get(verdict),
+            verdict=verdict_sentence(verdict, mode, single + written, lost, recovered),
+        )
+
+
+def _with_sections(
+    snapshot: Snapshot, figures: Figures, sections: Collection[Section], pairs_of: Iterable[int]
+) -> Snapshot:
+    """The snapshot with the sections that were asked for."""
+    if not sections:
+        return snapshot
+    drift, clustering = None, np.empty(0)
+    if not {Section.DRIFT, Section.PAIRS, Section.LABELS}.isdisjoint(sections):
+        drift = figures.drift()
+        clustering = drift.clustering
+    return replace(
+        snapshot,
+        drift=drift if Section.DRIFT in sections else None,
+        locality=figures.locality() if Section.LOCALITY in sections else None,
+        pairs=figures.pairs(pairs_of, clustering) if Section.PAIRS in sections else None,
+        transitions=figures.transitions() if Section.TRANSITIONS in sections else None,
+        history=figures.history() if Section.HISTORY in sections else None,
+        labels=figures.labels(clustering) if Section.LABELS in sections else None,
+    )
+
+
+def _usages(frequencies: Iterable[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:
+    """The use of each layer's experts, layers ascending, over all accumulators together."""
+    usages: dict[int, Usage] = {}
+    for frequency in frequencies:
+        everything = frequency.counts(Kind, n_experts)
+        decoded = frequency.counts(decode, n_experts)
+        for layer, *counts in zip(frequency.layers, everything, decoded, strict=True):
+            usages[layer] = usages.get(layer, Usage.none(n_experts)) + Usage(*counts)
+    return dict(sorted(usages.items()))
+
+
+def _phases(by_kind: NDArray[np.int64], decode: list[Kind]) -> PhaseCount:
+    decoded = int(by_kind[decode].sum())
+    return PhaseCount(prefill=int(by_kind.sum()) - decoded, decode=decoded)
+
+
+def _most_common(widths: Counter[int]) -> int | None:
+    """The width of most lines; of equally frequent ones the larger, whatever came first."""
+    return max(widths, key=lambda width: (widths[width], width), default=None)

@@ -1,0 +1,45 @@
+"""Values on the command line, checked: for `type=` of argparse."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+_MAX_LAYERS = 1024  # as in `moe_live.formats.records`, which is not imported: it needs numpy
+
+
+def layer_set(text: str) -> frozenset[int]:
+    """A list of layers such as 20-24,30."""
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isascii() or not first.isdecimal() or not (last or first).isdecimal():
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 20-24,30")
+        low, high = int(first), int(last or first)
+        if low > high or high >= _MAX_LAYERS:
+            raise argparse.ArgumentTypeError(f"{part!r} is not a range of layers between 0 and 1023")
+        layers.update(range(low, high + 1))
+    return frozenset(layers)
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Parses whole numbers within bounds."""
+
+    def parse_number(text: str) -> int:
+        if not text.isdecimal() or len(text) > 12 or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low:,} to {high:,}")
+        return int(text)
+
+    return parse_number
+
+
+def frame_rate(text: str) -> float:
+    """Frames a second."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0.1 <= rate <= 30:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0.1 to 30 Hz")
+    return rate

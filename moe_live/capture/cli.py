@@ -1,0 +1,257 @@
+"""The subcommands `moe-live capture` and `moe-live verify`.
+
+Their packages are imported when there is something to do: not for `--help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from moe_live.arguments import layer_set, whole_number
+from moe_live.errors import MoeLiveError, UsageError, printable
+
+if TYPE_CHECKING:
+    from moe_live.capture.engine import EngineSettings
+    from moe_live.capture.recorder import Recorder
+
+SUBCOMMANDS = ("capture", "verify")
+
+_CAPTURE_HELP = """\
+Run a mixture-of-experts model with llama-cpp-python and write the log of its routing, in the format that
+moe-live follows. Needs the extra: pip install 'moe-live[capture]'.
+"""
+_CAPTURE_EPILOG = """\
+examples:
+  moe-live capture --model M.gguf --log moe.log --prompt "Once upon a time"
+  moe-live capture --model M.gguf --log moe.log --gate-layers 20-24 --serve 127.0.0.1:8080
+and in another terminal: moe-live --follow moe.log
+
+The log is emptied when the model is loaded.
+exit status: 0 done, or ended by Ctrl-C; 1 the engine or the log failed; 2 wrong usage.
+"""
+_VERIFY_HELP = """\
+Recompute the selections in a log from its gate inputs and the model's routers, and tell which rows are right.
+Needs the extra: pip install 'moe-live[verify]'.
+"""
+_VERIFY_EPILOG = """\
+exit status: 0 all rows compared are right; 1 some are wrong, or there is nothing to compare; 2 wrong usage.
+"""
+
+
+class Address(NamedTuple):
+    """Where to serve."""
+
+    host: str
+    port: int
+
+
+def run_subcommand(argv: Sequence[str]) -> int:
+    """Run `argv`, which begins with one of `SUBCOMMANDS`; returns the exit status.
+
+    Raises:
+        MoeLiveError: something a user can act on.
+    """
+    parser = argparse.ArgumentParser(prog="moe-live")
+    subparsers = parser.add_subparsers(required=True)
+    add_capture_parser(subparsers)
+    add_verify_parser(subparsers)
+    options = parser.parse_args(argv)
+    status: int = options.run(options)
+    return status
+
+
+def add_capture_parser(subparsers: Any) -> None:
+    """Add `capture` to what `ArgumentParser.add_subparsers` returned."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "capture",
+        help="run a model and write its routing log",
+        description=_CAPTURE_HELP,
+        epilog=_CAPTURE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run_capture)
+    parser.add_argument("--model", required=True, metavar="GGUF", help="the model, or the first part of it")
+    parser.add_argument("--log", required=True, metavar="PATH", help="the log to write; what it held is lost")
+    parser.add_argument(
+        "--gate-layers",
+        type=layer_set,
+        default=frozenset(),
+        metavar="LIST",
+        help="log the router's inputs of these layers: 20-24,30",
+    )
+    work = parser.add_mutually_exclusive_group(required=True)
+    work.add_argument("--prompt", metavar="TEXT", help="answer this, and end")
+    work.add_argument("--prompt-file", metavar="PATH", help="the same, from a file")
+    work.add_argument(
+        "--serve",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="start an OpenAI-compatible server; on this machine only (127.0.0.1) unless HOST says otherwise",
+    )
+    engine = parser.add_argument_group("engine, as in llama.cpp")
+    engine.add_argument(
+        "--n-predict",
+        type=whole_number(1, 1 << 30),
+        default=128,
+        metavar="N",
+        help="tokens to generate for the prompt (default 128)",
+    )
+    engine.add_argument(
+        "--ctx-size",
+        type=whole_number(0, 1 << 30),
+        default=4096,
+        metavar="N",
+        help="tokens of context (default 4096; 0: as trained)",
+    )
+    engine.add_argument(
+        "--ubatch-size",
+        type=whole_number(1, 1 << 20),
+        default=512,
+        metavar="N",
+        help="tokens of a prompt computed in one pass (default 512)",
+    )
+    engine.add_argument("--threads", type=whole_number(1, 4096), metavar="N", help="default: the engine's")
+    engine.add_argument(
+        "--n-gpu-layers",
+        type=whole_number(0, 1 << 20),
+        default=0,
+        metavar="N",
+        help="layers on a GPU, if the engine was built for one (default 0)",
+    )
+    engine.add_argument("--seed", type=whole_number(1, (1 << 32) - 2), metavar="N", help="default: random")
+
+
+def add_verify_parser(subparsers: Any) -> None:
+    """Add `verify` to what `ArgumentParser.add_subparsers` returned."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "verify",
+        help="compare a log with its model's routers",
+        description=_VERIFY_HELP,
+        epilog=_VERIFY_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run_verify)
+    parser.add_argument("--model", required=True, metavar="GGUF", help="the model that wrote the log")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("logs", nargs="+", metavar="LOG", help="finished logs with gate inputs, .gz too")
+
+
+def run_capture(options: argparse.Namespace) -> int:
+    """Run the model as the options say; returns the exit status.
+
+    Raises:
+        MoeLiveError: something a user can act on.
+    """
+    prompt = _prompt(options)
+    if not Path(options.model).is_file():
+        raise UsageError(f"cannot load {printable(options.model)}: there is no such file; check the path")
+    with _extra("capture"):
+        from moe_live.capture.engine import EngineSettings, open_recorder
+
+        if options.serve is not None:
+            from moe_live.capture.serve import listen, serve
+
+    settings = EngineSettings(
+        model=options.model,
+        ctx_size=options.ctx_size,
+        ubatch_size=options.ubatch_size,
+        threads=options.threads,
+        gpu_layers=options.n_gpu_layers,
+        seed=options.seed,
+    )
+    listener = None if options.serve is None else listen(*options.serve)
+    recorder, writer = open_recorder(options.log, options.gate_layers)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        recorder.stop()
+
+    # An exception raised by a signal would be lost if it came in the middle of llama.cpp's callback.
+    signal.signal(signal.SIGINT, stop)
+    with closing(writer):
+        if listener is not None:
+            serve(listener, settings, recorder)
+        else:
+            _answer(settings, recorder, prompt, options.n_predict)
+    _report_capture(recorder, options)
+    return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Compare the logs with the model; returns the exit status.
+
+    Raises:
+        MoeLiveError: something a user can act on.
+    """
+    with _extra("verify"):
+        from moe_live.capture.verify import as_json, compare_logs, report_lines
+
+    agreement = compare_logs(options.model, options.logs)
+    lines = [as_json(agreement)] if options.json else report_lines(agreement)
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    return 1 if agreement.wrong else 0
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Turns failing imports into what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed: pip install 'moe-live[{name}]'") from None
+    except (OSError, RuntimeError) as error:  # a shared library cannot be loaded
+        raise UsageError(f"the engine cannot be loaded: {printable(str(error))}; install it anew") from None
+
+
+def _prompt(options: argparse.Namespace) -> str:
+    if options.prompt_file is None:
+        return options.prompt or ""
+    try:
+        return Path(options.prompt_file).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {printable(options.prompt_file)}: {error.strerror}; check the path"
+        ) from None
+
+
+def _answer(settings: EngineSettings, recorder: Recorder, prompt: str, tokens: int) -> None:
+    """Print the model's answer as it comes."""
+    from moe_live.capture.engine import CapturingLlama, answer
+    from moe_live.capture.recorder import CaptureStoppedError
+
+    encoding = sys.stdout.encoding or "utf-8"
+    model = CapturingLlama(recorder, model_path=settings.model, **settings.arguments())
+    with closing(model), suppress(CaptureStoppedError):
+        for text in answer(model, prompt, tokens=tokens):
+            shown = "".join(c if c in "\n\t" else printable(c) for c in text)
+            sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stdout.flush()
+        if not recorder.tokens:
+            raise MoeLiveError(
+                f"nothing was captured: {printable(settings.model)} chooses its experts in an unknown way"
+            )
+    sys.stdout.write("\n")
+
+
+def _report_capture(recorder: Recorder, options: argparse.Namespace) -> None:
+    """Say on standard error what is in the log."""
+    missing = sorted(options.gate_layers - recorder.logged_inputs)
+    if missing and recorder.tokens:
+        layers = ", ".join(map(str, missing))
+        sys.stderr.write(f"moe-live: warning: the model has no router in these of --gate-layers: {layers}\n")
+    sys.stderr.write(f"moe-live: {recorder.tokens:,} tokens captured in {printable(options.log)}\n")
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 127.0.0.1:8080, or a port")
+    return Address(host.strip("[]") or "127.0.0.1", int(port))

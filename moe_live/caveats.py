@@ -1,0 +1,174 @@
+"""What a reader must know before believing the figures, in plain sentences with numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from moe_live.routing.strided import Verdict
+from moe_live.snapshot import RowMode, Snapshot
+from moe_live.statistics.anomalies import Anomalies, seems_smaller
+
+_LONG_TOP_K = 4
+"""From this k on a row 0 1 … k-1 does not come about by chance: 1 in 1,680 rows even for 8 experts."""
+
+_UNSEEN_BY_CHANCE = 0.5
+"""Experts expected to be unused under uniform routing, from which on the sample is called small."""
+
+
+def verdict_sentence(verdict: Verdict, mode: RowMode, logged: int, lost: int, recovered: int) -> str:
+    """What is known of the rows of multi-row blocks, and what follows for the figures.
+
+    Args:
+        verdict: of the whole log.
+        mode: what the user asked for.
+        logged: all rows.
+        lost: logged rows that have no verified counterpart.
+        recovered: verified rows of multi-row blocks other than row 0.
+    """
+    if verdict is Verdict.SOUND:
+        return "rows are sound: every row is counted"
+    if verdict is Verdict.UNKNOWN:
+        if not lost and not recovered:
+            return "every row stands alone in its block: every row is counted"
+        rest = f"{lost:,} of {logged:,} rows left out" if mode is RowMode.VERIFIED else "every row is counted"
+        return f"not enough seen to tell whether prompt rows are real selections: {rest}"
+    extent = "most prompt rows" if verdict is Verdict.STRIDED else "some prompt rows"
+    fault = f"{extent} in this log are not real selections"
+    if mode is RowMode.LOGGED:
+        return f"{fault}: all {logged:,} rows are counted as asked, {lost:,} of them wrong; see README"
+    return f"{fault}: {lost:,} of {logged:,} rows left out, {recovered:,} recovered; see README"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known besides the figures of a snapshot.
+
+    Attributes:
+        verdict: on the rows of multi-row blocks.
+        anomalies: of the rows that are counted.
+        top_k: how many rows have so many experts.
+        n_embd: how many gate inputs have so many numbers.
+        several_slots: decode steps of more than one token.
+    """
+
+    verdict: Verdict
+    anomalies: Anomalies
+    top_k: Mapping[int, int]
+    n_embd: Mapping[int, int]
+    several_slots: int
+
+
+def caveats(snapshot: Snapshot, facts: Facts) -> tuple[str, ...]:
+    """Everything about this snapshot that limits what can be concluded from it."""
+    return (
+        *_about_rows(snapshot, facts),
+        *_about_input(snapshot, facts),
+        *_about_anomalies(snapshot, facts.anomalies),
+        *_about_steps(snapshot, facts.several_slots),
+        *_about_size(snapshot),
+    )
+
+
+def _about_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
+    model = snapshot.model
+    if facts.verdict in (Verdict.STRIDED, Verdict.MIXED):
+        yield snapshot.rows.verdict
+    if len(model.layers) == 1:
+        yield (
+            f"rows of one layer only ({model.layers[0]}): steps cannot be told apart, "
+            "nor strided rows found; all rows run together as one prompt"
+        )
+
+
+def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
+    tally = snapshot.input.tally
+    for name, widths in (("top-k", facts.top_k), ("n_embd", facts.n_embd)):
+        if len(widths) > 1:
+            found = ", ".join(f"{width} ({count:,} lines)" for width, count in sorted(widths.items())[:4])
+            more = ", …" if len(widths) > 4 else ""
+            yield f"{name} changes in this log: {found}{more}; is it the log of one model?"
+    if tally.malformed_lines:
+        yield f"{tally.malformed_lines:,} of {tally.lines:,} lines are malformed and left out"
+    if tally.nul_bytes:
+        yield (
+            f"{tally.nul_bytes:,} NUL bytes skipped: the log was emptied while the server wrote; "
+            "its beginning is lost"
+        )
+
+
+def _about_anomalies(snapshot: Snapshot, anomalies: Anomalies) -> Iterator[str]:
+    counted = snapshot.rows.counted
+    if anomalies.duplicate_rows:
+        yield f"{anomalies.duplicate_rows:,} of {counted:,} rows name an expert twice: no router does that"
+    if anomalies.run_rows:
+        yield (
+            f"{anomalies.run_rows:,} of {counted:,} rows stand in runs of equal rows, the longest of "
+            f"{anomalies.longest_run:,}: a dummy or warm-up batch, or a router that always chooses the same"
+        )
+    suspects = {
+        entry.layer: rows
+        for entry in snapshot.layers
+        if (rows := anomalies.identity_rows.get(entry.layer, 0))
+        and _is_too_many(rows, entry.usage.selections, snapshot.model.top_k or 1)
+    }
+    if suspects:
+        yield (
+            f"{sum(suspects.values()):,} rows in layers {ranges(suspects)} read 0 1 2 … in order: "
+            "the router's scores were NaN or all equal there"
+        )
+
+
+def _is_too_many(identity_rows: int, selections: int, top_k: int) -> bool:
+    """Whether rows 0 1 … k-1 need an explanation: always for long rows, else where they are most rows."""
+    return top_k >= _LONG_TOP_K or (top_k > 1 and identity_rows * 2 * top_k > selections)
+
+
+def _about_steps(snapshot: Snapshot, several_slots: int) -> Iterator[str]:
+    model, steps = snapshot.model, snapshot.steps
+    if several_slots:
+        yield (
+            f"{several_slots:,} of {steps.decode:,} decode steps have several tokens: generations are "
+            "interleaved, and successive steps need not belong to one text"
+        )
+    if model.gate_layers and not model.layers and steps.total and not steps.decode:
+        yield (
+            "gate lines only, and no step of one token: prompt and decode cannot be told apart; "
+            "--include-prompt counts every step"
+        )
+    last = model.layers[-1] if model.layers else None
+    if snapshot.distances.include_prompt and steps.prefill and last in model.gate_layers:
+        yield (
+            f"in prompt steps row 0 of layer {last}, the last, is another token than row 0 of the layers "
+            f"below: the distances to layer {last} mix tokens"
+        )
+
+
+def _about_size(snapshot: Snapshot) -> Iterator[str]:
+    model = snapshot.model
+    if not model.n_experts or not model.top_k or not snapshot.layers:
+        return
+    smaller = [entry.layer for entry in snapshot.layers if seems_smaller(entry.usage.counts)]
+    if smaller:
+        yield (
+            f"layers {ranges(smaller)} seem to have fewer than {model.n_experts} experts: shares and "
+            "dead experts there are measured against too many"
+        )
+    fewest = min(entry.usage.selections for entry in snapshot.layers) // model.top_k
+    unseen = model.n_experts * (1 - model.top_k / model.n_experts) ** fewest
+    if unseen >= _UNSEEN_BY_CHANCE:
+        yield (
+            f"figures rest on {fewest:,} token{'s'[: fewest != 1]} in the layer with the fewest: "
+            f"by chance alone {unseen:.0f} of {model.n_experts} experts would be unused there"
+        )
+
+
+def ranges(layers: Iterable[int]) -> str:
+    """Layer numbers in short: 3-5, 8."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

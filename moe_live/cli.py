@@ -1,0 +1,222 @@
+"""The command line: arguments to a frozen configuration to a run, and errors to exit codes.
+
+What is imported on top is what `--help` needs; numpy and rich are imported when there is something to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from moe_live.capture.cli import SUBCOMMANDS, run_subcommand
+from moe_live.config import Config, parse
+from moe_live.errors import MoeLiveError, UsageError, printable
+
+if TYPE_CHECKING:
+    from moe_live.analyzer import Settings
+    from moe_live.session import Session
+    from moe_live.snapshot import Snapshot
+    from moe_live.sources.source import Source
+    from moe_live.terminal import Signals
+
+DRAIN_SECONDS = 1.0
+"""How long what is already there is still read after a signal."""
+
+
+def entry_point() -> NoReturn:
+    """The command `moe-live`."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run with these arguments (default: those of the process) and return the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the rest of the run
+    # Sums of a few thousand products gain nothing from threads, which would take cores from the server.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        status = run_subcommand(argv) if argv[:1] and argv[0] in SUBCOMMANDS else run(parse(argv))
+        sys.stdout.flush()
+    except MoeLiveError as error:
+        sys.stderr.write(f"moe-live: {error}\n")
+        return error.exit_code
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            sys.stderr.write("moe-live: cannot write the output: no space left; make room and run it again\n")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        # Whoever read the output has had enough, or the terminal has gone. What is still buffered must not
+        # fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def run(config: Config) -> int:
+    """Read, show and report as configured; returns the exit status.
+
+    Raises:
+        MoeLiveError: something a user can act on.
+    """
+    from moe_live.reports.files import check_destination
+    from moe_live.reports.hot_list import HOT_LIST
+    from moe_live.reports.json_report import JSON_SUMMARY
+    from moe_live.terminal import Signals
+
+    inputs = (*config.paths, *([config.follow] if config.follow else []))
+    if config.json not in (None, "-"):
+        check_destination(config.json, JSON_SUMMARY, inputs)
+    if config.hot_list is not None:
+        check_destination(config.hot_list, HOT_LIST, inputs)
+    problem: MoeLiveError | None = None
+    with _source(config) as (source, names), Signals() as signals:
+        session = _session(config, source, names)
+        try:
+            _show(session, signals, config)
+        except UsageError:
+            raise
+        except MoeLiveError as error:  # what was read until then still has its summary
+            problem = error
+        interrupted = config.paths and signals.stop is not None and not session.ended
+        snapshot = session.finish()
+        if interrupted:
+            read = session.status().source
+            sys.stderr.write(f"moe-live: interrupted after {read.position:,} of {read.size or 0:,} bytes\n")
+        _report(snapshot, config)
+    if problem is not None:
+        raise problem
+    if signals.stop is not None and signals.stop.name != "SIGINT":
+        return 128 + signals.stop
+    _check_usable(snapshot, config)
+    return 0
+
+
+def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
+    """One that reads with several processes where that is worth while."""
+    from moe_live.analyzer import Analyzer
+    from moe_live.session import READ_AHEAD, Session
+
+    settings = _settings(config)
+    if config.jobs > 1 and config.paths and config.label_file is None:
+        from moe_live.parallel import ParallelSession, plan
+
+        if parts := plan(config.paths, config.jobs, settings):
+            return ParallelSession(source, parts, config.jobs, settings, paths=names)
+    return Session(
+        source,
+        Analyzer(settings, paths=names),
+        read_ahead=0 if config.paths else READ_AHEAD,
+        label_file=config.label_file,
+        reset_on_restart=config.reset_on_restart,
+    )
+
+
+def _settings(config: Config) -> Settings:
+    from moe_live.analyzer import Settings
+    from moe_live.snapshot import RowMode
+
+    return Settings(
+        rows=RowMode(config.rows),
+        include_prompt=config.include_prompt,
+        gate_layers=config.gate_layers,
+        n_experts=config.n_experts,
+        max_slots=config.max_slots,
+        window=config.window,
+        label=config.label,
+        counts_only=config.counts_only,
+    )
+
+
+@contextmanager
+def _source(config: Config) -> Iterator[tuple[Source, tuple[str, ...]]]:
+    """The source of bytes, closed at the end, and the names of what it reads."""
+    from moe_live.sources.archive import ArchiveSource
+    from moe_live.sources.follow import Follower
+    from moe_live.sources.pipe import PipeSource
+
+    with ExitStack() as stack:
+        source: Source
+        if config.paths:
+            source, names = ArchiveSource(config.paths), config.paths
+        elif config.follow is not None:
+            source, names = Follower(config.follow, from_end=config.from_end), (config.follow,)
+        elif config.demo:
+            from moe_live.simulator.writer import demo_server
+
+            log = stack.enter_context(demo_server())
+            source, names = Follower(log), (str(log),)
+        else:
+            source, names = PipeSource(0, "standard input"), ("-",)
+        stack.callback(source.close)
+        yield source, names
+
+
+def _show(session: Session, signals: Signals, config: Config) -> None:
+    """Read until the end, a key or a signal, and show how it goes."""
+    # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
+    # the screen.
+    threading.excepthook = lambda _: None
+    live = not config.paths
+    if live and config.dashboard and config.json != "-" and _has_screen():
+        from moe_live.dashboard.run import run_dashboard
+
+        run_dashboard(session, signals, refresh=config.refresh, color=config.color)
+        return
+    from moe_live.reports.plain import run_plain
+
+    def wait(seconds: float) -> None:
+        descriptor = session.source.wake_fd()
+        signals.wait(seconds, () if descriptor is None else (descriptor,))
+
+    run_plain(
+        session,
+        stderr=sys.stderr,
+        stop=lambda: signals.stop is not None,
+        wait=wait,
+        no_color=config.color == "never",
+    )
+    if live and not session.ended:
+        session.ingest(DRAIN_SECONDS)
+
+
+def _has_screen() -> bool:
+    """Whether standard output is a terminal that can be drawn on."""
+    return os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _report(snapshot: Snapshot, config: Config) -> None:
+    from moe_live.reports.hot_list import write_hot_list
+    from moe_live.reports.json_report import write_json
+    from moe_live.reports.summary import write_summary
+
+    if config.json is not None:
+        write_json(snapshot, config.json)
+    if config.hot_list is not None:
+        write_hot_list(snapshot, config.hot_list, config.hot_experts or 0)
+    if config.json != "-":
+        write_summary(snapshot, sys.stdout, top=config.top)
+
+
+def _check_usable(snapshot: Snapshot, config: Config) -> None:
+    """Fail if lines were read and not one was of use, or if finished files hold none."""
+    tally = snapshot.input.tally
+    if tally.lines > tally.malformed_lines + tally.header_lines + tally.label_lines:
+        return
+    name = printable(config.follow or ", ".join(config.paths) or "standard input")
+    if tally.malformed_lines:
+        sample = printable(tally.samples[0][:60])
+        raise MoeLiveError(
+            f"no usable line in {name}, whose first is {sample!r}: is it a log of MoE routing?"
+        )
+    if config.paths:
+        raise MoeLiveError(f"no usable line in {name}: the log is empty")

@@ -1,0 +1,197 @@
+"""The options of the main command, and the frozen configuration they make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from moe_live import __version__
+from moe_live.arguments import frame_rate, layer_set, whole_number
+
+_EPILOG = """\
+examples:
+  moe-live --follow /var/log/moe_expert_selection.log     a live dashboard; Ctrl-C ends it with a summary
+  tail -f moe_expert_selection.log | moe-live             the same from a pipe
+  moe-live old.log older.log.gz --json summary.json       read finished files, print and save the summary
+  moe-live --demo                                         a simulated server, to look around
+
+exit status: 0 ended by q, Ctrl-C or the end of input; 1 runtime error or no usable line;
+2 wrong usage or unreadable input; 128 + n ended by another signal n, after the summary.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The command line, checked."""
+
+    paths: tuple[str, ...]
+    follow: str | None
+    demo: bool
+    from_end: bool
+    json: str | None
+    rows: str
+    include_prompt: bool
+    gate_layers: frozenset[int] | None
+    n_experts: int | None
+    max_slots: int
+    window: int
+    label: str
+    label_file: str | None
+    reset_on_restart: bool
+    dashboard: bool
+    refresh: float
+    color: Literal["auto", "always", "never"]
+    top: int
+    hot_experts: int | None
+    hot_list: str | None
+    jobs: int
+    counts_only: bool
+
+
+def parse(argv: Sequence[str] | None = None) -> Config:
+    """Arguments to a configuration; exits with status 2 and one line if they are wrong."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    inputs = (options.follow is not None) + options.demo + bool(options.paths)
+    if inputs > 1:
+        parser.error("give either PATHs, or --follow PATH, or --demo")
+    if not inputs and os.isatty(0):
+        parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in; see --help")
+    if (options.hot_experts is None) != (options.hot_list is None):
+        parser.error("--hot-experts N and --hot-list FILE go together")
+    return Config(
+        paths=tuple(options.paths),
+        follow=options.follow,
+        demo=options.demo,
+        from_end=options.start == "end",
+        json=options.json,
+        rows=options.rows,
+        include_prompt=options.include_prompt,
+        gate_layers=options.gate_layers,
+        n_experts=options.n_experts,
+        max_slots=options.max_slots,
+        window=options.window,
+        label=options.label,
+        label_file=options.label_file,
+        reset_on_restart=options.reset_on_restart,
+        dashboard=options.dashboard and options.only is None,
+        refresh=options.refresh,
+        color=options.color,
+        top=options.top,
+        hot_experts=options.hot_experts,
+        hot_list=options.hot_list,
+        jobs=options.jobs or _cores(),
+        counts_only=options.only is not None,
+    )
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="moe-live",
+        description="Live statistics of mixture-of-experts routing, from the log of a running llama-server.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = parser.add_argument_group("input")
+    source.add_argument("paths", nargs="*", metavar="PATH", help="finished logs, .gz too: read to the end")
+    source.add_argument("--follow", metavar="PATH", help="follow a growing log across restarts and rotation")
+    source.add_argument("--demo", action="store_true", help="follow the log of a simulated server")
+    source.add_argument(
+        "--from", dest="start", choices=("start", "end"), default="start", help="where to begin following"
+    )
+    source.add_argument(
+        "--jobs",
+        type=whole_number(1, 1024),
+        metavar="N",
+        help="processes that read large PATHs (default: one for each core)",
+    )
+    analysis = parser.add_argument_group("analysis")
+    analysis.add_argument(
+        "--rows",
+        choices=("auto", "logged", "verified"),
+        default="auto",
+        help="which expert rows count: all until the log is proven to hold wrong ones (auto, the default), "
+        "all as written, or only those that can be believed",
+    )
+    analysis.add_argument("--include-prompt", action="store_true", help="distances count prompt steps too")
+    analysis.add_argument(
+        "--gate-layers",
+        type=layer_set,
+        metavar="LIST",
+        help="compare only these layers' gate inputs: 20-24,30",
+    )
+    analysis.add_argument(
+        "--n-experts",
+        type=whole_number(1, 2048),
+        metavar="N",
+        help="experts a layer (default: highest id seen + 1)",
+    )
+    analysis.add_argument(
+        "--max-slots",
+        type=whole_number(1, 1 << 20),
+        default=64,
+        metavar="N",
+        help="tokens a decode step has at most (default 64)",
+    )
+    analysis.add_argument(
+        "--window",
+        type=whole_number(1, 1_000_000),
+        default=256,
+        metavar="STEPS",
+        help="latest decode steps that are held against the whole run (default 256)",
+    )
+    analysis.add_argument(
+        "--label", default="", metavar="NAME", help="what to call the run: a type of prompt"
+    )
+    analysis.add_argument(
+        "--label-file",
+        metavar="PATH",
+        help="a file that holds the label of what comes now; it may change",
+    )
+    analysis.add_argument(
+        "--reset-on-restart", action="store_true", help="start the statistics anew when the server restarts"
+    )
+    analysis.add_argument(
+        "--only",
+        choices=("frequency",),
+        help="count how often experts are chosen and leave out all other figures and the dashboard: fastest",
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--json", metavar="FILE", help="write the summary as JSON too; - for JSON alone on standard output"
+    )
+    output.add_argument(
+        "--top",
+        type=whole_number(1, 2048),
+        default=10,
+        metavar="N",
+        help="experts a list of the summary has (default 10)",
+    )
+    output.add_argument(
+        "--hot-experts",
+        type=whole_number(1, 1 << 21),
+        metavar="N",
+        help="with --hot-list: how many experts, over all layers",
+    )
+    output.add_argument(
+        "--hot-list",
+        metavar="FILE",
+        help="write the most used experts: JSON, or CSV if FILE ends in .csv",
+    )
+    output.add_argument(
+        "--no-dashboard", dest="dashboard", action="store_false", help="status lines instead of the dashboard"
+    )
+    output.add_argument(
+        "--refresh", type=frame_rate, default=4.0, metavar="HZ", help="frames a second at most (default 4)"
+    )
+    output.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="use of colours")
+    parser.add_argument("--version", action="version", version=f"moe-live {__version__}")
+    return parser

@@ -1,0 +1,168 @@
+"""Lines of a frame: made of styled pieces, always of an exact width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+
+from moe_live.dashboard.heat import Cells
+from moe_live.dashboard.theme import FAINT, TITLE
+
+Piece = Segment | Cells
+Line = tuple[Piece, ...]
+
+BLANK: Line = ()
+
+
+def text(string: str, style: Style | None = None) -> Segment:
+    """A piece of text in one style; it must be printable."""
+    return Segment(string, style)
+
+
+def line_width(line: Line) -> int:
+    """Columns the line takes."""
+    return sum(piece.cell_length for piece in line)
+
+
+def fit(line: Line, width: int) -> Line:
+    """The line in exactly `width` columns: filled with blanks, or cut with … at the end.
+
+    Cutting is the last resort: whoever makes a line sees to it that it fits.
+    """
+    missing = width - line_width(line)
+    if missing > 0:
+        return (*line, Segment(" " * missing))
+    if missing == 0:
+        return line
+    kept: list[Piece] = []
+    room = width - 1
+    for piece in line:
+        if piece.cell_length > room:
+            if isinstance(piece, Segment):
+                kept.append(Segment(set_cell_size(piece.text, room), piece.style))
+                room = 0
+            break
+        kept.append(piece)
+        room -= piece.cell_length
+    return (*kept, Segment(" " * room + "…", FAINT)) if width > 0 else ()
+
+
+def fill(lines: Sequence[Line], height: int) -> list[Line]:
+    """Exactly `height` lines: blank ones added below, or the last ones left out."""
+    return [*lines[:height], *[BLANK] * (height - len(lines))]
+
+
+def beside(left: Sequence[Line], right: Sequence[Line], left_width: int, gap: int = 2) -> list[Line]:
+    """Two columns of lines next to each other."""
+    height = max(len(left), len(right))
+    return [
+        (*fit(a, left_width + gap), *b) for a, b in zip(fill(left, height), fill(right, height), strict=True)
+    ]
+
+
+def flow(items: Iterable[Line], width: int, separator: str = "   ") -> list[Line]:
+    """Items one after the other, on as many lines as they need."""
+    lines: list[Line] = []
+    room = 0
+    for item in items:
+        needed = line_width(item)
+        if lines and needed + len(separator) <= room:
+            lines[-1] = (*lines[-1], Segment(separator), *item)
+            room -= needed + len(separator)
+        else:
+            lines.append(item)
+            room = width - needed
+    return lines
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of `width` columns, filled to `share` (0 to 1) in eighths of a column."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+_MOST_NAMED = 3
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """A column of a table.
+
+    Attributes:
+        title: its heading.
+        width: columns it takes.
+        cell: its entry for a row, text or a styled piece, no wider than `width`.
+        right: whether entries stand at the right edge.
+        optional: where the table is too wide, columns with the highest number go first; 0 always stays.
+    """
+
+    title: str
+    width: int
+    cell: Callable[[Row], str | Segment]
+    right: bool = True
+    optional: int = 0
+
+
+class Table(Generic[Row]):
+    """Rows in fixed columns: those that fit into the width.
+
+    Attributes:
+        hidden: titles of the columns that do not; those without a title do not count.
+    """
+
+    _GAP = 2
+
+    def __init__(self, columns: Sequence[Column[Row]], width: int) -> None:
+        shown = list(columns)
+        while self._needed(shown) > width and (most := max(column.optional for column in shown)):
+            shown.remove(next(column for column in reversed(shown) if column.optional == most))
+        self.hidden = tuple(column.title for column in columns if column.title and column not in shown)
+        self._columns = shown
+
+    def _needed(self, columns: Sequence[Column[Row]]) -> int:
+        return sum(column.width + self._GAP for column in columns) - self._GAP
+
+    @property
+    def narrow(self) -> str:
+        """What the width left out, in a few words; "" for nothing."""
+        if not self.hidden:
+            return ""
+        many = len(self.hidden) > _MOST_NAMED
+        return "too narrow for " + (f"{len(self.hidden)} columns" if many else ", ".join(self.hidden))
+
+    def header(self, sorted_by: str = "", *, arrow: str = "") -> Line:
+        """The headings; the one the rows are sorted by carries the arrow."""
+        titles = []
+        for column in self._columns:
+            title = column.title + (arrow if column.title == sorted_by else "")
+            titles.append(title.rjust(column.width) if column.right else title.ljust(column.width))
+        return (Segment((" " * self._GAP).join(titles), TITLE),)
+
+    def row(self, row: Row) -> Line:
+        """One row."""
+        line: list[Piece] = []
+        plain = ""
+        for column in self._columns:
+            cell = column.cell(row)
+            string = cell if isinstance(cell, str) else cell.text
+            blanks = " " * (column.width - cell_len(string))
+            before, after = (blanks, "") if column.right else ("", blanks)
+            if isinstance(cell, str):
+                plain += before + string + after
+            else:
+                line += [Segment(plain + before), cell]
+                plain = after
+            plain += " " * self._GAP
+        line.append(Segment(plain[: -self._GAP]))
+        return tuple(line)

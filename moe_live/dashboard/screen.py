@@ -1,0 +1,97 @@
+"""Frames to a terminal: only lines that changed are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Literal
+
+from rich.color import ColorSystem
+from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
+
+from moe_live.dashboard.canvas import Line
+from moe_live.dashboard.frame import Frame
+
+ColorChoice = Literal["auto", "always", "never"]
+
+# Between these the terminal shows nothing half done (DEC private mode 2026; ignored where unknown).
+_BEGIN = "\x1b[?2026h"
+_END = "\x1b[?2026l"
+
+_SYSTEMS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+    "windows": ColorSystem.WINDOWS,
+}
+
+
+def color_system(choice: ColorChoice, environ: Mapping[str, str] = os.environ) -> ColorSystem | None:
+    """The colours to use; None for none. "auto" follows NO_COLOR, "always" does not."""
+    if choice == "never" or (choice == "auto" and environ.get("NO_COLOR")):
+        return None
+    console = Console(force_terminal=True, _environ={k: v for k, v in environ.items() if k != "NO_COLOR"})
+    found = console.color_system
+    if found is None:
+        return ColorSystem.EIGHT_BIT if choice == "always" else None
+    return _SYSTEMS[found]
+
+
+def shades_in_colour(system: ColorSystem | None) -> bool:
+    """Whether the colours suffice to tell shades apart: sixteen do not."""
+    return system in (ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR)
+
+
+class Screen:
+    """What the terminal shows now, and how to bring it to the next frame.
+
+    Args:
+        write: takes text for the terminal.
+        system: its colours, None for none (bold, faint and reverse remain).
+    """
+
+    def __init__(self, write: Callable[[str], None], system: ColorSystem | None) -> None:
+        self._write = write
+        self._system = system
+        self._shown: list[Line] = []
+        self._width = 0
+
+    def draw(self, frame: Frame, *, everything: bool = False) -> None:
+        """Write the lines that differ from what is shown, or the whole screen."""
+        parts = []
+        if everything or frame.width != self._width or len(frame.lines) != len(self._shown):
+            parts.append("\x1b[0m\x1b[2J")
+            self._shown = []
+        shown: list[Line | None] = [*self._shown, *[None] * (len(frame.lines) - len(self._shown))]
+        for row, (line, before) in enumerate(zip(frame.lines, shown, strict=True), 1):
+            if line != before:
+                parts.append(f"\x1b[{row};1H{self._ansi(line)}")
+        if parts:
+            self._write(_BEGIN + "".join(parts) + _END)
+        self._shown = list(frame.lines)
+        self._width = frame.width
+
+    def _ansi(self, line: Line) -> str:
+        parts = []
+        for piece in line:
+            if not isinstance(piece, Segment):
+                # Cells are only made where shades are colours.
+                parts.append(piece.ansi(self._system or ColorSystem.EIGHT_BIT))
+            elif piece.style is None:
+                parts.append(piece.text)
+            else:
+                begin, end = _sequences(piece.style, self._system)
+                parts.append(f"{begin}{piece.text}{end}")
+        return "".join(parts)
+
+
+@cache
+def _sequences(style: Style, system: ColorSystem | None) -> tuple[str, str]:
+    """What turns a style on and off."""
+    if system is None:
+        style, system = style.without_color, ColorSystem.STANDARD
+    begin, _, end = style.render("x", color_system=system).partition("x")
+    return begin, end

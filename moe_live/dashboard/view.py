@@ -1,0 +1,111 @@
+"""What a view is, and what several views need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.dashboard.canvas import Line, text
+from moe_live.dashboard.state import Phase, ViewState
+from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
+from moe_live.snapshot import LayerUsage, Section, Snapshot, Usage
+
+FEW = 5
+"""Selections an expert would have under uniform use; below that chance shows more than the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One screen of figures.
+
+    Attributes:
+        key: the key that leads to it.
+        title: its name in the list of views.
+        render: (snapshot, state, width, height) to at most `height` lines of at most `width` columns.
+        gist: how to read it in one line, shown above the figures; "" if they speak for themselves.
+        reading: how to read the figures at length, for the help.
+        sections: the sections of the snapshot it needs.
+        scroll: what the arrows do there ("scroll", "choose a layer"); "" if nothing.
+        sorts: orders to choose from; none if there is no choice.
+        phases: whether prefill and decode can be shown apart.
+        always: whether it has something to show before any MoE line was found.
+    """
+
+    key: str
+    title: str
+    render: Callable[[Snapshot, ViewState, int, int], list[Line]]
+    gist: str
+    reading: str
+    sections: frozenset[Section] = frozenset()
+    scroll: str = ""
+    sorts: tuple[str, ...] = ()
+    phases: bool = False
+    always: bool = False
+
+
+def absent(snapshot: Snapshot) -> list[Line]:
+    """Instead of figures that rest on expert lines: there are none, or the figures are being made."""
+    if not snapshot.layers:
+        return [(text("No expert lines in this log, only gate inputs.", CAUTION),)]
+    return [(text("One moment …", FAINT),)]
+
+
+def counts_of(usage: Usage, phase: Phase) -> NDArray[np.int64]:
+    """(n_experts,) int64, the selections in the steps of a phase."""
+    if phase is Phase.ALL:
+        return usage.counts
+    return usage.decode if phase is Phase.DECODE else usage.prefill
+
+
+def layer_counts(snapshot: Snapshot, phase: Phase) -> NDArray[np.int64]:
+    """(layers, n_experts) int64, the selections in the steps of a phase."""
+    return np.stack([counts_of(entry.usage, phase) for entry in snapshot.layers])
+
+
+def of_phase(snapshot: Snapshot, phase: Phase) -> Snapshot:
+    """The snapshot with the selections in the steps of a phase only; sections stay as they are."""
+    if phase is Phase.ALL:
+        return snapshot
+
+    def use(usage: Usage) -> Usage:
+        counts = counts_of(usage, phase)
+        return Usage(counts, counts if phase is Phase.DECODE else np.zeros_like(counts))
+
+    layers = tuple(LayerUsage(entry.layer, use(entry.usage)) for entry in snapshot.layers)
+    return replace(snapshot, layers=layers, overall=use(snapshot.overall))
+
+
+def relative_use(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Counts over those under uniform use, along the last axis; 0 where nothing was selected."""
+    uniform = counts.mean(axis=-1, keepdims=True)
+    return counts / np.where(uniform > 0, uniform, 1.0)
+
+
+def chosen_layer(snapshot: Snapshot, state: ViewState) -> tuple[int, Line]:
+    """Index of the layer chosen with the arrows, and a title that says which it is."""
+    chosen = state.chosen(len(snapshot.layers))
+    name = f"Layer {snapshot.layers[chosen].layer} ({chosen + 1} of {len(snapshot.layers)})"
+    return chosen, (text(name, TITLE), text("  ↑↓", STRONG), text(" choose", FAINT))
+
+
+def excerpt(rows: range, total: int, what: str) -> str:
+    """Which rows are shown: "layers 1–20 of 48 ↓", or "" if all are."""
+    if len(rows) == total:
+        return ""
+    arrows = ("↑" if rows.start > 0 else "") + ("↓" if rows.stop < total else "")
+    return f"{what} {rows.start + 1}–{rows.stop} of {total} {arrows}"
+
+
+def longest_excerpt(total: int, what: str) -> str:
+    """An excerpt of these rows at its longest, to know how much room it may take."""
+    return f"{what} {total}–{total} of {total} ↑↓"
+
+
+def around(chosen: int, total: int, visible: int) -> range:
+    """The rows of `total` to show where `visible` fit, with the chosen one in the middle if it can be."""
+    visible = max(1, min(visible, total))
+    first = max(0, min(chosen - visible // 2, total - visible))
+    return range(first, first + visible)

@@ -1,0 +1,90 @@
+"""How evenly the experts of each layer are used."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from moe_live.dashboard.canvas import Column, Line, text
+from moe_live.dashboard.listing import Order, listing, titles
+from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.text import percent, short
+from moe_live.dashboard.theme import CAUTION, TITLE
+from moe_live.dashboard.verdict import EVEN, UNEVEN, balance_verdict, expected, few, fraction
+from moe_live.dashboard.view import View, absent, of_phase
+from moe_live.snapshot import Balance, Snapshot, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A layer's number, the share of its top expert, and its balance; -1 stands for all layers together."""
+
+    layer: int
+    top_share: float
+    balance: Balance
+
+
+_COLUMNS: tuple[Column[_Row], ...] = (
+    Column("layer", 6, lambda row: str(row.layer) if row.layer >= 0 else "all"),
+    Column("entropy", 8, lambda row: fraction(row.balance.entropy_normalized, 3)),
+    Column("effective", 10, lambda row: short(row.balance.effective_experts)),
+    Column("Gini", 5, lambda row: fraction(row.balance.gini)),
+    Column("MaxVio", 7, lambda row: fraction(row.balance.max_violation), optional=1),
+    Column("top share", 10, lambda row: percent(row.top_share), optional=2),
+    Column("unused", 7, lambda row: str(row.balance.dead_experts)),
+    Column("by chance", 9, lambda row: expected(row.balance.dead_expected)),
+    Column("CV", 5, lambda row: fraction(row.balance.cv), optional=5),
+    Column("Jain", 5, lambda row: fraction(row.balance.jain), optional=4),
+    Column("mean/max", 8, lambda row: fraction(row.balance.balancedness), optional=6),
+    Column("KL bits", 7, lambda row: fraction(row.balance.kl_uniform), optional=7),
+)
+_ORDERS: tuple[Order[_Row], ...] = (
+    Order("entropy", lambda row: row.balance.entropy_normalized, ascending=True),
+    Order("layer", lambda row: row.layer, ascending=True),
+    Order("MaxVio", lambda row: row.balance.max_violation),
+    Order("top share", lambda row: row.top_share),
+    Order("unused", lambda row: row.balance.dead_experts),
+)
+
+
+def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
+    """The verdict and a row a layer."""
+    if not snapshot.layers:
+        return absent(snapshot)
+    snapshot = of_phase(snapshot, state.phase)
+    rows = [
+        _Row(entry.layer, _top_share(entry.usage), balance)
+        for entry, balance in zip(snapshot.layers, snapshot.balance, strict=True)
+    ]
+    together = _Row(-1, _top_share(snapshot.overall), snapshot.overall_balance)
+    title: list[Line] = [(text(f"Balance · {state.phase.value} steps", TITLE),)]
+    if few(snapshot):
+        title.append((text("few selections: looks less even than it is", CAUTION),))
+    verdict = balance_verdict(snapshot, width)
+    table = listing(
+        rows, _COLUMNS, _ORDERS, state, width=width, height=height - 1, title=title, pinned=[together]
+    )
+    return [verdict, *table]
+
+
+def _top_share(usage: Usage) -> float:
+    return int(usage.counts.max()) / usage.selections if usage.selections else math.nan
+
+
+VIEW = View(
+    key="6",
+    title="Balance",
+    render=render,
+    gist="Entropy 1: all experts used alike. Unused beyond chance: dead. Uneven first.",
+    reading=(
+        "Entropy is that of the shares over the most it can be; effective experts are 2 to its power; "
+        "Gini is 0 for equal use; MaxVio is how far the top expert exceeds the mean, over the mean; "
+        "mean/max is what vLLM calls balancedness. Unused experts stand beside the number to expect if "
+        "all were alike: only what exceeds it is dead. 'all' adds up layers by expert number, as the "
+        f"usual summary does. A model is called even if the median layer is like {EVEN:.0%} of the "
+        f"experts used alike, uneven below {UNEVEN:.0%}."
+    ),
+    scroll="scroll",
+    sorts=titles(_ORDERS),
+    phases=True,
+)

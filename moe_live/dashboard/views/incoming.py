@@ -1,0 +1,104 @@
+"""What comes in: warnings, lines that could not be used, and which rows the figures rest on."""
+
+from __future__ import annotations
+
+from moe_live.dashboard.canvas import Line, text
+from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.text import shorten, size, whole, wrap
+from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, GOOD, STRONG, TITLE
+from moe_live.dashboard.view import View, excerpt
+from moe_live.errors import printable
+from moe_live.snapshot import Snapshot
+
+_MOST_LINES = 12
+"""Lines a single warning may take."""
+
+
+def _warnings(snapshot: Snapshot, width: int) -> list[Line]:
+    if not snapshot.warnings:
+        return [(text("Warnings: none", GOOD),)]
+    lines: list[Line] = [(text(f"Warnings ({len(snapshot.warnings)})", ALERT),)]
+    for warning in snapshot.warnings:
+        for i, part in enumerate(wrap(printable(warning), width - 4, _MOST_LINES)):
+            lines.append((text(("  ! " if i == 0 else "    ") + part, CAUTION),))
+    return lines
+
+
+def _rows(snapshot: Snapshot, width: int) -> list[Line]:
+    rows = snapshot.rows
+    figures = [
+        ("rows asked for", rows.mode.value),
+        ("logged", whole(rows.logged)),
+        ("counted", whole(rows.counted)),
+        ("recovered", whole(rows.recovered)),
+        ("unrecoverable", whole(rows.unrecoverable)),
+    ]
+    verdict: list[Line] = [
+        (text(f"  {part}", CAUTION if rows.strided else None),)
+        for part in wrap(printable(rows.verdict), width - 2, _MOST_LINES)
+    ]
+    return [(text("Expert rows", TITLE),), *verdict, *_figures(figures)]
+
+
+def _input(snapshot: Snapshot, width: int) -> list[Line]:
+    tally = snapshot.input.tally
+    paths = [
+        (f"path {i}" if len(snapshot.input.paths) > 1 else "path", shorten(printable(path), width - 22))
+        for i, path in enumerate(snapshot.input.paths, 1)
+    ]
+    figures = [
+        *paths,
+        ("bytes", f"{whole(tally.bytes)} ({size(tally.bytes)})"),
+        ("lines", whole(tally.lines)),
+        ("headers", whole(tally.header_lines)),
+        ("bad lines", whole(tally.malformed_lines)),
+        ("  of them too long", whole(tally.overlong_lines)),
+        ("unfinished lines", f"{whole(tally.incomplete_lines)} ({size(tally.incomplete_bytes)})"),
+        ("NUL bytes skipped", whole(tally.nul_bytes)),
+        ("restarts", whole(snapshot.input.restarts)),
+        ("rotations", whole(snapshot.input.rotations)),
+    ]
+    return [(text("Input", TITLE),), *_figures(figures)]
+
+
+def _samples(snapshot: Snapshot, width: int) -> list[Line]:
+    samples = snapshot.input.tally.samples
+    if not samples:
+        return []
+    return [
+        (text("Bad lines, the first ones", TITLE),),
+        *[(text("  " + shorten(printable(sample), width - 2), FAINT),) for sample in samples],
+    ]
+
+
+def _figures(figures: list[tuple[str, str]]) -> list[Line]:
+    return [(text(f"  {name:<20}"), text(value, STRONG)) for name, value in figures]
+
+
+def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
+    """All of it, the visible part."""
+    lines: list[Line] = []
+    for section in (_warnings, _rows, _samples, _input):
+        if part := section(snapshot, width):
+            lines += [*part, ()]
+    lines.pop()
+    if len(lines) <= height:
+        state.window(len(lines), height)
+        return lines
+    rows = state.window(len(lines), height - 1)
+    return [(text(excerpt(rows, len(lines), "lines"), STRONG),), *lines[rows.start : rows.stop]]
+
+
+VIEW = View(
+    key="i",
+    title="Input",
+    render=render,
+    gist="",
+    reading=(
+        "Everything to know before believing the figures: warnings, whether the logged expert rows are "
+        "sound (a known defect of the logging patch writes wrong rows for prompts), lines that could not "
+        "be used and how they begin."
+    ),
+    scroll="scroll",
+    always=True,
+)

@@ -1,0 +1,22 @@
+"""The errors a user can meet."""
+
+from __future__ import annotations
+
+import os
+
+
+class MoeLiveError(Exception):
+    """One line for the user: what happened, where, and what to do. Ends the run with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(MoeLiveError):
+    """Wrong command line, or an input that cannot be read at all."""
+
+    exit_code = 2
+
+
+def printable(text: str | bytes | os.PathLike[str]) -> str:
+    """`text` on one line, safe to print: control characters, undecodable bytes and the like are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fsdecode(text))

@@ -1,0 +1,107 @@
+"""The sections of a snapshot: figures that take time, from the accumulators of the rows that count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import Kind
+from moe_live.snapshot import Labels
+from moe_live.statistics.coactivation import LayerPairs, notable_pairs
+from moe_live.statistics.collection import RowStatistics, StepStatistics
+from moe_live.statistics.drift import Drift, drift
+from moe_live.statistics.history import HISTORY_SELECTIONS, History, history
+from moe_live.statistics.labels import divergences, usages
+from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.transitions import LayerTransition, summarize
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Figures:
+    """Makes sections from the accumulators over one choice of rows.
+
+    Attributes:
+        rows: accumulators whose rows together are those that count.
+        steps: what depends on the order of steps, over the same rows.
+        decode: kinds that are decode.
+        layers: layers of the snapshot.
+        usage: (len(layers), n_experts) selections in decode steps.
+        top_k: experts a row.
+    """
+
+    rows: Sequence[RowStatistics]
+    steps: StepStatistics
+    decode: Sequence[Kind]
+    layers: Sequence[int]
+    usage: NDArray[np.int64]
+    top_k: int
+
+    @property
+    def n_experts(self) -> int:
+        """Experts a layer."""
+        return int(self.usage.shape[1])
+
+    def drift(self) -> Drift:
+        """The latest decode steps beside all."""
+        self.steps.flush()
+        recent = self.steps.recent
+        steps, blocks = recent.counts(self.decode, self.layers, self.n_experts)
+        return drift(recent.window, steps, blocks, self.usage, self.top_k)
+
+    def locality(self) -> tuple[LayerLocality, ...]:
+        """How soon experts are used again in decode, and what caches would serve."""
+        self.steps.flush()
+        return self.steps.locality.summary(self.decode, self.n_experts)
+
+    def pairs(self, layers: Iterable[int], clustering: NDArray[np.float64]) -> dict[int, LayerPairs]:
+        """Experts chosen together, of some of the layers; those without rows are left out."""
+        self._flush_rows()
+        found = {}
+        for layer in [layer for layer in layers if layer in self.layers]:
+            accumulators = [rows.coactivation for rows in self.rows]
+            counts = sum(
+                (accumulator.counts(layer, self.n_experts) for accumulator in accumulators),
+                np.zeros((self.n_experts, self.n_experts), np.int64),
+            )
+            rows = sum(accumulator.rows(layer) for accumulator in accumulators)
+            spread = float(clustering[self.layers.index(layer)])
+            found[layer] = notable_pairs(counts, rows, clustering=spread)
+        return found
+
+    def transitions(self) -> tuple[LayerTransition, ...]:
+        """How the experts of each layer foretell those of the next."""
+        self._flush_rows()
+        return summarize([rows.transitions for rows in self.rows], self.n_experts)
+
+    def history(self) -> History:
+        """Use of the experts over the time of the run."""
+        self._flush_rows()
+        sample = TokenSample(HISTORY_SELECTIONS)
+        for rows in self.rows:
+            sample.add_rows(rows.history)
+        return history(sample, Kind, self.layers, self.n_experts)
+
+    def _flush_rows(self) -> None:
+        for rows in self.rows:
+            rows.flush()
+
+    def labels(self, clustering: NDArray[np.float64]) -> Labels:
+        """Use of the experts by label."""
+        names = sorted({label for rows in self.rows for label in rows.labels.labels})
+        counts = {
+            name: sum(
+                (rows.labels.counts(name, Kind, self.layers, self.n_experts) for rows in self.rows),
+                np.zeros((len(self.layers), self.n_experts), np.int64),
+            )
+            for name in names
+        }
+        if not counts:
+            return Labels((), ())
+        return Labels(
+            usages(counts, self.layers, self.top_k, clustering=clustering),
+            divergences(counts, self.top_k, clustering=clustering),
+        )

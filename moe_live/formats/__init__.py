@@ -1,0 +1,1 @@
+"""Bytes to records: complete lines only, numbers parsed over whole spans."""

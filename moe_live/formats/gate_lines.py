@@ -1,0 +1,146 @@
+"""Gate lines `gate_input,LAYER,ROW,F( F)*`: told from other lines, and put among the expert rows again."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from moe_live.formats.expert_lines import ExpertRun
+from moe_live.formats.float_text import FloatLines
+from moe_live.formats.records import MAX_LAYERS, MAX_ROWS, GateRows, Records
+
+Bounds = tuple[int, int]
+
+_PREFIX = re.compile(rb"gate_input,([0-9]{1,4}),([0-9]{1,10}),(?!\n)")
+
+
+@dataclass(slots=True)
+class GateLines:
+    """Gate lines found in a span, in their order. The first four lists are parallel.
+
+    Attributes:
+        start: where in the text the line starts.
+        offset: how many bytes of other lines stand before it in the span.
+        layer: its LAYER.
+        row: its ROW.
+        wanted: which of them have floats that are to be parsed.
+        floats: for each wanted line, where in the text its floats are.
+    """
+
+    start: list[int] = field(default_factory=list)
+    offset: list[int] = field(default_factory=list)
+    layer: list[int] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    wanted: list[int] = field(default_factory=list)
+    floats: list[Bounds] = field(default_factory=list)
+
+
+def carve(
+    text: bytes | bytearray, start: int, end: int, wanted_layers: frozenset[int] | None, *, every_row: bool
+) -> tuple[GateLines, list[Bounds]]:
+    """Find the gate lines of a span.
+
+    Of a gate line only what stands before its floats is checked here, and that no NUL byte is among them.
+
+    Args:
+        text: holds the span.
+        start: where the span starts.
+        end: where it ends, after a newline.
+        wanted_layers: the layers whose lines are wanted; None for all.
+        every_row: whether all rows of them are wanted, not row 0 alone.
+
+    Returns:
+        The gate lines, and where the other lines are: expert lines, or malformed ones.
+    """
+    lines = GateLines()
+    others: list[Bounds] = []
+    find, match = text.find, _PREFIX.match
+    has_nul = find(0, start, end) >= 0
+    others_start, others_bytes = start, 0
+    position = start  # of a line
+    while position < end:
+        prefix = match(text, position, end)
+        if prefix is None:
+            at = find(b"g", position + 1, end)
+            if at < 0:
+                break
+            position = at if text[at - 1] == 10 else find(b"\n", at, end) + 1
+            continue
+        line, floats = position, prefix.end()
+        newline = find(b"\n", floats, end)
+        position = newline + 1
+        layer, row = int(prefix[1]), int(prefix[2])
+        if layer >= MAX_LAYERS or row >= MAX_ROWS or (has_nul and find(0, floats, newline) >= 0):
+            continue
+        if line > others_start:
+            others.append((others_start, line))
+            others_bytes += line - others_start
+        others_start = position
+        if (every_row or row == 0) and (wanted_layers is None or layer in wanted_layers):
+            lines.wanted.append(len(lines.start))
+            lines.floats.append((floats, newline))
+        lines.start.append(line)
+        lines.offset.append(others_bytes)
+        lines.layer.append(layer)
+        lines.row.append(row)
+    if end > others_start:
+        others.append((others_start, end))
+    return lines, others
+
+
+def interleave(runs: list[ExpertRun], lines: GateLines, floats: FloatLines) -> Iterator[Records]:
+    """Put expert rows and gate lines into one order again.
+
+    Args:
+        runs: the expert rows, with offsets counted in the bytes of other than gate lines.
+        lines: the gate lines.
+        floats: of the wanted ones; those that are not good are left out.
+
+    Yields:
+        Records, a new one where k or n_embd changes.
+    """
+    good = np.ones(len(lines.start), np.bool_)
+    if lines.wanted:
+        good[lines.wanted] = floats.good
+    if not lines.start or not good.any():
+        for run in runs:
+            yield Records(run.layer, run.experts)
+        return
+    width = np.zeros(len(lines.start), np.int64)
+    width[lines.wanted] = floats.width
+    offset, layer, row = (np.array(column)[good] for column in (lines.offset, lines.layer, lines.row))
+    width = width[good]
+    count = len(width)
+    values_end = np.cumsum(width)
+    wanted = np.flatnonzero(width)
+    vector = np.full(count, -1)
+    vector[wanted] = np.arange(len(wanted))
+    new_width = wanted[1:][np.diff(width[wanted]) != 0]
+
+    # A gate line goes with the last run that begins before it; what stands before all runs, with the first.
+    runs = runs or [ExpertRun.none()]
+    begins = [0] + [int(np.searchsorted(offset, run.line_end[0])) for run in runs[1:]]
+    for run, begin, end in zip(runs, begins, [*begins[1:], count], strict=True):
+        position = np.searchsorted(run.line_end, offset[begin:end])
+        cut_from, cut_to = np.searchsorted(new_width, (begin + 1, end))
+        rows_before = 0
+        for first, stop in itertools.pairwise([begin, *new_width[cut_from:cut_to].tolist(), end]):
+            rows = int(position[stop - begin]) if stop < end else len(run.layer)
+            n_embd = int(width[first:stop].max(initial=0))
+            vectors = np.empty((0, 0))
+            if n_embd:
+                values = floats.values[values_end[first] - width[first] : values_end[stop - 1]]
+                vectors = values.reshape(-1, n_embd)
+            gates = GateRows(
+                position=position[first - begin : stop - begin] - rows_before,
+                layer=layer[first:stop],
+                row=row[first:stop],
+                vector=np.maximum(vector[first:stop] - np.searchsorted(wanted, first), -1),
+                vectors=vectors,
+            )
+            yield Records(run.layer[rows_before:rows], run.experts[rows_before:rows], gates)
+            rows_before = rows

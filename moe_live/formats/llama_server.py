@@ -1,0 +1,150 @@
+r"""The routing log of llama-server: lines of chosen experts, and of router inputs.
+
+Grammar (a line ends in ``\n``; one ``\r`` before it is ignored)::
+
+    header := "layer_id,expert_ids"
+    expert := LAYER "," ID (" " ID)*
+    gate   := "gate_input," LAYER "," ROW "," F (" " F)*
+    label  := "# label:" NAME
+
+LAYER and ID are one to four digits, ROW one to ten. Leading zeros are accepted; values, and more IDs, than
+the bounds of `moe_live.formats.records` allow are not. F is what C's %g prints, with any number of digits.
+Everything else is a malformed line: an empty one, one with blanks at either end, one with a NUL byte in it
+(but NUL bytes at its start are a hole in the file, and skipped).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.formats.expert_lines import ExpertLineParser
+from moe_live.formats.float_text import FloatLines, FloatTextParser
+from moe_live.formats.gate_lines import GateLines, carve, interleave
+from moe_live.formats.lines import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
+from moe_live.formats.records import LineTally, Records
+
+HEADER = b"layer_id,expert_ids"
+
+MAX_LABEL = 64
+"""Characters of a label that are kept."""
+
+_LABEL = re.compile(rb"^# label:([^\n\0]*)\n", re.MULTILINE)
+
+
+class LlamaServerDecoder:
+    """Turns the bytes of a log into `Records`, however they are cut into chunks.
+
+    The floats of a gate line are parsed, and checked, only where they are needed: usually in row 0 of a
+    block, the one row whose input can be compared from layer to layer. Of any other gate line only what
+    stands before the floats is checked, and that no NUL byte is among them.
+
+    Args:
+        gate_layers: the layers whose router inputs are needed; None for all.
+        every_row: whether those of all rows are needed, not of row 0 alone.
+        max_line_bytes: a longer line is malformed.
+    """
+
+    def __init__(
+        self,
+        *,
+        gate_layers: frozenset[int] | None = None,
+        every_row: bool = False,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self._gate_layers = gate_layers
+        self._every_row = every_row
+        self._sample_bytes = min(SAMPLE_BYTES, max_line_bytes)
+        self._counter = LineCounter()
+        self._assembler = LineAssembler(self._counter, max_line_bytes)
+        self._label: str | None = None
+        self._experts = ExpertLineParser()
+        self._floats = FloatTextParser()
+
+    @property
+    def tally(self) -> LineTally:
+        """What was read so far. Does not depend on how the input was cut into chunks."""
+        return self._counter.tally()
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Records]:
+        """Take in the next chunk of the log.
+
+        This is a generator: nothing is read before the first item is asked for, and what was not asked for is
+        lost. Iterate to the end before feeding more.
+
+        Yields:
+            The records of the lines completed by this chunk, in the order of the log. Their arrays hold until
+            the next one is asked for.
+        """
+        text = self._assembler.text
+        for start, end in self._assembler.spans(data):
+            begin = start
+            while text.find(b"#", begin, end) >= 0 and (found := _LABEL.search(text, begin, end)):
+                if begin < found.start():
+                    yield from self._labelled(self._decode(text, begin, found.start()))
+                self._counter.lines += 1
+                self._counter.label_lines += 1
+                self._label = found[1].decode("utf-8", "replace").strip()[:MAX_LABEL]
+                begin = found.end()
+            if begin < end:
+                yield from self._labelled(self._decode(text, begin, end))
+
+    def restart(self) -> None:
+        """The log starts anew, or has ended: drop the unfinished line."""
+        self._assembler.end()
+
+    def _labelled(self, decoded: Iterator[Records]) -> Iterator[Records]:
+        """The records, the first with the label that was read since the last ones."""
+        for records in decoded:
+            label, self._label = self._label, None
+            yield records if label is None else replace(records, label=label)
+
+    def _decode(self, text: bytes | bytearray, start: int, end: int) -> Iterator[Records]:
+        """The records of the complete lines ``text[start:end]``."""
+        if text.find(b"\r", start, end) >= 0:
+            text = text[start:end].replace(b"\r\n", b"\n")
+            start, end = 0, len(text)
+        gates, bounds = carve(text, start, end, self._gate_layers, every_row=self._every_row)
+        if len(bounds) == 1:
+            other_text, (start, end) = text, bounds[0]
+        else:
+            view = memoryview(text)
+            other_text = b"".join([view[a:b] for a, b in bounds])
+            start, end = 0, len(other_text)
+        runs, others = self._experts.parse(other_text, start, end)
+        floats = self._floats.parse(text, gates.floats)
+
+        self._counter.lines += sum(len(run.layer) for run in runs) + len(others) + len(gates.start)
+        if len(others) or (gates.wanted and not floats.good.all()):
+            self._count_others(memoryview(other_text)[start:end], others, memoryview(text), gates, floats)
+        yield from interleave(runs, gates, floats)
+
+    def _count_others(
+        self,
+        other_text: memoryview,
+        others: NDArray[np.int64],
+        text: memoryview,
+        gates: GateLines,
+        floats: FloatLines,
+    ) -> None:
+        """Count headers and malformed lines."""
+        as_long = np.flatnonzero(others[:, 1] - others[:, 0] == len(HEADER))
+        headers = [i for i in as_long.tolist() if other_text[others[i, 0] : others[i, 1]] == HEADER]
+        self._counter.header_lines += len(headers)
+        malformed = np.delete(others, headers, axis=0)
+        bad_gates = np.flatnonzero(~floats.good)
+        # The first of both, in the order of the log: a gate line stands before the line at its offset.
+        first = [
+            (start, 1, other_text[start:end]) for start, end in malformed[: LineTally.MAX_SAMPLES].tolist()
+        ]
+        for i in bad_gates[: LineTally.MAX_SAMPLES].tolist():
+            line = gates.wanted[i]
+            first.append((gates.offset[line], 0, text[gates.start[line] : gates.floats[i][1]]))
+        first.sort(key=operator.itemgetter(0, 1))
+        samples = [bytes(line[: self._sample_bytes]) for _, _, line in first]
+        self._counter.add_malformed(len(malformed) + len(bad_gates), samples)

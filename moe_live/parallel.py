@@ -1,0 +1,382 @@
+"""Large finished files read by several processes: cut at the beginnings of steps, merged in their order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import NamedTuple
+
+from moe_live.analyzer import Analyzer, Progress, Settings
+from moe_live.errors import MoeLiveError, printable
+from moe_live.formats.lines import MAX_LINE_BYTES
+from moe_live.formats.llama_server import LlamaServerDecoder
+from moe_live.routing.steps import StepAssembler
+from moe_live.session import READ_SIZE, Session
+from moe_live.snapshot import Snapshot
+from moe_live.sources.source import Source, SourceStatus, State
+from moe_live.sources.stream import GZIP_MAGIC, ByteStream
+from moe_live.terminal import without_interrupts
+
+MIN_BYTES = 1 << 26
+"""Smaller input is read by one process: others would take as long to start."""
+
+PART_BYTES = 1 << 25
+"""Parts are not smaller: merging one takes about as long as reading a megabyte."""
+
+PARTS_A_JOB = 8
+"""So many parts a process, for all to end at about the same time."""
+
+SEARCH_BYTES = 1 << 24
+"""How far the beginning of a step is looked for: the longest common prompt step has 12 MB of expert lines."""
+
+_LAYER = re.compile(rb"(gate_input,)?([0-9]{1,4}),(0,)?")
+
+
+class Part(NamedTuple):
+    """A piece of a file, from `begin` to before `end` (None: to the end of the file); steps begin at both."""
+
+    path: str
+    begin: int
+    end: int | None
+
+
+class PartResult(NamedTuple):
+    """The finished analyzer of a part, and why not all of it could be read, "" if nothing is wrong."""
+
+    analyzer: Analyzer
+    problem: str
+
+
+def plan(
+    paths: Sequence[str],
+    jobs: int,
+    settings: Settings,
+    *,
+    min_bytes: int = MIN_BYTES,
+    part_bytes: int = PART_BYTES,
+) -> list[Part]:
+    """Parts that together are all files, in their order.
+
+    Args:
+        paths: the files.
+        jobs: processes that will read.
+        settings: of the analysis.
+        min_bytes: less than this is not worth more processes than one.
+        part_bytes: of the smallest part.
+
+    Returns:
+        No parts at all if one process should read: there is too little, or something that is packed or not a
+        regular file.
+    """
+    sizes = [_plain_size(path) for path in paths]
+    if jobs < 2 or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
+        return []
+    part_bytes = max(part_bytes, sum(size or 0 for size in sizes) // (PARTS_A_JOB * jobs))
+    parts: list[Part] = []
+    for path, size in zip(paths, sizes, strict=True):
+        bounds = [0]
+        for target in range(part_bytes, (size or 0) - part_bytes // 2, part_bytes):
+            begin = find_step(path, max(target, bounds[-1]), settings)
+            if begin is None:
+                break  # there are no steps that could be told apart, or very long ones
+            if begin > bounds[-1]:
+                bounds.append(begin)
+        ends = [*bounds[1:], None]
+        parts += [Part(os.path.realpath(path), begin, end) for begin, end in zip(bounds, ends, strict=True)]
+    return parts if len(parts) > 1 else []
+
+
+def find_step(path: str, offset: int, settings: Settings) -> int | None:
+    """The offset of the first line after `offset` that is known to begin a step by the line before it alone.
+
+    Both lines are well-formed and nothing stands between them, so a reader that starts with the second one
+    sees all that one who came from the first sees, but for the label in force.
+
+    Returns:
+        None if there is no such line within `SEARCH_BYTES`.
+    """
+    with open(path, "rb", buffering=MAX_LINE_BYTES) as file:  # noqa: PTH123 - `Path` has no other way either
+        file.seek(offset)
+        position = offset + len(file.readline(MAX_LINE_BYTES))
+        before, layer_before = b"", -1
+        while position < offset + SEARCH_BYTES:
+            line = file.readline(MAX_LINE_BYTES)
+            if not line.endswith(b"\n"):
+                return None
+            found = _LAYER.match(line)
+            layer = int(found[2]) if found else -1
+            goes_down = 0 <= layer < layer_before
+            first_again = layer == layer_before and found is not None and found[1] and found[3]
+            if (goes_down or first_again) and _begins_step(before, line, settings):
+                return position
+            before, layer_before = line, layer
+            position += len(line)
+    return None
+
+
+def _begins_step(before: bytes, line: bytes, settings: Settings) -> bool:
+    """Whether both lines are well-formed and a step begins with the second."""
+    decoder = LlamaServerDecoder(gate_layers=settings.gate_layers)
+    assembler = StepAssembler(max_slots=settings.max_slots)
+    complete = sum(1 for records in decoder.feed(before + line) for _ in assembler.feed(records))
+    return complete == 1 and decoder.tally.malformed_lines == 0
+
+
+def _plain_size(path: str) -> int | None:
+    """Bytes of a regular file that is not packed; None for anything else."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - before opening: a FIFO would be disturbed
+            return None
+        with open(os.path.realpath(path), "rb") as file:  # noqa: PTH123
+            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            return None if packed else os.fstat(file.fileno()).st_size
+    except OSError:
+        return None
+
+
+class PartReader:
+    """Reads one part into an analyzer of its own.
+
+    Args:
+        part: what to read.
+        settings: of the analysis.
+        label: what is in force where the part begins.
+    """
+
+    def __init__(self, part: Part, settings: Settings, label: str) -> None:
+        self.analyzer = Analyzer(replace(settings, label=label))
+        self._left = None if part.end is None else part.end - part.begin
+        self._problem = ""
+        self._stream: ByteStream | None = None
+        try:
+            descriptor = os.open(part.path, os.O_RDONLY)
+            os.lseek(descriptor, part.begin, os.SEEK_SET)
+            self._stream = ByteStream(descriptor, part.path)
+        except OSError as error:  # it was there when we started
+            self._problem = f"{printable(part.path)} is gone ({error.strerror}); the others are used"
+
+    def read(self) -> bool:
+        """Read and analyze some of it; returns whether there is more."""
+        if self._stream is None:
+            return False
+        data = self._stream.read(READ_SIZE if self._left is None else min(READ_SIZE, self._left))
+        self.analyzer.feed(data)
+        if self._left is not None:
+            self._left -= len(data)
+        return self._left != 0 and not self._stream.ended
+
+    def finish(self) -> PartResult:
+        """Close the part, read to its end or not."""
+        if self._stream is not None:
+            self._problem = self._stream.problem
+            self._stream.close()
+        self.analyzer.finish()
+        return PartResult(self.analyzer, self._problem)
+
+
+class _Worker:
+    """A process that reads parts, and what is known of it.
+
+    Attributes:
+        connection: where it tells its progress and results.
+        index: the part it reads, None for none.
+        label: the label under which that part is taken to begin.
+        progress: how far it is in that part.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # A fresh interpreter: a copy of this process would share its signal handlers and open descriptors.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.index: int | None = None
+        self.label = ""
+        self.progress = Progress(0, 0, 0)
+        self._process = context.Process(target=_work, args=(theirs, settings), daemon=True)
+        resource_tracker.ensure_running()  # its own start would let SIGINT through again
+        with without_interrupts():
+            self._process.start()
+        theirs.close()
+
+    def begin(self, index: int, part: Part, label: str) -> None:
+        self.index, self.label, self.progress = index, label, Progress(0, 0, 0)
+        with suppress(OSError):  # a worker that died is noticed when it is asked for its result
+            self.connection.send((part, label))
+
+    def receive(self) -> PartResult | None:
+        """Take one message; returns the result if it is one.
+
+        Raises:
+            MoeLiveError: the process has died.
+        """
+        try:
+            message: Progress | PartResult = self.connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise MoeLiveError(
+                f"a process that read a part of the input died (exit code {self._process.exitcode}); "
+                "try --jobs 1, which takes less memory"
+            ) from None
+        if isinstance(message, PartResult):
+            self.index, self.progress = None, Progress(0, 0, 0)
+            return message
+        self.progress = message
+        return None
+
+    def stop(self) -> PartResult:
+        """End it where it is: the result of what it has read of its part."""
+        with suppress(OSError):
+            self.connection.send(None)
+        while (result := self.receive()) is None:
+            pass
+        return result
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join()
+        self.connection.close()
+
+
+def _work(connection: Connection, settings: Settings) -> None:
+    """What a worker does: read the parts it is given; anything else that comes while it does ends that."""
+    with suppress(EOFError, OSError):  # the process that asked has gone
+        while (task := connection.recv()) is not None:
+            part, label = task
+            reader = PartReader(part, settings, label)
+            while reader.read() and not connection.poll():
+                connection.send(reader.analyzer.progress())
+            connection.send(reader.finish())
+
+
+class ParallelSession(Session):
+    """A session over files in parts, some of which other processes read. The result is that of one process.
+
+    This process reads parts too: it need not wait until the others have started.
+
+    Args:
+        source: all the files; asked only what they are.
+        parts: their parts in order.
+        jobs: processes that read, this one among them.
+        settings: of the analysis.
+        paths: for the report.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        parts: Sequence[Part],
+        jobs: int,
+        settings: Settings,
+        *,
+        paths: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(source, Analyzer(settings, paths=paths), clock=clock)
+        self._settings = settings
+        self._parts = parts
+        self._waiting = deque(range(len(parts)))
+        self._results: dict[int, tuple[str, PartResult]] = {}  # by part; with the label it was read under
+        self._merged = 0
+        self._problems: list[str] = []
+        self._reader: PartReader | None = None
+        self._index, self._label = 0, ""
+        self._workers = [_Worker(settings) for _ in range(min(jobs, len(parts)) - 1)]
+
+    def ingest(self, seconds: float) -> bool:
+        """Read and analyze what is there, for about `seconds` at most.
+
+        Returns:
+            Whether anything came.
+
+        Raises:
+            MoeLiveError: not everything could be read; what could be is in the figures.
+        """
+        deadline = self._clock() + seconds
+        while not self._has_merged_all():
+            self._hand_out()
+            busy = {worker.connection: worker for worker in self._workers if worker.index is not None}
+            patience = 0.0 if self._reader is not None else max(0.0, deadline - self._clock())
+            for connection in wait(list(busy), patience):
+                worker = busy[connection]  # type: ignore[index] # `wait` returns what it was given
+                index, label = worker.index, worker.label
+                result = worker.receive()
+                if result is not None and index is not None:
+                    self._results[index] = label, result
+            if self._reader is not None and not self._reader.read():
+                self._results[self._index] = self._label, self._reader.finish()
+                self._reader = None
+            self._merge()
+            if self._clock() >= deadline:
+                return True
+        if self._problems:
+            problem, self._problems = self._problems[0], []
+            raise MoeLiveError(problem)
+        return False
+
+    def finish(self) -> Snapshot:
+        """End all processes; the statistics are those of the input so far as nothing before is missing."""
+        self._waiting.clear()
+        first = self._merged  # of the parts that are not finished
+        if self._reader is not None and self._index == first:
+            self._results[first] = self._label, self._reader.finish()
+        for worker in self._workers:
+            if worker.index == first:
+                with suppress(MoeLiveError):
+                    self._results[first] = worker.label, worker.stop()
+        self._results = {index: result for index, result in self._results.items() if index == first}
+        self._merge()
+        for worker in self._workers:
+            worker.close()
+        self._results, self._reader, self._workers = {}, None, []
+        return super().finish()
+
+    def _has_merged_all(self) -> bool:
+        return self._merged == len(self._parts)
+
+    def _hand_out(self) -> None:
+        """Give every process a part that has none."""
+        label = self.analyzer.label  # a good guess at least
+        if self._reader is None and self._waiting:
+            self._index, self._label = self._waiting.popleft(), label
+            self._reader = PartReader(self._parts[self._index], self._settings, label)
+        for worker in self._workers:
+            if worker.index is None and self._waiting:
+                index = self._waiting.popleft()
+                worker.begin(index, self._parts[index], label)
+
+    def _merge(self) -> None:
+        """Merge what is finished, as far as nothing before it is missing."""
+        while self._merged in self._results:
+            label, result = self._results.pop(self._merged)
+            if label != self.analyzer.label:  # known only now: a part before it has changed it
+                self._waiting.appendleft(self._merged)
+                return
+            self.analyzer.merge(result.analyzer)
+            self.analyzer.label = result.analyzer.label
+            if result.problem:
+                self._problems.append(result.problem)
+            self._merged += 1
+
+    def _progress(self) -> Progress:
+        parts = [self.analyzer.progress(), *(worker.progress for worker in self._workers)]
+        parts += [result.analyzer.progress() for _, result in self._results.values()]
+        if self._reader is not None:
+            parts.append(self._reader.analyzer.progress())
+        return Progress(*map(sum, zip(*parts, strict=True)))
+
+    def _source_status(self) -> SourceStatus:
+        ended = self._has_merged_all() and not self._problems
+        return replace(
+            self.source.status(),
+            state=State.ENDED if ended else State.READING,
+            position=self._progress().bytes,
+        )

@@ -1,0 +1,150 @@
+"""A run without a dashboard: status lines or a progress bar on stderr while the log is read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column
+
+from moe_live.errors import printable
+from moe_live.session import Session, Status
+from moe_live.sources.source import State
+
+_SLICE = 0.1  # seconds of reading between two looks at the stop flag
+
+
+class _Display(Protocol):
+    """Shows how the run is going; asked often, it decides itself when there is something new to show."""
+
+    def update(self, status: Status) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def run_plain(
+    session: Session,
+    *,
+    stderr: TextIO,
+    stop: Callable[[], bool],
+    wait: Callable[[float], object],
+    no_color: bool = False,
+    interval: float = 5.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Read until the source has ended or `stop` says so.
+
+    Finished files get a progress bar if stderr is a terminal, everything else a status line now and then.
+
+    Args:
+        session: the run; the caller finishes it.
+        stderr: where the status goes.
+        stop: whether to end now; asked about every tenth of a second.
+        wait: sleeps that many seconds, less if there is reason.
+        no_color: draw the progress bar without colours, whatever the environment says.
+        interval: seconds between two status lines.
+        clock: seconds, monotonic.
+    """
+    status = session.status()
+    finished_files = status.source.size is not None and not status.source.watch
+    console = Console(file=stderr, no_color=no_color or None)
+    display: _Display = (
+        _Bar(console, status)
+        if finished_files and stderr.isatty() and not console.is_dumb_terminal
+        else _Lines(stderr, interval, clock, delay=0.0 if status.source.watch else interval)
+    )
+    try:
+        while not stop() and not session.ended:
+            session.ingest(_SLICE)
+            display.update(session.status())
+            if pause := session.pause:
+                wait(pause)
+    finally:
+        display.close()
+
+
+class _Lines:
+    """A line every few seconds, the first after `delay`, and at once when the source has something new."""
+
+    def __init__(self, stderr: TextIO, interval: float, clock: Callable[[], float], *, delay: float) -> None:
+        self._stderr = stderr
+        self._interval = interval
+        self._clock = clock
+        self._due = clock() + delay
+        self._detail = ""
+
+    def update(self, status: Status) -> None:
+        now = self._clock()
+        detail = status.source.detail
+        if now < self._due and detail in ("", self._detail):
+            return
+        self._due = now + self._interval
+        self._detail = detail
+        self._stderr.write(f"moe-live: {status_line(status)}\n")
+        self._stderr.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class _Bar:
+    """A progress bar that disappears at the end. Drawn by `update` alone, there is no second thread."""
+
+    def __init__(self, console: Console, status: Status) -> None:
+        self._progress = Progress(
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(max_width=30, no_wrap=True, overflow="ellipsis"),
+            ),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        name = printable(Path(status.source.name).name)
+        self._task = self._progress.add_task(name, total=status.source.size)
+        self._progress.start()
+
+    def update(self, status: Status) -> None:
+        self._progress.update(self._task, completed=status.source.position, total=status.source.size)
+        self._progress.refresh()
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def status_line(status: Status) -> str:
+    """How the run is going, in one line without control characters."""
+    source = status.source
+    parts = [f"{source.state.value} {printable(source.name)}"]
+    if source.detail:
+        parts.append(printable(source.detail))
+    if source.state is not State.WAITING:
+        read = decimal(source.position)
+        parts.append(f"{read} read" if status.progress is None else f"{read} read ({status.progress:.0%})")
+        parts.append(f"{decimal(int(status.bytes_per_second))}/s")
+        parts.append(f"{status.lines_per_second:.0f} lines/s")
+        parts.append(f"{status.tokens_per_second:.1f} tokens/s")
+    if source.restarts:
+        parts.append(f"{source.restarts} restarts")
+    if source.rotations:
+        parts.append(f"{source.rotations} rotations")
+    return ", ".join(parts)

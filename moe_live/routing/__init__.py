@@ -1,0 +1,1 @@
+"""Records to steps: blocks, steps, prefill or decode, and which rows can be believed."""

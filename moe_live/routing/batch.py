@@ -1,0 +1,108 @@
+"""Complete steps as arrays: what every statistic is fed with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Kind(IntEnum):
+    """What a step did. Statistics keep one plane of counts for each."""
+
+    PREFILL = 0
+    DECODE = 1
+    UNDECIDED = 2
+    """Several rows in every layer, up to the highest layer seen: decode of several sequences if that is the
+    model's last layer, else a piece of a prompt (whose rows are not computed in the last layer)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpertRows:
+    """Expert rows of some steps, all with the same k, in the order of the log.
+
+    Attributes:
+        step: (n,) int64, index into the steps of the batch.
+        layer: (n,) uint16.
+        token: (n,) int64, index of the row in its block.
+        whole: (n,) bool, whether the block has a row for every token of the step, so that row j of it and row
+            j of another whole block of the step belong to one token. The last layer leaves out rows in a
+            prompt.
+        experts: (n, k) uint16, best first; usually the transposed view of a contiguous (k, n).
+    """
+
+    step: NDArray[np.int64]
+    layer: NDArray[np.uint16]
+    token: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+    experts: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def select(self, rows: NDArray[np.bool_]) -> ExpertRows:
+        """The rows at which the (n,) mask is True."""
+        return ExpertRows(
+            self.step[rows],
+            self.layer[rows],
+            self.token[rows],
+            self.whole[rows],
+            # Indexing would leave the rows contiguous, with an inner axis of k; so do not.
+            np.compress(rows, self.experts.T, axis=1).T,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepGates:
+    """Gate inputs of row 0 of some steps, all with the same n_embd, layers ascending in each step.
+
+    Attributes:
+        step: (m,) int64, index into the steps of the batch.
+        layer: (m,) int64.
+        vectors: (m, n_embd) float64, C-contiguous.
+    """
+
+    step: NDArray[np.int64]
+    layer: NDArray[np.int64]
+    vectors: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepBatch:
+    """Complete steps, or parts of a very long one, in the order of the log.
+
+    The rows come in three sets. `single` are the rows of one-row blocks, right however the logger strides.
+    The rows of blocks with several rows come twice: `written` as the log has them, and `verified` as far as
+    they can be believed in a strided log (row 0 of each block, and rows recovered from the others).
+    `single` + `written` is every row of the log; `single` + `verified` is what holds if the log is strided.
+    Each set is a tuple with one entry for each k that occurs: nearly always one.
+
+    Attributes:
+        kind: (s,) int8, values of `Kind`.
+        tokens: (s,) int64, tokens of the step (its T), or as many of them as this part adds.
+        begins: (s,) bool, False where the step continues one of an earlier batch.
+        label: what the user called the time in which these steps began, "" for nothing.
+        highest: highest layer with expert rows seen so far, -1 for none.
+        single: rows of one-row blocks.
+        written: rows of other blocks as logged.
+        verified: rows of other blocks that hold in a strided log.
+        gates: gate inputs of row 0, one entry for each run of equal n_embd.
+    """
+
+    kind: NDArray[np.int8]
+    tokens: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+    label: str
+    highest: int
+    single: tuple[ExpertRows, ...]
+    written: tuple[ExpertRows, ...]
+    verified: tuple[ExpertRows, ...]
+    gates: tuple[StepGates, ...]
+
+
+def row_count(tables: Iterable[ExpertRows]) -> int:
+    """Rows in all tables together."""
+    return sum(map(len, tables))

@@ -1,0 +1,283 @@
+"""Records to steps: where forward passes begin, what kind they are, and which blocks their rows form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.formats.records import Records
+from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates
+from moe_live.routing.lines import Lines, joined
+from moe_live.routing.strided import StrideEvidence
+
+MAX_HELD_LINES = 1 << 18
+"""Lines of an open step that are held at most: more than one span of a log can have. A longer step is a
+prompt (every decode step is far shorter), or a log that has no steps to cut; it is passed on in parts."""
+
+MAX_HELD_VALUES = 1 << 23
+"""Numbers of gate inputs (64 MB) held for an open step at most; the gate inputs beyond it are left out."""
+
+DEFAULT_MAX_SLOTS = 64
+"""Tokens a decode step has at most, unless the user says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Blocks:
+    """Blocks of expert rows: (b,) int64 each."""
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    step: NDArray[np.int64]
+    layer: NDArray[np.int64]
+
+
+class StepAssembler:
+    """Cuts records into steps.
+
+    A step begins where the layer number goes down, and with a gate line that cannot belong to the open step:
+    one of the same layer whose ROW does not go up, or that follows the layer's expert rows.
+
+    The kind of a step with several rows in every layer depends on whether its highest layer is the model's
+    last, which may be learned later: such steps are `Kind.UNDECIDED` while their highest layer is the highest
+    seen, and `last_layer_known` tells whether that layer is known to be the last. It is, once a step of one
+    token reached it (such a step has all layers), or a step has fewer rows there than tokens (only the last
+    layer leaves rows out). Nothing here depends on how the log is cut into records.
+
+    Args:
+        max_slots: tokens a decode step has at most.
+
+    Attributes:
+        evidence: how multi-row blocks look.
+        highest: highest layer with expert rows seen so far, -1 for none.
+        label: of the steps that begin from now on.
+    """
+
+    def __init__(self, *, max_slots: int = DEFAULT_MAX_SLOTS) -> None:
+        self.evidence = StrideEvidence()
+        self.highest = -1
+        self.label = ""
+        self._open_label = ""
+        self._shown_last = -1
+        self._max_slots = max_slots
+        self._held: list[Lines] = []
+        self._held_lines = self._held_values = 0
+        self._first_layer: int | None = None  # of a step whose beginning was passed on already
+
+    @property
+    def last_layer_known(self) -> bool:
+        """Whether the highest layer seen is known to be the model's last."""
+        return self._shown_last == self.highest >= 0
+
+    def feed(self, records: Records) -> Iterator[StepBatch]:
+        """The steps that `records` complete.
+
+        Args:
+            records: the next lines, at most `MAX_HELD_LINES` of them.
+        """
+        lines = Lines.of(records)
+        begins = self._begins(lines)
+        if not self._held:
+            self._open_label = self.label
+        if len(begins) and self.label != self._open_label:
+            first = int(begins[0])
+            yield from self._hold(lines.part(0, first))
+            yield from self.interrupt()
+            lines, begins = lines.part(first, len(lines)), begins[1:] - first
+            self._open_label = self.label
+        if not len(begins):
+            yield from self._hold(lines)
+            return
+        first, last = int(begins[0]), int(begins[-1])
+        if first:
+            yield from self._hold(lines.part(0, first))
+        yield self._close(lines.part(first, last), begins[:-1] - first)
+        yield from self._hold(lines.part(last, len(lines)))
+
+    def interrupt(self) -> Iterator[StepBatch]:
+        """Close the open step: the lines that follow do not belong to it."""
+        if self._held:
+            nothing = self._held[-1].part(0, 0)
+            yield self._close(nothing, np.empty(0, np.int64))
+
+    def absorb(self, other: StepAssembler) -> None:
+        """Take over what another assembler learned. Both have no open step."""
+        self.evidence += other.evidence
+        self.highest = max(self.highest, other.highest)
+        self._shown_last = max(self._shown_last, other._shown_last)
+
+    def _begins(self, lines: Lines) -> NDArray[np.intp]:
+        """Indices of the lines that begin a step, seen from the line before; the very first line does not."""
+        before = self._held[-1] if self._held else None
+        layer = np.concatenate((before.layer[-1:] if before else lines.layer[:1], lines.layer))
+        begins = layer[1:] < layer[:-1]
+        if not lines.only_rows:
+            row = np.concatenate((before.row[-1:] if before else [-2], lines.row))
+            again = (row[1:] >= 0) & ((row[:-1] == -1) | (row[1:] <= row[:-1]))
+            begins |= again & (layer[1:] == layer[:-1])
+        return np.flatnonzero(begins)
+
+    def _hold(self, lines: Lines) -> Iterator[StepBatch]:
+        """Keep lines of the open step; pass it on in parts when it grows too long."""
+        if self._held_values + lines.values > MAX_HELD_VALUES:
+            lines = lines.first_vectors(MAX_HELD_VALUES - self._held_values)
+        self._held.append(lines.copy())
+        self._held_lines += len(lines)
+        self._held_values += lines.values
+        while self._held_lines > MAX_HELD_LINES:
+            held = joined(self._held)
+            # The cut depends on the log alone: before the last layer that starts within the limit.
+            layer = held.layer[:MAX_HELD_LINES]
+            changes = np.flatnonzero(layer[1:] != layer[:-1])
+            cut = int(changes[-1]) + 1 if len(changes) else MAX_HELD_LINES
+            yield self._batch(held.part(0, cut), np.zeros(1, np.int64), unfinished=True)
+            self._held = [held.part(cut, len(held)).copy()]
+            self._held_lines = len(held) - cut
+
+    def _close(self, following: Lines, begins: NDArray[np.intp]) -> StepBatch:
+        """The open step and the complete steps `following` it, which begin at `begins`."""
+        length = self._held_lines
+        lines = joined([*self._held, following])
+        self._held = []
+        self._held_lines = self._held_values = 0
+        return self._batch(lines, np.concatenate(([0], begins + length)))
+
+    def _batch(self, lines: Lines, begins: NDArray[np.intp], *, unfinished: bool = False) -> StepBatch:
+        """Steps that begin at the lines `begins`; the first is the continuation of one, if one is open."""
+        n_steps = len(begins)
+        step = np.repeat(np.arange(n_steps), np.diff(begins, append=len(lines)))
+        row_step, row_layer = step, lines.layer
+        if not lines.only_rows:
+            is_row = lines.row < 0
+            row_step, row_layer = step[is_row], lines.layer[is_row]
+        blocks = _blocks(row_step, row_layer)
+        tokens, kind = self._kinds(lines, begins, blocks)
+        steps_begin = np.ones(n_steps, np.bool_)
+        if unfinished or self._first_layer is not None:
+            if self._first_layer is None:
+                self._first_layer = int(lines.layer[0])
+            else:
+                steps_begin[0] = False
+            of_first = blocks.layer[blocks.step == 0] == self._first_layer
+            tokens[0] = int(blocks.length[blocks.step == 0][of_first].sum())
+            kind[0] = Kind.PREFILL
+            if not unfinished:
+                self._first_layer = None
+        single, written, verified = self._tables(lines, row_step, row_layer, blocks, tokens)
+        return StepBatch(
+            kind=kind,
+            tokens=tokens,
+            begins=steps_begin,
+            label=self._open_label,
+            highest=self.highest,
+            single=single,
+            written=written,
+            verified=verified,
+            gates=_gates(lines, step),
+        )
+
+    def _kinds(
+        self, lines: Lines, begins: NDArray[np.intp], blocks: _Blocks
+    ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        """Tokens (s,) and kind (s,) of steps; learns which layer is the last."""
+        steps = np.arange(len(begins))
+        first = np.searchsorted(blocks.step, steps)
+        top = np.searchsorted(blocks.step, steps, side="right") - 1
+        has_rows = top >= first
+        tokens = np.ones(len(begins), np.int64)
+        tokens[has_rows] = blocks.length[first[has_rows]]
+        for index in np.flatnonzero(~has_rows).tolist():
+            layer = lines.layer[begins[index] : begins[index + 1] if index + 1 < len(begins) else None]
+            tokens[index] = np.count_nonzero(layer == layer[0])
+        top_rows = np.where(has_rows, blocks.length[top], 0) if len(blocks.step) else np.zeros_like(tokens)
+        top_layer = (
+            np.where(has_rows, blocks.layer[top], -1) if len(blocks.step) else np.full_like(tokens, -1)
+        )
+        self.highest = max(self.highest, int(top_layer.max()))
+        reaches_last = has_rows & ((tokens == 1) | (top_rows < tokens))
+        self._shown_last = max(self._shown_last, int(top_layer[reaches_last].max(initial=-1)))
+        kind = np.full(len(begins), Kind.PREFILL, np.int8)
+        undecided = (top_rows == tokens) & (tokens <= self._max_slots) & (top_layer == self.highest)
+        kind[has_rows & undecided] = Kind.UNDECIDED
+        kind[tokens == 1] = Kind.DECODE
+        return tokens, kind
+
+    def _tables(
+        self,
+        lines: Lines,
+        step: NDArray[np.int64],
+        layer: NDArray[np.uint16],
+        blocks: _Blocks,
+        tokens: NDArray[np.int64],
+    ) -> tuple[tuple[ExpertRows, ...], tuple[ExpertRows, ...], tuple[ExpertRows, ...]]:
+        """The rows as `StepBatch.single`, `.written` and `.verified`."""
+        single, written, verified = [], [], []
+        if len(blocks.start) == len(step):
+            token, alone = np.zeros(len(step), np.int64), np.ones(len(step), np.bool_)
+            whole = alone if tokens.max() == 1 else tokens[step] == 1
+        else:
+            whole = blocks.length == tokens[blocks.step]
+            token = np.arange(len(step)) - np.repeat(blocks.start, blocks.length)
+            alone = np.repeat(blocks.length == 1, blocks.length)
+            whole = np.repeat(whole, blocks.length)
+        rows = ExpertRows(step, layer, token, whole, lines.experts[0] if lines.experts else _NO_ROW)
+        if len(lines.experts) <= 1:
+            tables = [(rows, alone, np.ones(len(rows), np.bool_))]
+        else:
+            tables = list(_by_width(rows, alone, blocks, lines.experts))
+        for table, is_single, is_uniform in tables:
+            if is_single.all():
+                single.append(table)
+                continue
+            if is_single.any():
+                single.append(table.select(is_single))
+            several = ~is_single
+            written.append(table.select(several))
+            verified.append(self.evidence.examine(table.select(several & is_uniform)))
+            if not is_uniform.all():
+                verified.append(table.select(several & ~is_uniform & (table.token == 0)))
+        return _filled(single), _filled(written), _filled(verified)
+
+
+_NO_ROW = np.empty((0, 1), np.uint16)
+
+
+def _filled(tables: list[ExpertRows]) -> tuple[ExpertRows, ...]:
+    return tuple(table for table in tables if len(table))
+
+
+def _by_width(
+    rows: ExpertRows, alone: NDArray[np.bool_], blocks: _Blocks, runs: tuple[NDArray[np.uint16], ...]
+) -> Iterator[tuple[ExpertRows, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Sort rows of several k by k: each table with its part of `alone`, and whether the block has one k."""
+    width = np.repeat([run.shape[1] for run in runs], [len(run) for run in runs])
+    uniform = np.minimum.reduceat(width, blocks.start) == np.maximum.reduceat(width, blocks.start)
+    uniform = np.repeat(uniform, blocks.length)
+    for k in sorted({run.shape[1] for run in runs}):
+        mine = width == k
+        experts = np.concatenate([run.T for run in runs if run.shape[1] == k], axis=1).T
+        table = ExpertRows(rows.step[mine], rows.layer[mine], rows.token[mine], rows.whole[mine], experts)
+        yield table, alone[mine], uniform[mine]
+
+
+def _blocks(step: NDArray[np.int64], layer: NDArray[np.uint16]) -> _Blocks:
+    """Blocks of rows: runs of equal step and layer."""
+    begins = layer[1:] != layer[:-1]
+    if begins.all():
+        rows = np.arange(len(step))
+        return _Blocks(rows, np.ones_like(rows), step, layer.astype(np.int64))
+    begins |= step[1:] != step[:-1]
+    start = np.flatnonzero(np.concatenate(([True], begins)))
+    return _Blocks(start, np.diff(start, append=len(step)), step[start], layer[start].astype(np.int64))
+
+
+def _gates(lines: Lines, step: NDArray[np.int64]) -> tuple[StepGates, ...]:
+    """The parsed gate inputs with their steps and layers."""
+    gates = []
+    index = np.flatnonzero(lines.has_vector)
+    for vectors in lines.vectors:
+        mine, index = index[: len(vectors)], index[len(vectors) :]
+        gates.append(StepGates(step[mine], lines.layer[mine].astype(np.int64), vectors))
+    return tuple(gates)

@@ -1,0 +1,202 @@
+"""One run: bytes from a source into an analyzer, in bounded portions, and how fast that goes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+
+from moe_live.analyzer import Analyzer, Progress
+from moe_live.snapshot import Section, Snapshot
+from moe_live.sources.label_file import LabelFile
+from moe_live.sources.source import Break, Source, SourceStatus, State
+
+READ_SIZE = 1 << 20
+"""Bytes asked of the source at a time: some milliseconds of work."""
+
+TRICKLE = 1 << 15
+"""Bytes that are not worth being analyzed one portion after the other as they arrive."""
+
+READ_AHEAD = 1 << 25
+"""Bytes of a followed log that are held until they are analyzed. What is held is safe when the server empties
+the log, and reading is a hundred times faster than analyzing."""
+
+RATE_WINDOW = 5.0
+"""Seconds over which rates are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the run is going: what a view shows beside the `Snapshot`.
+
+    Attributes:
+        source: state, position, lag, restarts, rotations, watch mode.
+        elapsed: seconds since the run began.
+        bytes_per_second: over the last few seconds.
+        lines_per_second: over the last few seconds.
+        tokens_per_second: tokens of prefill and decode steps together, over the last few seconds.
+        seconds_left: until the backlog is read at the present rate; None if unknown.
+        label: what the user calls the present time; "" for nothing.
+    """
+
+    source: SourceStatus
+    elapsed: float
+    bytes_per_second: float
+    lines_per_second: float
+    tokens_per_second: float
+    seconds_left: float | None
+    label: str = ""
+
+    @property
+    def progress(self) -> float | None:
+        """Share of the known bytes that is read, 0 to 1; None for a pipe."""
+        size = self.source.size
+        return None if not size else min(1.0, self.source.position / size)
+
+
+class Session:
+    """Feeds an analyzer from a source.
+
+    Args:
+        source: where bytes come from; closed by `finish`.
+        analyzer: where they go.
+        read_ahead: bytes that are held until they are analyzed.
+        label_file: path of a file that tells the label of what comes now.
+        reset_on_restart: start the statistics anew whenever the log is emptied or rewritten.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        analyzer: Analyzer,
+        *,
+        read_ahead: int = 0,
+        label_file: str | None = None,
+        reset_on_restart: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.analyzer = analyzer
+        self._read_ahead = read_ahead
+        self._held: deque[bytes | Break | str] = deque()
+        self._label_file = None if label_file is None else LabelFile(label_file, clock)
+        self._held_bytes = 0
+        self._reset_on_restart = reset_on_restart
+        self._clock = clock
+        self._started = clock()
+        self._samples: deque[tuple[float, int, int, int]] = deque()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all is analyzed and no byte will ever come again."""
+        return not self._held and self._source_status().state is State.ENDED
+
+    @property
+    def pause(self) -> float:
+        """Seconds after which the next `ingest` is worth while."""
+        return 0.0 if self._held else self.source.pause()
+
+    def ingest(self, seconds: float) -> bool:
+        """Read and analyze what is there, for about `seconds` at most.
+
+        Returns:
+            Whether anything came.
+
+        Raises:
+            MoeLiveError: the source cannot be read.
+        """
+        deadline = self._clock() + seconds
+        came = has_all = False
+        while True:
+            # A log that grows line by line has something new after every line. That is left for next time.
+            has_all = has_all or self._fetch()
+            if not self._held:
+                return came
+            came = True
+            self._analyze(self._held.popleft())
+            if self._clock() >= deadline:
+                return came
+
+    def _progress(self) -> Progress:
+        """Totals of what is analyzed."""
+        return self.analyzer.progress()
+
+    def _source_status(self) -> SourceStatus:
+        """The state of the source, where what is held counts as not yet read."""
+        source = self.source.status()
+        return replace(source, position=source.position - self._held_bytes)
+
+    def _fetch(self) -> bool:
+        """Read as far ahead as may be held; whether reading on is not worth while for now."""
+        while not self._held or self._held_bytes < self._read_ahead:
+            if self._label_file is not None and (label := self._label_file.changed()) is not None:
+                self._held.append(label)
+            items = self.source.read(READ_SIZE)
+            self._held.extend(items)
+            came = sum(len(item) for item in items if isinstance(item, bytes))
+            self._held_bytes += came
+            if not items or (came < TRICKLE and self.source.pause()):
+                return True
+        return False
+
+    def _analyze(self, item: bytes | Break | str) -> None:
+        if isinstance(item, str):
+            self.analyzer.label = item
+            return
+        if isinstance(item, bytes):
+            self._held_bytes -= len(item)
+            self.analyzer.feed(item)
+            return
+        self.analyzer.interrupt(item)
+        if item is Break.RESTARTED and self._reset_on_restart:
+            self.analyzer.reset(same_server=False)
+
+    def set_label(self, label: str) -> None:
+        """Call what is read from now on so; what is held was there before."""
+        self._held.append(label)
+
+    def reset(self) -> None:
+        """Start the statistics anew; reading goes on where it is."""
+        self.analyzer.reset()
+        self._samples.clear()
+
+    def snapshot(
+        self, sections: Collection[Section] = frozenset(Section), *, pairs_of: Iterable[int] | None = None
+    ) -> Snapshot:
+        """The statistics now, with those sections only; pairs only of some layers, or of all (None)."""
+        return self.analyzer.snapshot(sections, pairs_of=pairs_of)
+
+    def finish(self) -> Snapshot:
+        """Close the source, analyze what is held, close the open step: the final statistics."""
+        self.source.close()
+        while self._held:
+            self._analyze(self._held.popleft())
+        self.analyzer.finish()
+        return self.analyzer.snapshot()
+
+    def status(self) -> Status:
+        """Rates and state now. Call it regularly: the rates are taken between calls."""
+        now = self._clock()
+        source = self._source_status()
+        progress = self._progress()
+        self._samples.append((now, progress.bytes, progress.lines, progress.tokens))
+        while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
+            self._samples.popleft()
+        then, *before = self._samples[0]
+        span = now - then
+        rates = [
+            (new - old) / span if span > 0 else 0.0
+            for new, old in zip((progress.bytes, progress.lines, progress.tokens), before, strict=True)
+        ]
+        read_rate = rates[0]
+        return Status(
+            source=source,
+            elapsed=now - self._started,
+            bytes_per_second=rates[0],
+            lines_per_second=rates[1],
+            tokens_per_second=rates[2],
+            seconds_left=source.lag / read_rate if source.size is not None and read_rate > 0 else None,
+            label=self.analyzer.label,
+        )

@@ -1,0 +1,327 @@
+"""Everything a view shows, frozen at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.formats.records import LineTally
+from moe_live.statistics.balance import Balance, balance
+from moe_live.statistics.coactivation import ExpertPair, LayerPairs
+from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
+from moe_live.statistics.drift import Drift
+from moe_live.statistics.history import History
+from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, budgets, coverage
+from moe_live.statistics.labels import LabelDivergence, LabelUsage, SpecificExpert
+from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.transitions import LayerTransition
+
+BUDGET_PERCENT = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+"""Shares of all experts, in percent, for which `Snapshot.budgets` tells what they serve."""
+
+__all__ = [
+    "BUDGET_PERCENT",
+    "COVERED_PERCENT",
+    "Balance",
+    "Budget",
+    "DistanceMetric",
+    "Distances",
+    "Drift",
+    "ExpertCount",
+    "ExpertPair",
+    "History",
+    "Input",
+    "LabelDivergence",
+    "LabelUsage",
+    "Labels",
+    "LayerLocality",
+    "LayerPairs",
+    "LayerTransition",
+    "LayerUsage",
+    "Model",
+    "Moments",
+    "PairDistance",
+    "PhaseCount",
+    "RowMode",
+    "Rows",
+    "Section",
+    "Snapshot",
+    "SpecificExpert",
+    "Usage",
+]
+
+
+class Section(Enum):
+    """Figures that are made only when they are asked for, because making them takes time."""
+
+    LOCALITY = "locality"
+    PAIRS = "pairs"
+    TRANSITIONS = "transitions"
+    DRIFT = "drift"
+    HISTORY = "history"
+    LABELS = "labels"
+
+
+class RowMode(Enum):
+    """Which expert rows the figures rest on."""
+
+    AUTO = "auto"
+    """The verified rows once strided rows are proven, every row before."""
+    LOGGED = "logged"
+    """Every row as written."""
+    VERIFIED = "verified"
+    """Only rows that can be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What was read.
+
+    Attributes:
+        paths: where from, as the user named it.
+        tally: bytes and lines, good and bad.
+        restarts: how often the log was emptied or rewritten.
+        rotations: how often its path came to name another file.
+    """
+
+    paths: tuple[str, ...]
+    tally: LineTally
+    restarts: int
+    rotations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model's shape as far as the log has shown it; None where it has not.
+
+    Attributes:
+        layers: MoE layers with expert rows, ascending.
+        n_experts: experts a layer: the highest id seen plus one, or what the user said.
+        top_k: experts a row, of most rows.
+        gate_layers: layers with gate inputs, ascending.
+        n_embd: numbers a gate input, of most gate inputs.
+    """
+
+    layers: tuple[int, ...]
+    n_experts: int | None
+    top_k: int | None
+    gate_layers: tuple[int, ...]
+    n_embd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How many expert rows there were and how many the figures rest on.
+
+    Attributes:
+        mode: what the user asked for.
+        logged: rows as written.
+        counted: rows behind the figures.
+        recovered: verified rows of multi-row blocks other than row 0.
+        unrecoverable: logged rows that have no verified counterpart.
+        strided: the verdict: True strided, False sound, None not enough seen.
+        verdict: that verdict as one plain sentence with its numbers.
+    """
+
+    mode: RowMode
+    logged: int
+    counted: int
+    recovered: int
+    unrecoverable: int
+    strided: bool | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCount:
+    """Something counted in prefill and decode."""
+
+    prefill: int
+    decode: int
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.prefill + self.decode
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertCount:
+    """One expert's use: its selections and their share of all selections considered."""
+
+    expert: int
+    count: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Usage:
+    """Selections per expert, of one layer or of all layers together.
+
+    Attributes:
+        counts: (n_experts,) int64, prefill and decode together.
+        decode: (n_experts,) int64, those in decode steps.
+    """
+
+    counts: NDArray[np.int64]
+    decode: NDArray[np.int64]
+
+    @classmethod
+    def none(cls, n_experts: int) -> Usage:
+        """No selections at all."""
+        zeros = np.zeros(n_experts, np.int64)
+        return cls(zeros, zeros)
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(self.counts + other.counts, self.decode + other.decode)
+
+    @property
+    def prefill(self) -> NDArray[np.int64]:
+        """(n_experts,) int64, the selections in prefill steps."""
+        return self.counts - self.decode
+
+    @property
+    def selections(self) -> int:
+        """All selections."""
+        return int(self.counts.sum())
+
+    @property
+    def experts_used(self) -> int:
+        """Experts selected at least once."""
+        return int(np.count_nonzero(self.counts))
+
+    def top(self, n: int) -> tuple[ExpertCount, ...]:
+        """The n most selected experts among those used: higher count first, then lower id."""
+        order = np.argsort(-self.counts, kind="stable")
+        return self._counted(order[: min(n, self.experts_used)])
+
+    def bottom(self, n: int) -> tuple[ExpertCount, ...]:
+        """The n least selected experts among those used, in the same order as `top`: the least is last."""
+        order = np.argsort(-self.counts, kind="stable")[: self.experts_used]
+        return self._counted(order[max(0, len(order) - n) :])
+
+    def _counted(self, experts: NDArray[np.intp]) -> tuple[ExpertCount, ...]:
+        total = self.selections
+        return tuple(
+            ExpertCount(expert, count, count / total)
+            for expert, count in zip(experts.tolist(), self.counts[experts].tolist(), strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerUsage:
+    """The use of one layer's experts."""
+
+    layer: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distances:
+    """Distances of all pairs.
+
+    Attributes:
+        steps: steps with at least one pair.
+        include_prompt: whether prefill steps are among them.
+        pairs: one entry a pair, ascending.
+    """
+
+    steps: int
+    include_prompt: bool
+    pairs: tuple[PairDistance, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """The use of experts by label.
+
+    Attributes:
+        usages: one entry a label, alphabetically.
+        divergences: one entry for every two labels.
+    """
+
+    usages: tuple[LabelUsage, ...]
+    divergences: tuple[LabelDivergence, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The state of all statistics.
+
+    Attributes:
+        input: what was read.
+        model: its shape.
+        rows: which rows the figures rest on.
+        steps: forward passes.
+        tokens: tokens processed.
+        layers: use of the experts, one entry a layer, ascending.
+        overall: the same, all layers added up by expert id.
+        distances: between the gate inputs of consecutive layers.
+        warnings: what a reader must know before believing the figures, one sentence each.
+        locality: of each layer with decode steps; None if not asked for, as all below.
+        pairs: by layer, experts chosen together.
+        transitions: how the experts of each layer foretell those of the next.
+        drift: the latest decode steps beside all; its layers are those of `layers`.
+        history: use over time; its layers are those of `layers`.
+        labels: use by label; their layers are those of `layers`.
+        counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
+    """
+
+    input: Input
+    model: Model
+    rows: Rows
+    steps: PhaseCount
+    tokens: PhaseCount
+    layers: tuple[LayerUsage, ...]
+    overall: Usage
+    distances: Distances
+    warnings: tuple[str, ...]
+    locality: tuple[LayerLocality, ...] | None = None
+    pairs: Mapping[int, LayerPairs] | None = None
+    transitions: tuple[LayerTransition, ...] | None = None
+    drift: Drift | None = None
+    history: History | None = None
+    labels: Labels | None = None
+    counts_only: bool = False
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(len(layers), n_experts) int64, the selections of each layer."""
+        return (
+            np.stack([entry.usage.counts for entry in self.layers])
+            if self.layers
+            else np.zeros((0, 0), np.int64)
+        )
+
+    @cached_property
+    def balance(self) -> tuple[Balance, ...]:
+        """The load balance of each of `layers`."""
+        return balance(self.counts, self.model.top_k)
+
+    @cached_property
+    def overall_balance(self) -> Balance:
+        """The load balance of all layers added up by expert id."""
+        return balance(self.overall.counts[None], self.model.top_k)[0]
+
+    @cached_property
+    def coverage(self) -> NDArray[np.int64]:
+        """(len(layers), len(COVERED_PERCENT)) int64, experts that serve so many percent of each layer."""
+        return coverage(self.counts)
+
+    @cached_property
+    def overall_coverage(self) -> NDArray[np.int64]:
+        """(len(COVERED_PERCENT),) int64, the same of all layers added up by expert id."""
+        (experts,) = coverage(self.overall.counts[None])
+        return np.asarray(experts)
+
+    @cached_property
+    def budgets(self) -> tuple[Budget, ...]:
+        """What growing numbers of resident experts serve, from 5 % to all of them."""
+        total = int(self.counts.size)
+        return budgets(self.counts, sorted({-(-total * percent // 100) for percent in BUDGET_PERCENT}))

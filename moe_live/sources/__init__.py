@@ -1,0 +1,1 @@
+"""Where bytes come from: followed files, pipes, finished files."""

@@ -1,0 +1,86 @@
+"""Bytes that come in through a descriptor: standard input, a FIFO, `< log`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.sources.source import Break, SourceStatus, State
+from moe_live.sources.stream import ByteStream
+
+BUSY_PAUSE_S = 0.05
+IDLE_PAUSE_S = 0.25
+
+
+class PipeSource:
+    """Reads a descriptor until its end, as `Source`. The descriptor becomes the source's own.
+
+    Args:
+        fd: open for reading.
+        name: what people call it, such as "stdin".
+
+    Raises:
+        UsageError: `fd` is closed, or a directory.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._name = name
+        try:
+            is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+            self._stream = ByteStream(fd, name)
+        except OSError:
+            raise UsageError(
+                f"{printable(name)} is closed; give it a log, or name one on the command line"
+            ) from None
+        if is_directory:
+            raise UsageError(f"{printable(name)} is a directory; give it a log instead")
+        self._pause = 0.0
+        self._raised = False
+        self._closed = False
+
+    def read(self, limit: int) -> Sequence[bytes | Break]:
+        """What has arrived since the last call.
+
+        Raises:
+            MoeLiveError: at the end, once, if not everything could be read or unpacked.
+        """
+        if self._closed:
+            return []
+        data = self._stream.read(limit)
+        if data:
+            self._pause = 0.0 if self._stream.size is not None or len(data) >= limit else BUSY_PAUSE_S
+            return [data]
+        self._pause = min(max(2 * self._pause, BUSY_PAUSE_S), IDLE_PAUSE_S)
+        if self._stream.problem and not self._raised:
+            self._raised = True
+            raise MoeLiveError(self._stream.problem)
+        return []
+
+    def pause(self) -> float:
+        """0 while more is known to be there; else short, as `wake_fd` says when something comes."""
+        return self._pause
+
+    def wake_fd(self) -> int | None:
+        """The descriptor itself; None at the end, and for a regular file, which is always readable."""
+        return (
+            None if self._closed or self._stream.ended or self._stream.size is not None else self._stream.fd
+        )
+
+    def status(self) -> SourceStatus:
+        """The present state. It has not ended while `read` has still something to raise."""
+        stream = self._stream
+        if self._closed or (stream.ended and (self._raised or not stream.problem)):
+            state = State.ENDED
+        else:
+            state = State.FOLLOWING if stream.size is None else State.READING
+        return SourceStatus(
+            name=self._name, state=state, detail=stream.problem, position=stream.position, size=stream.size
+        )
+
+    def close(self) -> None:
+        """Give the descriptor back. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._stream.close()

@@ -1,0 +1,96 @@
+"""What a source of log bytes is, and what it tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Break(Enum):
+    """A place in the stream where the bytes before and after do not belong together.
+
+    An unfinished line before a break is never completed by bytes after it.
+    """
+
+    RESTARTED = "restarted"
+    """The log was emptied or rewritten: the server started anew."""
+    ROTATED = "rotated"
+    """The path names another file now; what follows is that file from its beginning."""
+    FILE_ENDED = "file ended"
+    """The end of one of several finished files."""
+
+
+class State(Enum):
+    """What a source is doing, in the words the header shows."""
+
+    WAITING = "waiting"
+    """Nothing to read yet: the path does not exist, or cannot be opened for now."""
+    FOLLOWING = "following"
+    """At the end of the log, or close to it."""
+    READING = "reading"
+    """Catching up with a backlog, or reading a finished file."""
+    ENDED = "ended"
+    """No byte will ever come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """A source at one moment.
+
+    Attributes:
+        name: what is read, for people: a path, "stdin", "3 files". Raw text from outside: views sanitize it.
+        state: see `State`.
+        detail: one line on anything unusual (why it waits, a read error, why only polling), else "".
+        position: bytes handed out so far of the file or files being read.
+        size: bytes there are in all, as far as known; None for a pipe.
+        restarts: how many `Break.RESTARTED` were yielded.
+        rotations: how many `Break.ROTATED` were yielded.
+        watch: "events" (a watcher wakes us up while idle), "polling" (it cannot), or "" (not followed).
+    """
+
+    name: str
+    state: State
+    detail: str = ""
+    position: int = 0
+    size: int | None = None
+    restarts: int = 0
+    rotations: int = 0
+    watch: str = ""
+
+    @property
+    def lag(self) -> int:
+        """Bytes written but not yet read."""
+        return 0 if self.size is None else max(0, self.size - self.position)
+
+
+class Source(Protocol):
+    """Where bytes come from. Used by one thread; no method ever blocks."""
+
+    def read(self, limit: int) -> Sequence[bytes | Break]:
+        """What has arrived since the last call, in order: at most about `limit` bytes, possibly nothing.
+
+        Raises:
+            UsageError: the input cannot be read at all (a directory, no permission at start, …).
+        """
+        ...
+
+    def pause(self) -> float:
+        """Seconds after which the next `read` is worth while: 0 if more is there now. Below 0.3."""
+        ...
+
+    def wake_fd(self) -> int | None:
+        """A descriptor that becomes readable when `read` should be called before `pause` is over, if any.
+
+        The source itself empties it (if it needs emptying) in `read`.
+        """
+        ...
+
+    def status(self) -> SourceStatus:
+        """The present state. Cheap: called for every frame."""
+        ...
+
+    def close(self) -> None:
+        """Give descriptors and watches back. Idempotent."""
+        ...

@@ -1,0 +1,161 @@
+"""A descriptor read once from its beginning to its end, unpacked if it is compressed with gzip."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import zlib
+from contextlib import suppress
+
+from moe_live.errors import printable
+
+READ_BYTES = 1 << 20
+PACKED_BYTES = 1 << 17
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class ByteStream:
+    """Reads a descriptor to its end, never seeking and never blocking. Owns the descriptor.
+
+    The open file description of a standard input is shared with other processes, so it is not made
+    non-blocking; whatever is not a regular file is asked before each read whether it has something.
+
+    Attributes:
+        fd: the descriptor.
+        position: bytes taken from `fd`, before unpacking.
+        size: bytes there are in `fd`, before unpacking; None if it is not a regular file.
+        ended: no more bytes will come.
+        problem: why not everything could be read, in one line; "" if nothing is wrong.
+
+    Args:
+        fd: the descriptor.
+        name: what it is, for messages; raw text.
+
+    Raises:
+        OSError: `fd` is not an open descriptor.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
+        status = os.fstat(fd)
+        self.fd = fd
+        self.position = 0
+        self.size: int | None = None
+        self.ended = False
+        self.problem = ""
+        if stat.S_ISREG(status.st_mode):
+            self.size = max(0, status.st_size - os.lseek(fd, 0, os.SEEK_CUR))
+        self._name = printable(name)
+        self._held_back = b""  # a first byte that alone does not tell whether the stream is compressed
+        self._unpacker: _Unpacker | None = None
+
+    def read(self, limit: int) -> bytes:
+        """What has arrived, at most about `limit` bytes. b"": nothing now, or the end (see `ended`)."""
+        pieces: list[bytes] = []
+        room = limit
+        while room > 0 and not self.ended:
+            if self._unpacker is not None and self._unpacker.has_more:
+                piece = self._unpack(self._unpacker, b"", room)
+            elif self._is_ready():
+                arrived = self._next_piece(room)
+                if arrived is None:
+                    break
+                piece = arrived
+            else:
+                break
+            pieces.append(piece)
+            room -= len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Give the descriptor back. Call it once."""
+        with suppress(OSError):
+            os.close(self.fd)
+
+    def _is_ready(self) -> bool:
+        if self.size is not None:
+            return True
+        poller = select.poll()
+        poller.register(self.fd, select.POLLIN)
+        return bool(poller.poll(0))  # hanging up and errors count: the read that follows tells
+
+    def _next_piece(self, room: int) -> bytes | None:
+        """One read; b"" if it gave nothing to hand out yet, None if nothing was there to read."""
+        packed = self._unpacker is not None
+        try:
+            raw = os.read(self.fd, PACKED_BYTES if packed else min(room, READ_BYTES))
+        except BlockingIOError:  # somebody else made it non-blocking, or it is a file that waits, as in /proc
+            return None
+        except OSError as error:
+            self._end(
+                f"{self._name} could not be read to its end ({error.strerror}); what came before is used"
+            )
+            return b""
+        start, self.position = self.position, self.position + len(raw)
+        if not raw:
+            if self._unpacker is not None and not self._unpacker.complete:
+                self._end(f"{self._name} is cut short; what could be unpacked is used; copy or make it again")
+            self._end(self.problem)
+            return self._held_back
+        if start == 0 and raw == GZIP_MAGIC[:1]:
+            self._held_back = raw
+            return b""
+        raw, self._held_back = self._held_back + raw, b""
+        if start <= 1 and raw.startswith(GZIP_MAGIC):
+            self._unpacker = _Unpacker()
+        return raw if self._unpacker is None else self._unpack(self._unpacker, raw, room)
+
+    def _unpack(self, unpacker: _Unpacker, raw: bytes, room: int) -> bytes:
+        data = unpacker.feed(raw, room)
+        if unpacker.damage:
+            self._end(f"{self._name} is damaged ({unpacker.damage}); what came before is used; make it again")
+        return data
+
+    def _end(self, problem: str) -> None:
+        self.problem = problem
+        self.ended = True
+
+
+class _Unpacker:
+    """Unpacks gzip members, one after the other, in bounded pieces.
+
+    Attributes:
+        complete: whether the last member has ended.
+        has_more: whether `feed` has bytes to give without new input.
+        damage: what is wrong with the data; "" if nothing is.
+    """
+
+    def __init__(self) -> None:
+        self.complete = True
+        self.has_more = False
+        self.damage = ""
+        self._packed = b""
+
+    def feed(self, packed: bytes, room: int) -> bytes:
+        """Take `packed` and give at most `room` unpacked bytes; up to the damaged place if there is one."""
+        packed = self._packed + packed
+        if self.complete:
+            packed = packed.lstrip(b"\0")  # padding between and after members, as on tapes
+            if not packed:
+                self._packed, self.has_more = b"", False
+                return b""
+            self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # 16: with a gzip header and checksum
+        before = self._member.copy()
+        try:
+            data = self._member.decompress(packed, room)
+        except zlib.error as error:
+            self.damage = printable(str(error).rpartition(": ")[2])
+            self.has_more = False
+            return _unpack_undamaged(before, packed)
+        self.complete = self._member.eof
+        self._packed = self._member.unused_data if self.complete else self._member.unconsumed_tail
+        self.has_more = bool(self._packed) or len(data) >= room
+        return data
+
+
+def _unpack_undamaged(member: zlib._Decompress, packed: bytes) -> bytes:
+    """What comes before the damaged place: an error loses the output of its call, so byte by byte."""
+    pieces: list[bytes] = []
+    with suppress(zlib.error):
+        pieces.extend(member.decompress(packed[i : i + 1]) for i in range(len(packed)))
+    return b"".join(pieces)

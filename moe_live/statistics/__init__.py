@@ -1,0 +1,1 @@
+"""Accumulators over batches of steps, and pure functions that turn their counts into metrics."""

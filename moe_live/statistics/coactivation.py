@@ -1,0 +1,318 @@
+"""Which experts of a layer are chosen together: counts of all pairs in a row, and the outstanding ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows
+from moe_live.statistics.planes import Slots
+from moe_live.statistics.rows import repeats
+
+MAX_CELLS = 1 << 25
+"""Cells of all tables together at most (128 MB): 250 layers of 512 experts. A larger model is not counted."""
+
+SUPPORT = 5.0
+"""Rows in which a pair must be expected by chance to be tested at all."""
+
+FALSE_ALARMS = 1e-3
+"""Chance that a layer without structure shows any pair as standing out (Bonferroni over its pairs)."""
+
+MIN_DEVIATION = 1.1
+"""Least factor between count and expectation of a pair that stands out. Where an expert is in most rows, ways
+to draw distinct experts independently differ by some percent, and enough rows would prove any of them."""
+
+_EXPERTS_STEP = 32
+_CHUNK = 1 << 14  # experts handled at a time: what fits a processor's cache
+_MAX_UINT32 = (1 << 32) - 1
+_FITTING_ROUNDS = 40
+
+
+class Coactivation:
+    """Exact counts of rows for every pair of experts of a layer, over all kinds of steps.
+
+    A row that names an expert twice does not tell a set of experts: it is left out.
+
+    The counts of a layer are a triangle: cell b(b+1)/2 + a counts rows with a and b, a <= b; so (a, a) counts
+    rows with a. Memory: 4 bytes a cell, 51 KB a layer of 160 experts, 525 KB of 512; 8 bytes once a layer has
+    2**32 rows. If more than `MAX_CELLS` were needed, all counts are given up and `too_large` is set.
+
+    >>> zero, whole = np.zeros(2, np.int64), np.ones(2, np.bool_)
+    >>> experts = np.array([[2, 0], [2, 1]], np.uint16)
+    >>> pairs = Coactivation()
+    >>> pairs.update([ExpertRows(zero, np.array([3, 3], np.uint16), zero, whole, experts)])
+    >>> pairs.rows(3), pairs.counts(3, n_experts=3).tolist()
+    (2, [[1, 0, 1], [0, 1, 1], [1, 1, 2]])
+    """
+
+    def __init__(self) -> None:
+        self.too_large = False
+        self._slots = Slots()
+        self._rows = np.zeros(0, np.int64)
+        self._capacity = np.zeros(0, np.int64)  # experts a layer's table has room for
+        self._base = np.zeros(0, np.int64)  # where it begins
+        self._counts: NDArray[Any] = np.zeros(0, np.uint32)
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers that were counted, ascending."""
+        return [] if self.too_large else sorted(self._slots.layers)
+
+    def update(self, tables: Iterable[ExpertRows]) -> None:
+        """Count rows."""
+        for rows in tables:
+            slot, experts = self._slots.of(rows.layer), np.ascontiguousarray(rows.experts.T)
+            self._reserve(slot, experts.max(axis=0).astype(np.int64) + 1)
+            if self.too_large:
+                return
+            repeating = repeats(experts)
+            if repeating is not None:
+                slot, experts = slot[~repeating], np.compress(~repeating, experts, axis=1)
+            self._count_rows(np.bincount(slot, minlength=len(self._slots)))
+            # Layer by layer, so that the table that is added to stays in the processor's cache.
+            order = np.argsort(slot.astype(np.uint16), kind="stable")
+            base = self._base[slot[order]].astype(np.int32)
+            experts = np.take(experts, order, axis=1)
+            chunk = max(1, _CHUNK // len(experts))
+            for start in range(0, len(slot), chunk):
+                self._count(base[start : start + chunk], experts[:, start : start + chunk].astype(np.int32))
+
+    def __iadd__(self, other: Coactivation) -> Self:
+        """Add the counts of another log."""
+        slots = self._slots.of(np.array(other._slots.layers, np.uint16))
+        self._reserve(slots, other._capacity)
+        if self.too_large or other.too_large:
+            self._give_up()
+            return self
+        added = np.zeros_like(self._rows)
+        added[slots] = other._rows
+        self._count_rows(added)
+        for ours, theirs, size in zip(
+            self._base[slots].tolist(), other._base.tolist(), _cells(other._capacity).tolist(), strict=True
+        ):
+            self._counts[ours : ours + size] += other._counts[theirs : theirs + size].astype(
+                self._counts.dtype
+            )
+        return self
+
+    def rows(self, layer: int) -> int:
+        """Rows counted of a layer."""
+        return int(self._rows[self._slots.layers.index(layer)]) if layer in self.layers else 0
+
+    def counts(self, layer: int, n_experts: int) -> NDArray[np.int64]:
+        """Rows with both experts (n_experts, n_experts), symmetric; with the expert on the diagonal.
+
+        The counts of two accumulators over different rows may simply be added.
+        """
+        counts = np.zeros((n_experts, n_experts), np.int64)
+        if layer in self.layers:
+            slot = self._slots.layers.index(layer)
+            seen = min(n_experts, int(self._capacity[slot]))
+            triangle = self._counts[self._base[slot] :]
+            counts[:seen, :seen] = triangle[_triangle_index(n_experts)[:seen, :seen]]
+        return counts
+
+    def _count(self, base: NDArray[np.int32], experts: NDArray[np.int32]) -> None:
+        """Count rows: where their tables begin (n,) and experts (k, n)."""
+        one = self._counts.dtype.type(1)  # a Python integer would make this a hundred times slower
+        line = experts * (experts + 1) // 2 + base
+        for i in range(len(experts)):
+            # Of b's line + a and a's line + b, the cell of the pair is the larger one.
+            cell = line[i] + experts[i:]
+            np.maximum(cell, line[i:] + experts[i], out=cell)
+            np.add.at(self._counts, cell.reshape(-1).astype(np.int64), one)
+
+    def _count_rows(self, rows: NDArray[np.int64]) -> None:
+        """Add rows (slots,); no count can exceed the rows of its layer."""
+        self._rows += rows
+        if self._counts.dtype == np.uint32 and self._rows.max(initial=0) > _MAX_UINT32:
+            self._counts = self._counts.astype(np.int64)
+
+    def _reserve(self, slot: NDArray[np.int64], experts: NDArray[np.int64]) -> None:
+        """Room for this many `experts` (n,) in the tables at `slot` (n,)."""
+        new = len(self._slots) - len(self._rows)
+        if new:
+            self._rows, self._capacity, self._base = (
+                np.concatenate((array, np.zeros(new, np.int64)))
+                for array in (self._rows, self._capacity, self._base)
+            )
+        if self.too_large or not (experts > self._capacity[slot]).any():
+            return
+        capacity = self._capacity.copy()
+        np.maximum.at(capacity, slot, -(-experts // _EXPERTS_STEP) * _EXPERTS_STEP)
+        cells = _cells(capacity)
+        if cells.sum() > MAX_CELLS:
+            self._give_up()
+            return
+        base = np.cumsum(cells) - cells
+        counts = np.zeros(int(cells.sum()), self._counts.dtype)
+        for old, place, size in zip(
+            self._base.tolist(), base.tolist(), _cells(self._capacity).tolist(), strict=True
+        ):
+            counts[place : place + size] = self._counts[old : old + size]
+        self._capacity, self._base, self._counts = capacity, base, counts
+
+    def _give_up(self) -> None:
+        self.too_large = True
+        self._counts = np.zeros(0, np.uint32)
+
+
+def _cells(capacity: NDArray[np.int64]) -> NDArray[np.int64]:
+    return capacity * (capacity + 1) // 2
+
+
+@lru_cache(maxsize=4)
+def _triangle_index(n_experts: int) -> NDArray[np.int64]:
+    """Cell of each pair (n_experts, n_experts)."""
+    expert = np.arange(n_experts)
+    high = np.maximum(expert[:, None], expert)
+    index: NDArray[np.int64] = high * (high + 1) // 2 + np.minimum(expert[:, None], expert)
+    return index
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertPair:
+    """Two experts of a layer, a < b, chosen together more or less often than chance would have it.
+
+    Attributes:
+        a, b: the experts.
+        count: rows with both, N_ab.
+        expected: rows with both, if the experts of a row were independent but for being distinct.
+        lift: N_ab T / (N_a N_b).
+        pmi: log2 of it, in bits; -inf where it is 0.
+        b_given_a: N_ab / N_a.
+        a_given_b: N_ab / N_b.
+        z: how far `count` is from `expected`, in standard deviations.
+    """
+
+    a: int
+    b: int
+    count: int
+    expected: float
+    lift: float
+    pmi: float
+    b_given_a: float
+    a_given_b: float
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPairs:
+    """The pairs of a layer that stand out.
+
+    Attributes:
+        rows: rows counted, T.
+        chance_lift: the lift of every pair, were all experts alike: (k-1)E / (k(E-1)), slightly under 1.
+        tested: pairs expected in at least `SUPPORT` rows.
+        z_needed: |z| from which on a pair that is `MIN_DEVIATION` off stands out: in a layer without
+            structure none does, but for a chance of `FALSE_ALARMS`.
+        strongest: pairs above expectation, by descending lift.
+        weakest: pairs below, by ascending lift.
+    """
+
+    rows: int
+    chance_lift: float
+    tested: int
+    z_needed: float
+    strongest: tuple[ExpertPair, ...]
+    weakest: tuple[ExpertPair, ...]
+
+
+def notable_pairs(
+    counts: NDArray[np.int64], rows: int, n: int = 10, *, clustering: float = 1.0
+) -> LayerPairs:
+    """The strongest and weakest pairs of a layer.
+
+    Counts are held against `expected_together`. z is the signed root of the Poisson deviance with a
+    continuity correction, which follows the normal distribution far into the tails even where few rows are
+    expected. Rows are taken to be independent, unless `clustering` says how much they are not: successive
+    tokens are alike, so that few of them tell less than their number.
+
+    Args:
+        counts: (E, E) rows with both experts, symmetric; with the expert on the diagonal.
+        rows: rows counted.
+        n: pairs of each end at most.
+        clustering: how many times more counts vary than over independent rows, 1 or more.
+    """
+    n_experts = len(counts)
+    single = np.diagonal(counts)
+    a, b = np.triu_indices(n_experts, 1)
+    expected = expected_together(counts)[a, b]
+    supported = np.flatnonzero(expected >= SUPPORT)
+    a, b, expected = a[supported], b[supported], expected[supported]
+    chance = _chance_lift(counts, rows)
+    if not len(expected):
+        return LayerPairs(rows, chance, 0, math.nan, (), ())
+    count = counts[a, b]
+    z = _deviance_root(count, expected) / math.sqrt(clustering)
+    z_needed = -NormalDist().inv_cdf(FALSE_ALARMS / 2 / len(z))
+    lift = count * rows / (single[a].astype(np.float64) * single[b])
+
+    def pairs(chosen: NDArray[np.intp], order: NDArray[np.float64]) -> tuple[ExpertPair, ...]:
+        if len(chosen) > n:  # with all that tie with the n-th
+            chosen = chosen[order[chosen] <= np.partition(order[chosen], n - 1)[n - 1]]
+        chosen = chosen[np.lexsort((b[chosen], a[chosen], -expected[chosen], order[chosen]))][:n]
+        return tuple(
+            ExpertPair(
+                a=int(a[i]),
+                b=int(b[i]),
+                count=int(count[i]),
+                expected=float(expected[i]),
+                lift=float(lift[i]),
+                pmi=math.log2(lift[i]) if lift[i] else -math.inf,
+                b_given_a=float(count[i] / single[a[i]]),
+                a_given_b=float(count[i] / single[b[i]]),
+                z=float(z[i]),
+            )
+            for i in chosen.tolist()
+        )
+
+    strongest = pairs(np.flatnonzero((z >= z_needed) & (count >= expected * MIN_DEVIATION)), -lift)
+    weakest = pairs(np.flatnonzero((z <= -z_needed) & (count <= expected / MIN_DEVIATION)), lift)
+    return LayerPairs(rows, chance, len(z), z_needed, strongest, weakest)
+
+
+def expected_together(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rows with both experts (E, E) if experts were chosen independently, but distinct within a row.
+
+    The experts of a row are distinct: N_a N_b / T, which ignores that, is too many. Fitted is the
+    quasi-independent table x_a x_b (a != b) with the row sums of `counts` (Goodman, JASA 1968), which for
+    experts that are all alike gives the baseline (k-1)E / (k(E-1)) of N_a N_b / T. The diagonal is 0.
+
+    Args:
+        counts: (E, E) as `notable_pairs` takes it.
+    """
+    degree = (counts.sum(axis=1) - np.diagonal(counts)).astype(np.float64)
+    factor = degree / math.sqrt(max(degree.sum(), 1.0))
+    for _ in range(_FITTING_ROUNDS):
+        others = factor.sum() - factor
+        wanted = np.divide(degree, others, out=np.zeros_like(degree), where=others > 0)
+        factor = np.sqrt(factor * wanted)  # the geometric mean does not overshoot
+    table = np.outer(factor, factor)
+    np.fill_diagonal(table, 0.0)
+    return table
+
+
+def _chance_lift(counts: NDArray[np.int64], rows: int) -> float:
+    """The lift of every pair if all experts were alike; for rows of one k it is (k-1)E / (k(E-1))."""
+    n_experts = len(counts)
+    selections = int(np.trace(counts))
+    together = int(counts.sum()) - selections
+    return together * rows * n_experts / ((n_experts - 1) * selections**2) if together else math.nan
+
+
+def _deviance_root(count: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Signed root of the Poisson deviance (p,), the counts moved towards `expected` by a half."""
+    difference = count - expected
+    moved = expected + np.sign(difference) * np.maximum(np.abs(difference) - 0.5, 0.0)
+    ratio = np.where(moved > 0, moved, 1.0) / expected
+    deviance = 2 * (moved * np.log(ratio) - (moved - expected))
+    root: NDArray[np.float64] = np.sign(difference) * np.sqrt(np.maximum(deviance, 0.0))
+    return root

@@ -1,0 +1,261 @@
+"""All accumulators of a run, fed and merged together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows, Kind, StepBatch
+from moe_live.statistics.anomalies import AnomalyCounter
+from moe_live.statistics.coactivation import Coactivation
+from moe_live.statistics.distances import GateDistances
+from moe_live.statistics.drift import RecentSteps
+from moe_live.statistics.frequency import Frequency
+from moe_live.statistics.history import HISTORY_SELECTIONS
+from moe_live.statistics.labels import LabelCounts
+from moe_live.statistics.locality import Locality
+from moe_live.statistics.pending import PendingRows
+from moe_live.statistics.planes import settle
+from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.transitions import Transitions
+
+_MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
+
+
+class RowCounts:
+    """How many rows there are in one of the three sets of a `StepBatch`, and what they chose; adds up."""
+
+    def __init__(self) -> None:
+        self.frequency = Frequency()
+        self.top_k: Counter[int] = Counter()
+
+    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Add rows; their `step` indexes `kind`."""
+        self.frequency.update(tables, kind)
+        for table in tables:
+            self.top_k[table.experts.shape[1]] += len(table)
+
+    def settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        self.frequency.settle()
+
+    def __iadd__(self, other: RowCounts) -> Self:
+        """Add the rows of another log."""
+        self.frequency += other.frequency
+        self.top_k.update(other.top_k)
+        return self
+
+
+class RowStatistics:
+    """What else is found in the rows of one of the three sets of a `StepBatch`; adds up over sets.
+
+    Pairs, transitions and the sample for histories are counted in large portions; `flush` brings them up to
+    date before they are looked at.
+    """
+
+    def __init__(self) -> None:
+        self.anomalies = AnomalyCounter()
+        self.labels = LabelCounts()
+        self.coactivation = Coactivation()
+        self.transitions = Transitions()
+        self.history = TokenSample(HISTORY_SELECTIONS)
+        self._pending = PendingRows()
+
+    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], label: str) -> None:
+        """Add rows of whole blocks; their `step` indexes `kind`."""
+        self.anomalies.update(tables)
+        if label:
+            self.labels.update(tables, kind, label)
+        self._pending.add(tables, kind)
+        if self._pending.enough:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what was put off."""
+        tables, kind = self._pending.take()
+        self.coactivation.update(tables)
+        self.transitions.update(tables, kind)
+        self.history.update(tables, kind)
+
+    def settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        self.flush()
+        for statistic in (self.labels, self.transitions, self.history):
+            statistic.settle()
+
+    def __iadd__(self, other: RowStatistics) -> Self:
+        """Add the rows of another log."""
+        self.flush()
+        other.flush()
+        self.anomalies += other.anomalies
+        self.labels += other.labels
+        self.coactivation += other.coactivation
+        self.transitions += other.transitions
+        self.history += other.history
+        return self
+
+
+class StepStatistics:
+    """What depends on the order of steps, over all rows of each; counted in large portions as well."""
+
+    def __init__(self, window: int) -> None:
+        self.recent = RecentSteps(window)
+        self.locality = Locality()
+        self._pending = PendingRows()
+
+    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Add steps; the rows' `step` indexes `kind`."""
+        self._pending.add(tables, kind)
+        if self._pending.enough:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what was put off."""
+        tables, kind = self._pending.take()
+        self.recent.update(tables, kind)
+        self.locality.update(tables, kind)
+
+    def settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        self.flush()
+        self.recent.settle()
+        self.locality.settle()
+
+    def __iadd__(self, other: StepStatistics) -> Self:
+        """Add the steps of another log, which come after these."""
+        self.flush()
+        other.flush()
+        self.recent += other.recent
+        self.locality += other.locality
+        return self
+
+
+class Analysis:
+    """All that is more than counting.
+
+    What depends on the order of steps is kept over `single` + `written` and over `single` + `verified` rows:
+    in one and the same object for as long as no step tells them apart.
+
+    Attributes:
+        single, written, verified: over the sets of rows of that name; see `StepBatch`.
+        as_logged: over the steps with all their rows.
+        as_verified: over the steps with the rows that hold in a strided log.
+        distances: between gate inputs.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.single = RowStatistics()
+        self.written = RowStatistics()
+        self.verified = RowStatistics()
+        self.as_logged = self.as_verified = StepStatistics(window)
+        self.distances = GateDistances()
+
+    def update(self, batch: StepBatch) -> None:
+        """Add complete steps."""
+        kind = batch.kind
+        self.single.update(batch.single, kind, batch.label)
+        self.written.update(batch.written, kind, batch.label)
+        self.verified.update(batch.verified, kind, batch.label)
+        if any((kind[table.step] != Kind.PREFILL).any() for table in batch.written):
+            self._tell_apart()
+        self.as_logged.update((*batch.single, *batch.written), kind)
+        if self.as_verified is not self.as_logged:
+            self.as_verified.update((*batch.single, *batch.verified), kind)
+        self.distances.update(batch.gates, kind)
+
+    def settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        for statistic in (self.single, self.written, self.verified, self.as_logged, self.distances):
+            statistic.settle()
+        if self.as_verified is not self.as_logged:
+            self.as_verified.settle()
+
+    def __iadd__(self, other: Analysis) -> Self:
+        """Add another log, which comes after this one."""
+        self.single += other.single
+        self.written += other.written
+        self.verified += other.verified
+        if other.as_verified is not other.as_logged:
+            self._tell_apart()
+        if self.as_verified is not self.as_logged:
+            self.as_verified += other.as_verified
+        self.as_logged += other.as_logged
+        self.distances += other.distances
+        return self
+
+    def _tell_apart(self) -> None:
+        """From now on rows as logged and as verified differ in steps whose order counts."""
+        if self.as_verified is self.as_logged:
+            self.as_verified = deepcopy(self.as_logged)
+
+
+class Statistics:
+    """All accumulators.
+
+    Args:
+        window: decode steps that are called the latest.
+        counts_only: there is to be no `analysis`.
+
+    Attributes:
+        steps: (kinds,) int64, steps of each kind.
+        tokens: (kinds,) int64, their tokens.
+        single, written, verified: over the sets of rows of that name; see `StepBatch`.
+        recovered: verified rows of multi-row blocks other than row 0.
+        n_embd: how many gate inputs had which width.
+        gate_layers: layers with gate lines.
+        analysis: all that is more than counting; None if that was not wanted.
+    """
+
+    def __init__(self, window: int, *, counts_only: bool = False) -> None:
+        self.steps = np.zeros(len(Kind), np.int64)
+        self.tokens = np.zeros(len(Kind), np.int64)
+        self.single = RowCounts()
+        self.written = RowCounts()
+        self.verified = RowCounts()
+        self.recovered = 0
+        self.n_embd: Counter[int] = Counter()
+        self.gate_layers: set[int] = set()
+        self.analysis = None if counts_only else Analysis(window)
+
+    def update(self, batch: StepBatch) -> None:
+        """Add complete steps."""
+        np.add.at(self.steps, batch.kind, batch.begins)
+        np.add.at(self.tokens, batch.kind, batch.tokens)
+        self.single.update(batch.single, batch.kind)
+        self.written.update(batch.written, batch.kind)
+        self.verified.update(batch.verified, batch.kind)
+        self.recovered += sum(int(np.count_nonzero(table.token)) for table in batch.verified)
+        for gates in batch.gates:
+            width = gates.vectors.shape[1]
+            if width in self.n_embd or len(self.n_embd) < _MAX_WIDTHS:
+                self.n_embd[width] += len(gates.layer)
+        if self.analysis is not None:
+            self.analysis.update(batch)
+
+    def settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        settle(self.steps)
+        settle(self.tokens)
+        for counts in (self.single, self.written, self.verified):
+            counts.settle()
+        if self.analysis is not None:
+            self.analysis.settle()
+
+    def __iadd__(self, other: Statistics) -> Self:
+        """Add another log, which comes after this one and was counted alike."""
+        self.steps += other.steps
+        self.tokens += other.tokens
+        self.single += other.single
+        self.written += other.written
+        self.verified += other.verified
+        self.recovered += other.recovered
+        self.n_embd.update(other.n_embd)
+        self.gate_layers |= other.gate_layers
+        if self.analysis is not None and other.analysis is not None:
+            self.analysis += other.analysis
+        return self

@@ -1,0 +1,220 @@
+"""Whether the latest steps use the experts otherwise than the run so far."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
+
+DEFAULT_WINDOW = 256
+"""Steps of the window unless the user says otherwise."""
+
+MAX_SELECTIONS = 1 << 23
+"""Expert ids (16 MB) of the window at most: the window is shorter where its steps have more."""
+
+BLOCKS = 8
+"""Parts of the window that are held against each other to see how much tokens cluster."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Rows of some steps: step numbers (n,), layers (n,), experts (k, n)."""
+
+    step: NDArray[np.int64]
+    layer: NDArray[np.uint16]
+    experts: NDArray[np.uint16]
+
+
+class _Latest:
+    """The latest steps of one kind.
+
+    Attributes:
+        number: (s,) int64, the numbers of the steps, ascending; those up to `dropped` do not count.
+        selections: (s,) int64, their expert ids.
+        dropped: number of the latest step that was dropped, -1 for none.
+        parts: their rows, in order.
+    """
+
+    def __init__(self) -> None:
+        self.number = np.zeros(0, np.int64)
+        self.selections = np.zeros(0, np.int64)
+        self.dropped = -1
+        self.parts: deque[_Part] = deque()
+
+    def append(self, number: NDArray[np.int64], selections: NDArray[np.int64], window: int) -> None:
+        """Add steps (s,) that come after these; drop what the window no longer holds."""
+        number = np.concatenate((self.number, number))
+        selections = np.concatenate((self.selections, selections))
+        fits = np.cumsum(selections[::-1]) <= MAX_SELECTIONS
+        first = len(number) - min(window, int(np.count_nonzero(fits)))
+        if first:
+            self.dropped = max(self.dropped, int(number[first - 1]))
+        self.number, self.selections = number[first:], selections[first:]
+        while self.parts and self.parts[0].step[-1] <= self.dropped:
+            self.parts.popleft()
+
+    def hold(self, step: NDArray[np.int64], layer: NDArray[np.uint16], experts: NDArray[np.uint16]) -> None:
+        """Add rows of steps that were appended."""
+        alive = step > self.dropped
+        if alive.any():
+            self.parts.append(_Part(step[alive], layer[alive], np.compress(alive, experts, axis=1)))
+
+
+class RecentSteps:
+    """The rows of the last `window` decode steps that have expert rows.
+
+    The window is exact, whatever batches the steps came in. Steps of kind `Kind.UNDECIDED` are kept beside
+    those of kind `Kind.DECODE`; prefill is left out, so that like is compared with like.
+
+    Memory: 2 + 10/k bytes a selection: 0.6 MB for 256 steps of 89 layers and 8 experts, twice
+    `MAX_SELECTIONS` at most for each of the two kinds.
+
+    Args:
+        window: steps, 1 or more.
+    """
+
+    def __init__(self, window: int = DEFAULT_WINDOW) -> None:
+        self.window = window
+        self._steps = 0
+        self._latest = {kind: _Latest() for kind in (Kind.DECODE, Kind.UNDECIDED)}
+
+    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Add steps.
+
+        Args:
+            tables: expert rows; their `step` indexes `kind`.
+            kind: (s,) the kind of each step.
+        """
+        selections = np.zeros(len(kind), np.int64)
+        for rows in tables:
+            selections += np.bincount(rows.step, minlength=len(kind)) * rows.experts.shape[1]
+        for plane, latest in self._latest.items():
+            steps = np.flatnonzero((kind == plane) & (selections > 0))
+            if not len(steps):
+                continue
+            latest.append(steps + self._steps, selections[steps], self.window)
+            for rows in tables:
+                mine = np.flatnonzero((kind == plane)[rows.step])
+                latest.hold(
+                    rows.step[mine] + self._steps, rows.layer[mine], np.take(rows.experts.T, mine, axis=1)
+                )
+        self._steps += len(kind)
+
+    def settle(self) -> None:
+        """Leave out what was undecided so far: it is prefill."""
+        self._latest[Kind.UNDECIDED] = _Latest()
+
+    def __iadd__(self, other: RecentSteps) -> Self:
+        """Add the steps of another log, which come after these."""
+        for plane, latest in self._latest.items():
+            theirs = other._latest[plane]
+            if theirs.dropped >= 0:
+                latest.dropped = theirs.dropped + self._steps  # and so is all we have
+            latest.append(theirs.number + self._steps, theirs.selections, self.window)
+            for part in theirs.parts:
+                latest.hold(part.step + self._steps, part.layer, part.experts)
+        self._steps += other._steps
+        return self
+
+    def counts(
+        self, kinds: Iterable[Kind], layers: Sequence[int], n_experts: int
+    ) -> tuple[int, NDArray[np.int64]]:
+        """The steps in the window, and its selections in `BLOCKS` parts of as many steps each.
+
+        Args:
+            kinds: kinds of the steps; PREFILL has none.
+            layers: layers to count.
+            n_experts: experts a layer.
+
+        Returns:
+            steps, (BLOCKS, len(layers), n_experts) int64, oldest first.
+        """
+        chosen = [self._latest[kind] for kind in kinds if kind in self._latest]
+        number = np.sort(np.concatenate([np.zeros(0, np.int64), *(latest.number for latest in chosen)]))
+        complete_from = max((latest.dropped for latest in chosen), default=-1)
+        number = number[number > complete_from][-self.window :]
+        counts = np.zeros(BLOCKS * len(layers) * n_experts, np.int64)
+        if not len(number) or not len(counts):
+            return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
+        slot = np.full(1 << 16, -1)
+        slot[list(layers)] = np.arange(len(layers))
+        for latest in chosen:
+            for k in {len(part.experts) for part in latest.parts}:
+                parts = [part for part in latest.parts if len(part.experts) == k]
+                step = np.concatenate([part.step for part in parts])
+                layer = slot[np.concatenate([part.layer for part in parts])]
+                experts = np.concatenate([part.experts for part in parts], axis=1)
+                block = np.searchsorted(number, step) * BLOCKS // len(number)
+                place = (block * len(layers) + layer) * n_experts
+                inside = (step >= number[0]) & (layer >= 0)
+                keys = experts[:, inside] + place[inside]
+                counts += np.bincount(keys[experts[:, inside] < n_experts], minlength=len(counts))
+        return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drift:
+    """The latest steps beside the run so far.
+
+    Attributes:
+        window: steps the window has room for.
+        steps: steps in it.
+        counts: (layers, E) int64, their selections.
+        divergence: of the window from the run, the window included; for each layer.
+        clustering: (layers,) float64, how many times more the parts of the window differ from each other than
+            independent tokens would, 1 or more. Noise is taken to be larger by as much.
+    """
+
+    window: int
+    steps: int
+    counts: NDArray[np.int64]
+    divergence: Divergence
+    clustering: NDArray[np.float64]
+
+
+def drift(window: int, steps: int, blocks: NDArray[np.int64], run: NDArray[np.int64], top_k: float) -> Drift:
+    """Hold the window against the run so far.
+
+    A layer has drifted (`divergence.real`) where the window differs from what came before it by more than its
+    own parts do from each other, at a chance of `divergence.FALSE_ALARMS` a layer.
+
+    Args:
+        window: steps the window has room for.
+        steps: steps in it.
+        blocks: (BLOCKS, layers, E) selections of the window, as `RecentSteps.counts` gives them.
+        run: (layers, E) selections of all steps of the same kinds.
+        top_k: experts a row.
+    """
+    counts = blocks.sum(axis=0)
+    clustering = _clustering(blocks, top_k)
+    before = compare(counts, run - counts, top_k, clustering=clustering)
+    with np.errstate(all="ignore"):
+        share = (run - counts).sum(axis=-1) / run.sum(axis=-1)
+    # Window and run differ by as much less than window and what came before, squared to second order.
+    divergence = Divergence(
+        jensen_shannon(counts, run),
+        np.where(share == 0, 0.0, share**2 * before.expected),
+        np.where(share == 0, 0.0, share**2 * before.limit),
+        before.real,
+    )
+    return Drift(window, steps, counts, divergence, clustering)
+
+
+def _clustering(blocks: NDArray[np.int64], top_k: float) -> NDArray[np.float64]:
+    """Variance of counts between blocks (blocks, layers, E) over that of independent rows (layers,)."""
+    size = blocks.sum(axis=-1, keepdims=True).astype(np.float64)
+    total = blocks.sum(axis=0).astype(np.float64)
+    with np.errstate(all="ignore"):
+        usage = total / total.sum(axis=-1, keepdims=True)
+        expected = size * usage
+        squares = np.where(expected > 0, (blocks - expected) ** 2 / expected, 0.0).sum(axis=(0, 2))
+        free = np.where(usage > 0, np.maximum(1 - top_k * usage, 0.0), 0.0).sum(axis=-1)
+        ratio = squares / (free * (np.count_nonzero(size[..., 0], axis=0) - 1))
+    return np.where(np.isfinite(ratio), np.maximum(ratio, 1.0), 1.0)

@@ -1,0 +1,100 @@
+"""How often each expert of each layer is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.planes import Slots, settle
+
+_EXPERTS_STEP = 32
+
+
+class Frequency:
+    """Exact counts of rows per layer and of selections per layer and expert, for each kind of step.
+
+    Memory: 24 bytes for each layer that occurs and expert up to the highest id seen.
+
+    >>> layer, experts = np.array([3], np.uint16), np.array([[5, 1]], np.uint16)
+    >>> zero, whole = np.array([0]), np.array([True])
+    >>> rows = ExpertRows(step=zero, layer=layer, token=zero, whole=whole, experts=experts)
+    >>> frequency = Frequency()
+    >>> frequency.update([rows], np.array([Kind.DECODE], np.int8))
+    >>> frequency.layers, frequency.counts([Kind.DECODE], n_experts=8).tolist()
+    ([3], [[0, 1, 0, 0, 0, 1, 0, 0]])
+    """
+
+    def __init__(self) -> None:
+        self._slots = Slots()
+        self._selections = np.zeros((len(Kind), 0, 0), np.int64)
+        self._rows = np.zeros((len(Kind), 0), np.int64)
+        self.n_experts = 0
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers that occur, ascending."""
+        return sorted(self._slots.layers)
+
+    def update(self, tables: Iterable[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Count rows.
+
+        Args:
+            tables: expert rows; their `step` indexes `kind`.
+            kind: (s,) the kind of each step.
+        """
+        for rows in tables:
+            slot = self._slots.of(rows.layer)
+            self.n_experts = max(self.n_experts, int(rows.experts.max()) + 1)
+            self._reserve()
+            _, n_slots, n_experts = self._selections.shape
+            place = kind[rows.step] * np.int64(n_slots) + slot
+            np.add.at(self._rows.reshape(-1), place, 1)
+            key = np.add(rows.experts.T, place * n_experts, dtype=np.int64)
+            np.add.at(self._selections.reshape(-1), key.reshape(-1), 1)
+
+    def settle(self) -> None:
+        """Count as prefill what was undecided so far."""
+        settle(self._selections)
+        settle(self._rows)
+
+    def __iadd__(self, other: Frequency) -> Self:
+        """Add the counts of another log."""
+        slots = self._slots.of(np.array(other._slots.layers, np.uint16))
+        self.n_experts = max(self.n_experts, other.n_experts)
+        self._reserve()
+        self._selections[:, slots, : other.n_experts] += other._selections[:, : len(slots), : other.n_experts]
+        self._rows[:, slots] += other._rows[:, : len(slots)]
+        return self
+
+    def counts(self, kinds: Iterable[Kind], n_experts: int) -> NDArray[np.int64]:
+        """Selections (len(layers), n_experts) in steps of these kinds; layers ascending."""
+        chosen = np.zeros((len(self._slots), n_experts), np.int64)
+        seen = min(n_experts, self.n_experts)
+        for kind in kinds:
+            chosen[:, :seen] += self._selections[kind, : len(self._slots), :seen]
+        return chosen[np.argsort(self._slots.layers)]
+
+    def rows(self) -> int:
+        """All rows counted."""
+        return int(self._rows.sum())
+
+    def _reserve(self) -> None:
+        """Room for every layer and expert that occurs."""
+        _, n_slots, n_experts = self._selections.shape
+        if len(self._slots) <= n_slots and self.n_experts <= n_experts:
+            return
+        wanted = -(-max(self.n_experts, n_experts) // _EXPERTS_STEP) * _EXPERTS_STEP
+        slots = max(len(self._slots), n_slots)
+        self._selections = _grown(self._selections, (len(Kind), slots, wanted))
+        self._rows = _grown(self._rows, (len(Kind), slots))
+
+
+def _grown(counts: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """`counts` in the corner of a larger array of zeros."""
+    larger = np.zeros(shape, np.int64)
+    larger[tuple(map(slice, counts.shape))] = counts
+    return larger

@@ -1,0 +1,229 @@
+"""How soon each layer's experts are used again in decode, and what a cache of n of them would serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.hot_set import hot_set_curve
+from moe_live.statistics.planes import Slots
+from moe_live.statistics.recency import Listing, Scratch
+from moe_live.statistics.reuse import LAGS, MAX_DISTANCE, Reuse
+
+WINDOWS = (10, 100, 1000)
+"""Steps of the working sets."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerLocality:
+    """Locality of one layer over decode steps. A step uses the experts of all its rows, each once.
+
+    All of it rests on `steps` steps that belong to whatever sequences were decoded one after the other.
+
+    Attributes:
+        layer: its number.
+        steps: decode steps with rows of the layer.
+        uses: experts used, summed over the steps.
+        overlap: for each of `LAGS`, the share of a step's experts that the step so many steps before used
+            too: mean over the steps that have such a step before them, NaN if none has.
+        overlap_chance: the overlap to expect if experts were drawn anew each time: the mean share of the
+            layer's experts that a step uses, k / E with one sequence.
+        reuse_median: steps from a use of an expert to its next use: the fewest that cover half of the reuses.
+            NaN without any reuse, inf where more than `MAX_DISTANCE`.
+        reuse_p90: the same for 90 % of them.
+        never_again: share of the uses that no later one of the same expert has followed so far.
+        working_set: for each of `WINDOWS`, the mean number of experts that so many steps in a row use; NaN
+            before that many steps.
+        lru_hit_rate: (n_experts,) float64, share of the uses found in a cache that keeps the n experts used
+            last, n = 1 to n_experts, empty at first: the first use of an expert is a miss. All experts of a
+            step are looked up before any enters, in the order of the log. NaN without uses.
+        static_hit_rate: (n_experts,) float64, share of the uses found in a cache that holds the n experts
+            with the most uses all the time, known with hindsight.
+    """
+
+    layer: int
+    steps: int
+    uses: int
+    overlap: Mapping[int, float]
+    overlap_chance: float
+    reuse_median: float
+    reuse_p90: float
+    never_again: float
+    working_set: Mapping[int, float]
+    lru_hit_rate: NDArray[np.float64]
+    static_hit_rate: NDArray[np.float64]
+
+
+class Locality:
+    """Reuse of experts over decode steps, with and without those that may yet turn out to be prefill.
+
+    Memory: that of a `Reuse`, and as much again while there are undecided steps.
+
+    >>> zero, one = np.zeros(4, np.int64), np.ones(4, np.bool_)
+    >>> experts = np.array([[0, 1], [1, 2], [0, 1], [0, 1]], np.uint16)
+    >>> rows = ExpertRows(np.arange(4), zero.astype(np.uint16), zero, one, experts)
+    >>> locality = Locality()
+    >>> locality.update([rows], np.full(4, Kind.DECODE, np.int8))
+    >>> (layer,) = locality.summary([Kind.DECODE], n_experts=4)
+    >>> layer.overlap[1], layer.reuse_median, layer.lru_hit_rate.tolist()
+    (0.6666666666666666, 1.0, [0.25, 0.5, 0.625, 0.625])
+    """
+
+    def __init__(self) -> None:
+        self._slots = Slots()
+        self._n_experts = 0
+        self._decided = Reuse()
+        self._with_undecided: Reuse | None = None  # None as long as it would be the same
+        self._scratch = Scratch()
+
+    def update(self, tables: Iterable[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Add steps.
+
+        Args:
+            tables: expert rows, the steps ascending in each; their `step` indexes `kind`. All rows of a step
+                that count, in tables of one k each.
+            kind: (s,) the kind of each step.
+        """
+        tables = tuple(tables)
+        undecided = kind == Kind.UNDECIDED
+        if self._with_undecided is None and undecided.any():
+            self._with_undecided = deepcopy(self._decided)
+        self._add(self._decided, tables, kind == Kind.DECODE)
+        if self._with_undecided is not None:
+            self._add(self._with_undecided, tables, undecided | (kind == Kind.DECODE))
+
+    def settle(self) -> None:
+        """What was undecided so far is prefill: leave it out."""
+        self._with_undecided = None
+
+    def __iadd__(self, other: Locality) -> Self:
+        """Add the steps of another log, which come after these."""
+        slots = self._slots.of(np.array(other._slots.layers, np.uint16))
+        self._n_experts = max(self._n_experts, other._n_experts)
+        if self._with_undecided is None and other._with_undecided is not None:
+            self._with_undecided = deepcopy(self._decided)
+        if self._with_undecided is not None:
+            self._reserve(self._with_undecided)
+            self._with_undecided.merge(other._with_undecided or other._decided, slots)
+        self._reserve(self._decided)
+        self._decided.merge(other._decided, slots)
+        return self
+
+    def summary(self, kinds: Iterable[Kind], n_experts: int) -> tuple[LayerLocality, ...]:
+        """Locality of the layers with decode steps, ascending.
+
+        Args:
+            kinds: those that count as decode: with or without `Kind.UNDECIDED`.
+            n_experts: experts of a layer, at least the highest id plus one.
+        """
+        reuse = self._decided
+        if self._with_undecided is not None and Kind.UNDECIDED in kinds:
+            reuse = self._with_undecided
+        return _summarize(reuse, self._slots.layers, n_experts)
+
+    def _add(self, reuse: Reuse, tables: Iterable[ExpertRows], counts: NDArray[np.bool_]) -> None:
+        """Add the steps that count."""
+        n_steps = int(np.count_nonzero(counts))
+        if n_steps < len(counts):
+            tables = [rows.select(counts[rows.step]) for rows in tables]
+        tables = [rows for rows in tables if len(rows)]
+        if not tables:
+            return
+        slots = [self._slots.of(rows.layer) for rows in tables]
+        self._n_experts = max(self._n_experts, *(int(rows.experts.max()) + 1 for rows in tables))
+        self._reserve(reuse)
+        number = np.cumsum(counts) - 1
+        steps = [number[rows.step] for rows in tables]
+        k = max(rows.experts.shape[1] for rows in tables)
+        per_step = k * (1 + max(int(rows.token.max()) for rows in tables))
+        size = reuse.batch_size(per_step)
+        for begin in range(0, n_steps, size):
+            end = min(begin + size, n_steps)
+            listings = []
+            for rows, step, slot in zip(tables, steps, slots, strict=True):
+                part = slice(*np.searchsorted(step, (begin, end)))
+                if part.start < part.stop:
+                    place = rows.token[part] * k
+                    listings.append(Listing(step[part] - begin, slot[part], place, rows.experts.T[:, part]))
+            if listings:
+                reuse.update(end - begin, listings, self._scratch)
+
+    def _reserve(self, reuse: Reuse) -> None:
+        reuse.reserve(len(self._slots), self._n_experts)
+
+
+def _summarize(reuse: Reuse, layers: list[int], n_experts: int) -> tuple[LayerLocality, ...]:
+    """The figures of every layer with steps."""
+    slots = [slot for slot in np.argsort(layers).tolist() if slot < len(reuse.steps) and reuse.steps[slot]]
+    if not slots:
+        return ()
+    steps = reuse.steps[slots]
+    used = _padded(reuse.uses[slots], n_experts)
+    depths = _padded(reuse.depths[slots], n_experts + 1)
+    uses, first = used.sum(axis=1), depths[:, 0]
+    size = np.maximum(np.arange(reuse.shared.shape[2]), 1)
+    with_step_before = steps - np.array(LAGS)[:, None]
+    overlaps = (reuse.shared[:, slots] / size).sum(axis=2)
+    overlaps /= np.where(with_step_before > 0, with_step_before, np.nan)
+    reuses = reuse.distances[slots]
+    reuses[:, -1] -= first
+    median, p90 = _quantile(reuses, 50), _quantile(reuses, 90)
+    working_sets = np.array([_working_set(reuse, slots, reuses, window) for window in WINDOWS])
+    lru = np.cumsum(depths[:, 1:], axis=1) / uses[:, None]
+    static = hot_set_curve(used)
+    return tuple(
+        LayerLocality(
+            layer=layers[slot],
+            steps=int(steps[i]),
+            uses=int(uses[i]),
+            overlap=dict(zip(LAGS, overlaps[:, i].tolist(), strict=True)),
+            overlap_chance=int(uses[i]) / (int(steps[i]) * n_experts),
+            reuse_median=float(median[i]),
+            reuse_p90=float(p90[i]),
+            never_again=int(first[i]) / int(uses[i]),
+            working_set=dict(zip(WINDOWS, working_sets[:, i].tolist(), strict=True)),
+            lru_hit_rate=lru[i],
+            static_hit_rate=static[i],
+        )
+        for i, slot in enumerate(slots)
+    )
+
+
+def _quantile(reuses: NDArray[np.int64], percent: int) -> NDArray[np.float64]:
+    """The fewest steps (layers,) that cover so much of the reuses (layers, 2 + MAX_DISTANCE)."""
+    covered = np.cumsum(reuses, axis=1)
+    total = covered[:, -1]
+    distance = np.count_nonzero(100 * covered < percent * total[:, None], axis=1)
+    return np.where(total == 0, np.nan, np.where(distance > MAX_DISTANCE, np.inf, distance))
+
+
+def _working_set(
+    reuse: Reuse, slots: list[int], reuses: NDArray[np.int64], window: int
+) -> NDArray[np.float64]:
+    """The mean number of experts (layers,) in so many successive steps.
+
+    An expert is in the windows that end at its use and up to `window` - 1 steps later, or until its next use,
+    from where on they count for that one. Windows that begin before the first step are taken off again.
+    """
+    steps, first, age = reuse.steps[slots], reuse.first[slots], reuse.age[slots]
+    there = first >= 0
+    inside = (reuses * np.minimum(np.arange(reuses.shape[1]), window)).sum(axis=1)
+    inside += np.where(there, np.minimum(age, window), 0).sum(axis=1)
+    inside -= np.where(there, np.maximum(window - 1 - first, 0), 0).sum(axis=1)
+    windows = steps - window + 1
+    mean: NDArray[np.float64] = inside / np.where(windows > 0, windows, np.nan)
+    return mean
+
+
+def _padded(array: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """`array` (layers, n) cut or filled up with zeros to `width` columns."""
+    padded = np.zeros((len(array), width), np.int64)
+    part = array[:, :width]
+    padded[:, : part.shape[1]] = part
+    return padded

@@ -1,0 +1,66 @@
+"""Rows put off until there are so many that counting them touches each table's memory once for many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows
+
+ENOUGH = 1 << 16
+"""Rows that are collected: some 700 a layer of a large model, in 3 MB."""
+
+
+class PendingRows:
+    """Collects the rows of successive batches, and hands them out as those of one.
+
+    Tables of one batch stay apart; so the steps of each table ascend, as they did.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[int, int], list[ExpertRows]] = {}
+        self._kinds: list[NDArray[np.int8]] = []
+        self._steps = self._rows = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is time to take them, for the rows or for the steps without any."""
+        return max(self._rows, self._steps) >= ENOUGH
+
+    def add(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Keep a copy of the rows of some steps; their `step` indexes `kind`."""
+        for place, rows in enumerate(tables):
+            self._tables.setdefault((rows.experts.shape[1], place), []).append(
+                ExpertRows(
+                    rows.step + self._steps,
+                    rows.layer.copy(),
+                    rows.token.copy(),
+                    rows.whole.copy(),
+                    rows.experts.T.copy().T,
+                )
+            )
+            self._rows += len(rows)
+        self._kinds.append(kind)
+        self._steps += len(kind)
+
+    def take(self) -> tuple[tuple[ExpertRows, ...], NDArray[np.int8]]:
+        """All rows collected, in few tables, and the kinds of their steps; then there are none."""
+        tables = tuple(_joined(parts) for _, parts in sorted(self._tables.items()))
+        kind = np.concatenate(self._kinds) if self._kinds else np.empty(0, np.int8)
+        self._tables, self._kinds = {}, []
+        self._steps = self._rows = 0
+        return tables, kind
+
+
+def _joined(parts: Sequence[ExpertRows]) -> ExpertRows:
+    if len(parts) == 1:
+        return parts[0]
+    return ExpertRows(
+        np.concatenate([rows.step for rows in parts]),
+        np.concatenate([rows.layer for rows in parts]),
+        np.concatenate([rows.token for rows in parts]),
+        np.concatenate([rows.whole for rows in parts]),
+        np.concatenate([rows.experts.T for rows in parts], axis=1).T,
+    )

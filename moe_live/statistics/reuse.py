@@ -1,0 +1,218 @@
+"""Sums over all uses of experts: reuse distances, depths in the order of use, experts that steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run, Scratch
+
+LAGS = (1, 2, 4, 8)
+"""Steps apart at which the overlap of two steps is measured."""
+
+MAX_DISTANCE = 1000
+"""Reuse distances up to this one are told apart."""
+
+_FAR = MAX_DISTANCE + 1
+_KEPT = max(LAGS)
+_EXPERTS_STEP = 32
+_CELLS = 1 << 21  # experts x layers x steps handled at a time, and
+_PLACES = 1 << 9  # places in the order of use: what a processor's cache holds
+
+
+class Reuse:
+    """Sums over the uses of the experts of each layer.
+
+    A layer's time counts the steps in which it has rows. A step uses an expert once however often it lists
+    it. All sums are integers: they do not depend on how steps are grouped or merged.
+
+    A use at depth d of the order of use (d other experts were used since) is a hit in a cache of more than d
+    experts that gives up the least recently used one, and a miss in a smaller one (R. L. Mattson et al., IBM
+    Systems Journal 9, 1970). The depths of all uses of a step are taken before any of them changes the order.
+
+    Memory: 72 bytes a layer and expert and 8 KB a layer.
+
+    Attributes:
+        steps: (layers,) int64, steps so far.
+        uses: (layers, experts) int64, steps that used the expert.
+        depths: (layers, 1 + experts) int64, uses at depth d at index 1 + d, first uses at index 0.
+        distances: (layers, 2 + MAX_DISTANCE) int64, uses by steps since the use before; the last index has
+            longer distances and first uses.
+        shared: (len(LAGS), layers, 1 + experts) int64, experts that a step shares with that so many steps
+            before, summed over the steps that use as many experts as the last index says.
+        first: (layers, experts) int64, time of the first use, -1 for never.
+        age: (layers, experts) int16, steps since the last use at the step to come, 1 + MAX_DISTANCE for more
+            than MAX_DISTANCE, more than that for never.
+        depth: (layers, experts) int64, place in the order of use: 0 for the latest, those never used last.
+        head: (experts / 32, n, layers) uint32, experts of a layer's first steps as bits; zeros for no step.
+        tail: the same of its latest steps, the last one last.
+    """
+
+    def __init__(self) -> None:
+        self.steps = np.zeros(0, np.int64)
+        self.uses = np.zeros((0, 0), np.int64)
+        self.depths = np.zeros((0, 1), np.int64)
+        self.distances = np.zeros((0, _FAR + 1), np.int64)
+        self.shared = np.zeros((len(LAGS), 0, 1), np.int64)
+        self.first = np.zeros((0, 0), np.int64)
+        self.age = np.zeros((0, 0), np.int16)
+        self.depth = np.zeros((0, 0), np.int64)
+        self.head = np.zeros((0, _KEPT, 0), np.uint32)
+        self.tail = np.zeros((0, _KEPT, 0), np.uint32)
+
+    def reserve(self, n_layers: int, n_experts: int) -> None:
+        """Make room for so many layers and experts."""
+        layers, experts = self.uses.shape
+        if n_layers <= layers and n_experts <= experts:
+            return
+        layers = max(layers, n_layers)
+        experts = max(experts, -(-n_experts // _EXPERTS_STEP) * _EXPERTS_STEP)
+        self.steps = _grown(self.steps, (layers,))
+        self.uses = _grown(self.uses, (layers, experts))
+        self.depths = _grown(self.depths, (layers, 1 + experts))
+        self.distances = _grown(self.distances, (layers, _FAR + 1))
+        self.shared = _grown(self.shared, (len(LAGS), layers, 1 + experts))
+        self.first = _grown(self.first, (layers, experts), -1)
+        self.age = _grown(self.age, (layers, experts), NEVER)
+        depth = np.tile(np.arange(experts), (layers, 1))
+        depth[: len(self.depth), : self.depth.shape[1]] = self.depth
+        self.depth = depth
+        words = (experts // 32, _KEPT, layers)
+        self.head, self.tail = _grown(self.head, words), _grown(self.tail, words)
+
+    def batch_size(self, per_step: int) -> int:
+        """How many steps `update` takes best at a time, if a step lists so many experts of a layer."""
+        return max(1, min(_CELLS // max(1, self.uses.size), _PLACES // per_step, MAX_STEPS))
+
+    def update(self, n_steps: int, listings: Sequence[Listing], scratch: Scratch) -> None:
+        """Add steps, for whose layers and experts there is room.
+
+        Args:
+            n_steps: how many.
+            listings: their rows; `time` counts all these steps, also those in which the layer has no rows.
+            scratch: memory to work in.
+        """
+        listings, passed = self._in_layer_time(n_steps, listings)
+        run = Run(self.age, self.depth, n_steps, listings, scratch)
+        self._count_shared(run.used, passed)
+        self.uses += run.used.view(np.uint8).sum(axis=0, dtype=np.min_scalar_type(n_steps))
+        width = self.uses.shape[1]
+        for rows, uses in zip(listings, run.uses(), strict=True):
+            first = np.flatnonzero(uses.depth < 0)
+            nth = first % len(rows.slot)
+            expert = rows.slot[nth] * width + rows.experts.reshape(-1)[first]
+            self.first.reshape(-1)[expert] = self.steps[rows.slot[nth]] + rows.time[nth]
+            place = np.minimum(uses.distance, _FAR)
+            place += rows.slot * (_FAR + 1)
+            np.add.at(self.distances.reshape(-1), place.reshape(-1), uses.weight)
+            place = uses.depth + (rows.slot * (width + 1) + 1)
+            np.add.at(self.depths.reshape(-1), place.reshape(-1), uses.weight)
+        age, self.depth = run.after()
+        self.age = _aged(age, passed)
+        self.steps += passed
+
+    def merge(self, other: Reuse, slots: NDArray[np.int64]) -> None:
+        """Add steps that come after these.
+
+        Args:
+            other: the sums of these steps.
+            slots: (layers,) for each of its layers the index here. There is room for its layers and experts.
+        """
+        if not len(slots):
+            return
+        other = deepcopy(other)
+        other.reserve(len(slots), self.uses.shape[1])
+        steps, age, depth = self.steps[slots, None], self.age[slots], self.depth[slots]
+        here, there = age < NEVER, other.first >= 0
+
+        slot, expert = np.nonzero(here & there)  # first uses there, but not any more
+        distance = np.minimum((age + other.first)[slot, expert], _FAR)
+        np.add.at(other.distances, (slot, distance), 1)
+        np.add.at(other.distances[:, _FAR], slot, -1)
+        for layer in np.unique(slot).tolist():
+            again = expert[slot == layer]
+            since = there[layer] & (other.first[layer] < other.first[layer, again, None])
+            since |= depth[layer] < depth[layer, again, None]
+            np.add.at(other.depths[layer], 1 + np.count_nonzero(since, axis=1), 1)
+            other.depths[layer, 0] -= len(again)
+
+        tail, head = self.tail[:, :, slots], self.head[:, :, slots]
+        sizes = np.bitwise_count(other.head).sum(axis=0, dtype=np.int64)
+        layers = np.arange(len(slots))
+        for lag, shared in zip(LAGS, other.shared, strict=True):
+            both = np.bitwise_count(other.head[:, :lag] & tail[:, _KEPT - lag :]).sum(axis=0, dtype=np.int64)
+            np.add.at(shared, (layers, sizes[:lag]), both)
+        _continue(head, self.steps[slots], other.head)
+        self.head[:, :, slots] = head
+        latest = _latest(np.concatenate((tail, other.head), axis=1), np.minimum(other.steps, _KEPT))
+        self.tail[:, :, slots] = np.where(other.steps < _KEPT, latest, other.tail)
+
+        order = np.argsort(np.where(there, other.depth, depth + depth.shape[1]), axis=1)
+        self.depth[slots] = np.argsort(order, axis=1)
+        self.age[slots] = np.where(there, other.age, _aged(age, other.steps))
+        self.first[slots] = np.where(there & ~here, steps + other.first, self.first[slots])
+        self.steps[slots] += other.steps
+        self.uses[slots] += other.uses
+        self.depths[slots] += other.depths
+        self.distances[slots] += other.distances
+        self.shared[:, slots] += other.shared
+
+    def _in_layer_time(
+        self, n_steps: int, listings: Sequence[Listing]
+    ) -> tuple[Sequence[Listing], NDArray[np.int64]]:
+        """The rows with the time of their layer, and the time (layers,) that passes in each layer."""
+        has_rows = np.zeros((n_steps, len(self.steps)), np.bool_)
+        for rows in listings:
+            has_rows[rows.time, rows.slot] = True
+        if has_rows.all():
+            return listings, np.full(len(self.steps), n_steps)
+        time = np.cumsum(has_rows, axis=0)
+        return [replace(rows, time=time[rows.time, rows.slot] - 1) for rows in listings], time[-1]
+
+    def _count_shared(self, used: NDArray[np.bool_], passed: NDArray[np.int64]) -> None:
+        """Count what steps share with those before, and keep the first and the latest ones."""
+        n_steps, n_layers, n_experts = used.shape
+        words = np.empty((n_experts // 32, _KEPT + n_steps, n_layers), np.uint32)
+        words[:, :_KEPT] = self.tail
+        new = words[:, _KEPT:]
+        packed = np.packbits(used, bitorder="little").view(np.uint32).reshape(n_steps, n_layers, -1)
+        new[:] = packed.transpose(2, 0, 1)
+        sizes = np.bitwise_count(new).sum(axis=0, dtype=np.int64)
+        place = (sizes + np.arange(n_layers) * (n_experts + 1)).reshape(-1)
+        for lag, shared in zip(LAGS, self.shared, strict=True):
+            both = np.bitwise_count(new & words[:, _KEPT - lag : -lag]).sum(axis=0, dtype=np.int64)
+            np.add.at(shared.reshape(-1), place, both.reshape(-1))
+        _continue(self.head, self.steps, new)
+        self.tail = _latest(words, passed)
+
+
+def _continue(head: NDArray[np.uint32], steps: NDArray[np.int64], more: NDArray[np.uint32]) -> None:
+    """Put the steps `more` (words, n, layers) into `head` after as many steps (layers,) as it has."""
+    for slot in np.flatnonzero(steps < _KEPT).tolist():
+        begun = int(steps[slot])
+        following = more[:, : _KEPT - begun, slot]
+        head[:, begun : begun + following.shape[1], slot] = following
+
+
+def _aged(age: NDArray[np.int16], passed: NDArray[np.int64]) -> NDArray[np.int16]:
+    """The ages (layers, experts) so many steps (layers,) later."""
+    most = np.where(age < NEVER, np.int16(_FAR), np.int16(NEVER))
+    later: NDArray[np.int16] = np.minimum(age + np.minimum(passed, _FAR).astype(np.int16)[:, None], most)
+    return later
+
+
+def _latest(words: NDArray[np.uint32], passed: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """The `_KEPT` steps of each layer from `passed` (layers,) on."""
+    return words[:, np.arange(_KEPT)[:, None] + passed, np.arange(len(passed))]
+
+
+def _grown(array: NDArray[Any], shape: tuple[int, ...], fill: int = 0) -> NDArray[Any]:
+    """`array` in the corner of a larger one."""
+    larger = np.full(shape, fill, array.dtype)
+    larger[tuple(map(slice, array.shape))] = array
+    return larger

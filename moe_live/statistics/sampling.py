@@ -1,0 +1,213 @@
+"""A sample of the tokens of a log that does not depend on how the log is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows, Kind
+
+_HASHED_EXPERTS = 4  # of a row; a token has rows of many layers
+_ODD_1 = np.uint64(0x9E3779B97F4A7C15)
+_ODD_2 = np.uint64(0xBF58476D1CE4E5B9)
+_ODD_3 = np.uint64(0x94D049BB133111EB)
+_LARGEST = np.uint64(0xFFFFFFFFFFFFFFFF)
+_NO_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledRows:
+    """Rows of sampled tokens, all with the same k, by rank and then by layer.
+
+    Attributes:
+        hash: (n,) uint64, the hash of the row's token.
+        step: (n,) int64, the number of its step in the log.
+        token: (n,) int64, its index in the step.
+        kind: (n,) int8, the kind of the step.
+        layer: (n,) uint16.
+        experts: (n, k) uint16.
+        rank: (n,) int64, the place of the token in the sample: those below any number are a sample too.
+    """
+
+    hash: NDArray[np.uint64]
+    step: NDArray[np.int64]
+    token: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    layer: NDArray[np.uint16]
+    experts: NDArray[np.uint16]
+    rank: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def take(self, rows: NDArray[np.intp]) -> SampledRows:
+        """These rows."""
+        return SampledRows(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+class TokenSample:
+    """The rows of a random sample of tokens: those with the lowest hashes of what they chose.
+
+    A bottom-k sample (Cohen and Kaplan, PODC 2007): every token whose hash is below a limit, the highest at
+    which they have at most `budget` selections together. It is a function of the set of tokens alone, so
+    neither batches nor merging show in it. Tokens with the same experts throughout are in it together or not
+    at all: where a log repeats few different tokens many times, the sample is of few of them.
+
+    Only rows of whole blocks belong to a token. One whose layers differ in k is a token for each k.
+
+    Memory: about 2 + 60/k bytes a selection of twice the budget at most.
+
+    Args:
+        budget: selections (expert ids) to keep.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.steps = 0
+        self._budget = budget
+        self._held: dict[int, list[SampledRows]] = {}
+        self._selections = 0
+        self._limit = _LARGEST
+
+    def update(self, tables: Iterable[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Consider the tokens of some steps.
+
+        Args:
+            tables: expert rows; their `step` indexes `kind`.
+            kind: (s,) the kind of each step.
+        """
+        for table in tables:
+            rows = table if table.whole.all() else table.select(table.whole)
+            if not len(rows):
+                continue
+            number = _token_numbers(rows)
+            hashes = _token_hashes(rows, number)
+            near = hashes < self._limit
+            chosen = np.flatnonzero(near[number]) if near.any() else _NO_ROWS
+            if not len(chosen):
+                continue
+            step = rows.step[chosen]
+            self._hold(
+                SampledRows(
+                    hash=hashes[number[chosen]],
+                    step=step + self.steps,
+                    token=rows.token[chosen],
+                    kind=kind[step],
+                    layer=rows.layer[chosen],
+                    experts=rows.experts.T[:, chosen].T.copy(),
+                    rank=np.zeros(len(chosen), np.int64),
+                )
+            )
+        self.steps += len(kind)
+
+    def settle(self) -> None:
+        """Count as prefill what was undecided so far."""
+        for parts in self._held.values():
+            for rows in parts:
+                rows.kind[rows.kind == Kind.UNDECIDED] = Kind.PREFILL
+
+    def __iadd__(self, other: TokenSample) -> Self:
+        """Add the tokens of another log, which come after these."""
+        self._add(other, self.steps)
+        self.steps += other.steps
+        return self
+
+    def add_rows(self, other: TokenSample) -> None:
+        """Add other tokens of the same steps."""
+        self._add(other, 0)
+        self.steps = max(self.steps, other.steps)
+
+    def _add(self, other: TokenSample, shift: int) -> None:
+        self._limit = min(self._limit, other._limit)
+        for parts in other._held.values():
+            for rows in parts:
+                copy = rows.take(np.arange(len(rows)))
+                copy.step[:] += shift
+                self._hold(copy)
+
+    def rows(self) -> tuple[SampledRows, ...]:
+        """The sample, one entry for each k, ascending."""
+        self._prune()
+        return tuple(part for k in sorted(self._held) for part in self._held[k])
+
+    def _hold(self, rows: SampledRows) -> None:
+        self._held.setdefault(rows.experts.shape[1], []).append(rows)
+        self._selections += rows.experts.size
+        if self._selections > 2 * self._budget:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Leave one part for each k, and only tokens below the limit that the budget sets."""
+        parts = [_joined(self._held[k]) for k in sorted(self._held)]
+        self._held = {}
+        self._selections = 0
+        if not parts:
+            return
+        hashes, step, token, layer = (
+            np.concatenate(columns)
+            for columns in zip(
+                *((part.hash, part.step, part.token, part.layer) for part in parts), strict=True
+            )
+        )
+        width = np.concatenate([np.full(len(part), part.experts.shape[1]) for part in parts])
+        order = np.lexsort((layer, token, step, width, hashes))
+        last = np.flatnonzero(hashes[order] != np.append(hashes[order[1:]], _LARGEST))  # row of each hash
+        kept = int(np.searchsorted(np.cumsum(width[order])[last], self._budget, side="right"))
+        if kept < len(last):
+            self._limit = min(self._limit, hashes[order[last[kept]]])
+        order = order[hashes[order] < self._limit]
+        begins = np.arange(len(order)) == 0
+        for key in (hashes, width, step, token):
+            begins[1:] |= key[order[1:]] != key[order[:-1]]
+        rank = np.cumsum(begins) - 1
+        first = 0
+        for part in parts:
+            mine = (order >= first) & (order < first + len(part))
+            if mine.any():
+                taken = part.take(order[mine] - first)
+                taken.rank[:] = rank[mine]
+                self._held[part.experts.shape[1]] = [taken]
+                self._selections += taken.experts.size
+            first += len(part)
+
+
+def _joined(parts: list[SampledRows]) -> SampledRows:
+    if len(parts) == 1:
+        return parts[0]
+    return SampledRows(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(SampledRows))
+    )
+
+
+def _token_numbers(rows: ExpertRows) -> NDArray[np.int64]:
+    """A small number (n,) for each row that rows of one step and token share."""
+    if not rows.token.any():
+        return rows.step
+    tokens = np.zeros(int(rows.step.max()) + 1, np.int64)
+    np.maximum.at(tokens, rows.step, rows.token + 1)
+    numbers: NDArray[np.int64] = (np.cumsum(tokens) - tokens)[rows.step] + rows.token
+    return numbers
+
+
+def _token_hashes(rows: ExpertRows, number: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A hash (max(number) + 1,) of the rows of each token, whatever their order."""
+    row = rows.layer.astype(np.uint64)
+    row += np.uint64(rows.experts.shape[1] << 16)
+    for expert in rows.experts.T[:_HASHED_EXPERTS]:
+        row *= _ODD_1
+        row += expert
+    row ^= row >> np.uint64(29)
+    row *= _ODD_2
+    row ^= row >> np.uint64(32)
+    token = np.zeros(int(number.max()) + 1, np.uint64)
+    np.add.at(token, number, row)
+    # The finalizer of SplitMix64 (Steele et al., OOPSLA 2014).
+    token ^= token >> np.uint64(30)
+    token *= _ODD_2
+    token ^= token >> np.uint64(27)
+    token *= _ODD_3
+    token ^= token >> np.uint64(31)
+    return token

@@ -1,0 +1,324 @@
+"""How the experts of one layer foretell those of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows
+from moe_live.statistics.planes import Slots
+from moe_live.statistics.rows import repeats, successors
+from moe_live.statistics.sampling import SampledRows, TokenSample
+
+MAX_CELLS = 1 << 25
+"""Experts squared, summed over the layers, at most: the tables have fewer cells (128 MB) than that. It admits
+127 layers of 512 experts; a larger model is not counted."""
+
+SAMPLED_SELECTIONS = 1 << 18
+"""Selections of the tokens that are kept for testing predictions: 278 tokens of 94 layers and 10 experts."""
+
+TESTED_TOKENS = 256
+"""Tokens that predictions are tested on at most."""
+
+_EXPERTS_STEP = 32
+_CHUNK = 1 << 13  # experts handled at a time: what fits a processor's cache
+_MAX_UINT32 = (1 << 32) - 1
+
+
+class Transitions:
+    """Exact counts N_ij of tokens with expert i in one layer and j in the next, over all kinds of steps.
+
+    The next layer is the next higher one with rows anywhere in the log; counts between layers that turn out
+    not to be consecutive are dropped. A token counts where both its rows stand in whole blocks, have the same
+    k and name no expert twice.
+
+    Memory: 4 bytes a cell, 100 KB a layer of 160 experts, 1 MB of 512; 8 bytes once a layer has 2**32 rows.
+    If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
+    """
+
+    def __init__(self) -> None:
+        self.too_large = False
+        self.sample = TokenSample(SAMPLED_SELECTIONS)
+        self._slots = Slots()
+        self._capacity = np.zeros(0, np.int64)  # experts of a layer there is room for
+        # For each layer, its table of the transitions to the next: height x width cells from `base` on.
+        self._next = np.zeros(0, np.int64)  # the next layer, -1 for none
+        self._tokens = np.zeros(0, np.int64)
+        self._height = np.zeros(0, np.int64)
+        self._width = np.zeros(0, np.int64)
+        self._base = np.zeros(0, np.int64)
+        self._counts: NDArray[Any] = np.zeros(0, np.uint32)
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers with rows, ascending."""
+        return sorted(self._slots.layers)
+
+    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Count rows.
+
+        Args:
+            tables: expert rows; their `step` indexes `kind`.
+            kind: (s,) the kind of each step.
+        """
+        for rows in tables:
+            self._notice(rows.layer, rows.experts.T.max(axis=0).astype(np.int64) + 1)
+        repeating = [repeats(rows.experts.T) for rows in tables]
+        distinct = [
+            rows if repeat is None else rows.select(~repeat)
+            for rows, repeat in zip(tables, repeating, strict=True)
+        ]
+        self.sample.update(distinct, kind)
+        for rows, repeat in zip(tables, repeating, strict=True):
+            if self.too_large:
+                return
+            lower, upper = successors(rows)
+            slot = self._slots.of(rows.layer[lower])
+            counts = self._next[slot] == rows.layer[upper]
+            if repeat is not None:
+                counts &= ~(repeat[lower] | repeat[upper])
+            if not counts.all():
+                lower, upper, slot = lower[counts], upper[counts], slot[counts]
+            self._count(slot, rows.experts.T, lower, upper)
+
+    def settle(self) -> None:
+        """Count as prefill what was undecided so far."""
+        self.sample.settle()
+
+    def __iadd__(self, other: Transitions) -> Self:
+        """Add the counts of another log, which comes after this one."""
+        self.sample += other.sample
+        self._notice(np.array(other._slots.layers, np.uint16), other._capacity)
+        if self.too_large or other.too_large:
+            self._give_up()
+            return self
+        slots = self._slots.of(np.array(other._slots.layers, np.uint16))
+        theirs = np.flatnonzero((self._next[slots] == other._next) & (other._next >= 0))
+        slots = slots[theirs]
+        added = np.zeros_like(self._tokens)
+        added[slots] = other._tokens[theirs]
+        self._count_tokens(added)
+        for slot, source in zip(slots.tolist(), theirs.tolist(), strict=True):
+            table = other._table(source)
+            self._table(slot)[: table.shape[0], : table.shape[1]] += table.astype(self._counts.dtype)
+        return self
+
+    def tokens(self, layer: int, following: int) -> int:
+        """Tokens counted from one layer to another."""
+        slot = self._find(layer, following)
+        return 0 if slot is None else int(self._tokens[slot])
+
+    def counts(self, layer: int, following: int, n_experts: int) -> NDArray[np.int64]:
+        """Tokens (n_experts, n_experts) with expert i in `layer` and j in `following`, if that is next.
+
+        The counts of two accumulators over different rows may simply be added.
+        """
+        counts = np.zeros((n_experts, n_experts), np.int64)
+        slot = self._find(layer, following)
+        if slot is not None:
+            table = self._table(slot)[:n_experts, :n_experts]
+            counts[: table.shape[0], : table.shape[1]] = table
+        return counts
+
+    def _find(self, layer: int, following: int) -> int | None:
+        if self.too_large or layer not in self._slots.layers:
+            return None
+        slot = self._slots.layers.index(layer)
+        return slot if self._next[slot] == following else None
+
+    def _table(self, slot: int) -> NDArray[Any]:
+        """The counts of one layer, as a view."""
+        height, width, base = int(self._height[slot]), int(self._width[slot]), int(self._base[slot])
+        return self._counts[base : base + height * width].reshape(height, width)
+
+    def _count(
+        self,
+        slot: NDArray[np.int64],
+        experts: NDArray[np.uint16],
+        lower: NDArray[np.int64],
+        upper: NDArray[np.int64],
+    ) -> None:
+        """Count pairs of rows (m,): indices into `experts` (k, n), and the slot of the lower layer."""
+        self._count_tokens(np.bincount(slot, minlength=len(self._slots)))
+        # Layer by layer, so that the table that is added to stays in the processor's cache.
+        order = np.argsort(slot.astype(np.uint16), kind="stable")
+        slot, lower, upper = slot[order], lower[order], upper[order]
+        one = self._counts.dtype.type(1)  # a Python integer would make this a hundred times slower
+        base, width = self._base.astype(np.int32), self._width.astype(np.int32)
+        chunk = max(1, _CHUNK // len(experts))
+        for start in range(0, len(slot), chunk):
+            part = slice(start, start + chunk)
+            line = np.take(experts, lower[part], axis=1) * width[slot[part]] + base[slot[part]]
+            column = np.take(experts, upper[part], axis=1).astype(np.int32)
+            for each in line:
+                np.add.at(self._counts, (each + column).reshape(-1).astype(np.int64), one)
+
+    def _count_tokens(self, tokens: NDArray[np.int64]) -> None:
+        """Add tokens (slots,); no count can exceed the tokens of its layer."""
+        self._tokens += tokens
+        if self._counts.dtype == np.uint32 and self._tokens.max(initial=0) > _MAX_UINT32:
+            self._counts = self._counts.astype(np.int64)
+
+    def _notice(self, layers: NDArray[np.uint16], experts: NDArray[np.int64]) -> None:
+        """Learn that layers (n,) have at least so many experts (n,); make room for their transitions."""
+        slot = self._slots.of(layers)
+        new = len(self._slots) - len(self._next)
+        if new:
+            for name in ("_capacity", "_tokens", "_height", "_width", "_base"):
+                setattr(self, name, np.concatenate((getattr(self, name), np.zeros(new, np.int64))))
+            following = dict(pairwise(self.layers))
+            before = np.concatenate((self._next, np.full(new, -1)))
+            self._next = np.array([following.get(layer, -1) for layer in self._slots.layers])
+            # What turns out not to be consecutive is forgotten.
+            self._tokens[self._next != before] = self._height[self._next != before] = 0
+        if new or (experts > self._capacity[slot]).any():
+            np.maximum.at(self._capacity, slot, -(-experts // _EXPERTS_STEP) * _EXPERTS_STEP)
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Make each table as large as its two layers need."""
+        # The limit must not depend on which layers were consecutive before others were seen.
+        if self.too_large or (self._capacity**2).sum() > MAX_CELLS:
+            self._give_up()
+            return
+        has_next = self._next >= 0
+        height, width = np.where(has_next, self._capacity, 0), np.zeros_like(self._capacity)
+        width[has_next] = self._capacity[self._slots.of(self._next[has_next].astype(np.uint16))]
+        cells = height * width
+        base = np.cumsum(cells) - cells
+        counts = np.zeros(int(cells.sum()), self._counts.dtype)
+        for slot in np.flatnonzero(self._height).tolist():
+            old = self._table(slot)
+            table = counts[base[slot] : base[slot] + cells[slot]].reshape(height[slot], width[slot])
+            table[: old.shape[0], : old.shape[1]] = old
+        self._height, self._width, self._base, self._counts = height, width, base, counts
+
+    def _give_up(self) -> None:
+        self.too_large = True
+        self._counts = np.zeros(0, np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTransition:
+    """How well the experts of one layer foretell those of the next.
+
+    Attributes:
+        from_layer: the lower layer.
+        to_layer: the next.
+        tokens: tokens behind the counts.
+        tested: tokens of the sample that predictions were tested on; the rates are NaN if there are none.
+        hit_rate: share of a token's experts in the upper layer that are among the k predicted from its
+            experts in the lower one.
+        static_hit_rate: the same if the k experts most used in the upper layer are predicted every time.
+        chance: k / E.
+    """
+
+    from_layer: int
+    to_layer: int
+    tokens: int
+    tested: int
+    hit_rate: float
+    static_hit_rate: float
+    chance: float
+
+
+def summarize(accumulators: Sequence[Transitions], n_experts: int) -> tuple[LayerTransition, ...]:
+    """All pairs of consecutive layers with tokens, over the rows of all `accumulators` together.
+
+    Predictions are those of `hit_rates`, tested on a random sample of the tokens of the whole log, at most
+    `TESTED_TOKENS` of them: the standard error of a rate is some 1 %.
+    """
+    if any(accumulator.too_large for accumulator in accumulators):
+        return ()
+    sample = TokenSample(SAMPLED_SELECTIONS)
+    for accumulator in accumulators:
+        sample += accumulator.sample
+    tables = [_of_layers(rows) for rows in sample.rows()]
+    summaries = []
+    layers = sorted({layer for accumulator in accumulators for layer in accumulator.layers})
+    for pair in pairwise(layers):
+        tokens = sum(accumulator.tokens(*pair) for accumulator in accumulators)
+        if not tokens:
+            continue
+        counts = sum(
+            (accumulator.counts(*pair, n_experts) for accumulator in accumulators),
+            np.zeros((n_experts, n_experts), np.int64),
+        )
+        hits = np.zeros(2)
+        tested = selections = 0
+        for table in tables:
+            lower, upper = _paired(table, pair)
+            hits += hit_rates(counts, lower, upper) * upper.size
+            tested += len(upper)
+            selections += upper.size
+        rate, static = (hits / selections).tolist() if tested else (np.nan, np.nan)
+        chance = selections / tested / n_experts if tested else np.nan
+        summaries.append(LayerTransition(*pair, tokens, tested, rate, static, chance))
+    return tuple(summaries)
+
+
+def hit_rates(
+    counts: NDArray[np.int64], lower: NDArray[np.uint16], upper: NDArray[np.uint16]
+) -> NDArray[np.float64]:
+    """How much of `upper` is predicted right, each token from the counts of all others (leave one out).
+
+    Predicted are the k experts j with the largest sum of P(j|i) over the token's experts i in the lower
+    layer; statically, those most used in the upper layer. Among equals at the border each is taken as likely
+    as the others, so without any other token both rates are chance.
+
+    Args:
+        counts: (E, E) tokens with i below and j above, these included.
+        lower: (m, k) distinct experts of tokens in the lower layer.
+        upper: (m, k) those in the upper.
+
+    Returns:
+        (2,): hit rate, static hit rate; 0 if m is 0.
+    """
+    m, k = upper.shape
+    token = np.arange(m)[:, None]
+    followers = counts.sum(axis=1)
+    scores = np.zeros((m, len(counts)))
+    for i in lower.T:
+        others = counts[i].astype(np.float64)
+        others[token, upper] -= 1.0  # before any rounding: a trace of the token would break ties its way
+        scores += others / np.maximum(followers[i] - k, 1)[:, None]
+    used = np.broadcast_to(counts.sum(axis=0), (m, len(counts))).astype(np.float64)
+    used[token, upper] -= k
+    rates: NDArray[np.float64] = np.array([_hits(scores, upper), _hits(used, upper)]) / max(m * k, 1)
+    return rates
+
+
+def _hits(scores: NDArray[np.float64], chosen: NDArray[np.uint16]) -> float:
+    """Expected number of `chosen` (m, k) among the k best of `scores` (m, E), ties broken at random."""
+    k = chosen.shape[1]
+    border = np.partition(scores, scores.shape[1] - k, axis=1)[:, [scores.shape[1] - k]]
+    above = np.count_nonzero(scores > border, axis=1)
+    tied = np.count_nonzero(scores == border, axis=1)
+    own = np.take_along_axis(scores, chosen.astype(np.int64), axis=1)
+    hits = np.count_nonzero(own > border, axis=1)
+    return float((hits + np.count_nonzero(own == border, axis=1) * (k - above) / tied).sum())
+
+
+def _of_layers(rows: SampledRows) -> dict[int, SampledRows]:
+    """The rows of the tokens to test on, by layer; in the order of the sample."""
+    tested = rows.rank < TESTED_TOKENS
+    return {
+        layer: rows.take(np.flatnonzero(tested & (rows.layer == layer)))
+        for layer in np.unique(rows.layer).tolist()
+    }
+
+
+def _paired(
+    table: dict[int, SampledRows], pair: tuple[int, int]
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Experts (m, k) of the tokens with rows in both layers."""
+    below, above = (table.get(layer) for layer in pair)
+    if below is None or above is None:
+        return np.empty((0, 1), np.uint16), np.empty((0, 1), np.uint16)
+    _, i, j = np.intersect1d(below.rank, above.rank, assume_unique=True, return_indices=True)
+    return below.experts[i], above.experts[j]

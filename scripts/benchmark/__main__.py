@@ -1,0 +1,151 @@
+"""Measures moe-live: reading beside other tools, each accumulator, following, and drawing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import accumulators
+import following
+import frames
+import logs
+import throughput
+
+SECTIONS = ("throughput", "accumulators", "following", "frames")
+
+
+def main() -> None:
+    options = _options()
+    chosen = options.section or SECTIONS
+    report: dict[str, Any] = {"cores": os.cpu_count(), "python": platform.python_version()}
+    with tempfile.TemporaryDirectory(prefix="moe-live-bench-", dir=options.directory) as name:
+        directory = Path(name)
+        paths = {}
+        print("writing the logs", file=sys.stderr)
+        for kind in logs.KINDS:
+            paths[kind] = directory / f"{kind}.log"
+            size = options.megabytes * (4 if kind == "decode" else 1)
+            logs.write(kind, paths[kind], size)
+        short = directory / "short.log"
+        with paths["decode"].open("rb") as file:
+            short.write_bytes(b"".join(file.readlines(options.megabytes * 100_000)))
+        if "throughput" in chosen:
+            report |= _throughput(paths, short, directory, options.repeat)
+        if "accumulators" in chosen:
+            report["accumulators"] = _accumulators(paths)
+        if "following" in chosen:
+            report["following"] = _following(paths["decode"], options.seconds)
+        if "frames" in chosen:
+            report["frames"] = _frames(paths["mixed"])
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "section", nargs="*", help=f"what to measure, of {', '.join(SECTIONS)} (default: all)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
+    parser.add_argument(
+        "--megabytes",
+        type=int,
+        default=64,
+        metavar="N",
+        help="size of the logs; the decode log has four times as much",
+    )
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each program (default 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=8, metavar="S", help="how long each CPU share is taken"
+    )
+    parser.add_argument(
+        "--directory", metavar="DIR", help="where the logs are written for the time of the run"
+    )
+    options = parser.parse_args()
+    if unknown := set(options.section) - set(SECTIONS):
+        parser.error(f"there is no section {min(unknown)}; there are {', '.join(SECTIONS)}")
+    return options
+
+
+def _throughput(paths: dict[str, Path], short: Path, directory: Path, repeat: int) -> dict[str, Any]:
+    table, missing = throughput.measure(paths, short, directory, repeat)
+    of_c = {entry.log: entry.speed for entry in table if entry.program == throughput.C}
+    print("| log | program | MB/s | of C | peak MB | above imports | summary ms |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for entry in table:
+        ratio = entry.speed / of_c.get(entry.log, math.nan)
+        cells = [
+            f"{entry.log} {entry.megabytes:.0f} MB",
+            entry.program,
+            f"{entry.speed:.0f}",
+            _cell(ratio, 2),
+            *(_cell(entry.median(key), 0) for key in ("peak_mb", "above_imports_mb")),
+            _cell(entry.median("summary") * 1e3, 0),
+        ]
+        print("| " + " | ".join(cells) + " |")
+    for program in missing:
+        print(f"not measured, because it is not there: {program}")
+    print("\n| promise | reached | at least | |\n|---|---:|---:|---|")
+    promised = throughput.targets(table)
+    for what, reached, least in promised:
+        print(f"| {what} | {reached:.2f} | {least:.2f} | {'holds' if reached >= least else 'missed'} |")
+    print(flush=True)
+    return {
+        "throughput": [
+            {
+                "log": entry.log,
+                "program": entry.program,
+                "megabytes": entry.megabytes,
+                "megabytes_a_second": entry.speed,
+                "runs": entry.runs,
+            }
+            for entry in table
+        ],
+        "missing": missing,
+        "promises": [{"promise": a, "reached": b, "at_least": c} for a, b, c in promised],
+    }
+
+
+def _accumulators(paths: dict[str, Path]) -> dict[str, dict[str, float]]:
+    costs = {kind: accumulators.measure(paths[kind]) for kind in ("decode", "prefill")}
+    print("| ns an expert row | decode | prefill |\n|---|---:|---:|")
+    for name in costs["decode"]:
+        print(f"| {name} | {costs['decode'][name]:.1f} | {costs['prefill'].get(name, math.nan):.1f} |")
+    print(flush=True)
+    return costs
+
+
+def _following(path: Path, seconds: float) -> dict[str, float]:
+    if not Path("/proc/self/stat").exists():
+        print("following: not measured, it needs /proc\n")
+        return {}
+    result = following.measure(path, seconds)
+    print("| following | |\n|---|---:|")
+    for name, value in result.items():
+        print(f"| {name.replace('_', ' ')} | {value:.2f} |")
+    print(flush=True)
+    return result
+
+
+def _frames(path: Path) -> dict[str, dict[str, float]]:
+    result = frames.measure(path)
+    heads = list(next(iter(result.values())))
+    print(f"| ms a frame | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
+    for view, costs in result.items():
+        print(f"| {view} | {' | '.join(f'{costs[head]:.1f}' for head in heads)} |")
+    return result
+
+
+def _cell(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()

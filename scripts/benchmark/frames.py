@@ -1,0 +1,58 @@
+"""What a frame of each view costs: its figures, its lines, and the bytes for the terminal."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rich.color import ColorSystem
+
+from moe_live.analyzer import Analyzer
+from moe_live.dashboard.frame import draw_static
+from moe_live.dashboard.screen import Screen
+from moe_live.dashboard.views import VIEWS
+from moe_live.session import Session, Status
+from moe_live.snapshot import Section, Snapshot
+from moe_live.sources.archive import ArchiveSource
+
+SIZES = ((80, 24), (200, 60))
+
+
+def measure(path: Path, repeat: int = 5) -> dict[str, dict[str, float]]:
+    """Milliseconds by view: for its figures, and for drawing it in each size."""
+    session = Session(ArchiveSource([path]), Analyzer())
+    while not session.ended:
+        session.ingest(1.0)
+    session.analyzer.finish()
+    session.analyzer.snapshot()  # counts what was put off
+    result = {}
+    for view in VIEWS:
+        costs = {"figures": _median(partial(_snapshot, session, view.sections), repeat)}
+        snapshot = _snapshot(session, view.sections)
+        for width, height in SIZES:
+            draw = partial(_draw, snapshot, session.status(), view.title, width, height)
+            costs[f"{width}x{height}"] = _median(draw, repeat)
+        result[view.title] = costs
+    return result
+
+
+def _snapshot(session: Session, sections: frozenset[Section]) -> Snapshot:
+    layers = session.snapshot(frozenset()).layers
+    return session.snapshot(sections, pairs_of={layers[0].layer} if layers else ())
+
+
+def _draw(snapshot: Snapshot, status: Status, view: str, width: int, height: int) -> None:
+    frame = draw_static(snapshot, status, width=width, height=height, view=view)
+    Screen(lambda _: None, ColorSystem.EIGHT_BIT).draw(frame, everything=True)
+
+
+def _median(work: Callable[[], object], repeat: int) -> float:
+    spent = []
+    for _ in range(repeat):
+        begun = time.process_time()
+        work()
+        spent.append((time.process_time() - begun) * 1e3)
+    return statistics.median(spent)

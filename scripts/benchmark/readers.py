@@ -1,0 +1,137 @@
+"""Ways to count the experts of a log, each run by itself: `python readers.py NAME PATH` prints a JSON object.
+
+It has the seconds without imports, the peak of the memory, that peak above what the imports took, and a
+checksum of the counts. `summary` is the time that making all figures of the summary takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+PEERS_THREADS = 2
+
+
+def peak_mb() -> float:
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    except OSError:  # not Linux; there it counts what the parent had before this program began, too
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return int(found[1]) / 1e3 if found else float("nan")
+
+
+def checksum(counts: Iterable[tuple[int, int, int]]) -> int:
+    return sum(count * (layer * 2048 + expert + 1) ** 2 for layer, expert, count in counts) % 2**64
+
+
+def moe_live(path: str, *, counts_only: bool, jobs: int = 1) -> Callable[[], dict[str, Any]]:
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    from moe_live import parallel
+    from moe_live.analyzer import Analyzer, Settings
+    from moe_live.session import Session
+    from moe_live.snapshot import RowMode
+    from moe_live.sources.archive import ArchiveSource
+
+    def run() -> dict[str, Any]:
+        begun = time.perf_counter()
+        settings = Settings(rows=RowMode.LOGGED, counts_only=counts_only)
+        parts = parallel.plan([path], jobs, settings)
+        source = ArchiveSource([path])
+        if parts:
+            session: Session = parallel.ParallelSession(source, parts, jobs, settings)
+        else:
+            session = Session(source, Analyzer(settings))
+        while not session.ended:
+            session.ingest(0.1)
+        read = time.perf_counter()
+        snapshot = session.finish()
+        done = time.perf_counter()
+        counts = (
+            (entry.layer, expert, count)
+            for entry in snapshot.layers
+            for expert, count in enumerate(entry.usage.counts.tolist())
+        )
+        return {"seconds": read - begun, "summary": done - read, "checksum": checksum(counts)}
+
+    return run
+
+
+def polars(path: str) -> Callable[[], dict[str, Any]]:
+    os.environ["POLARS_MAX_THREADS"] = str(PEERS_THREADS)
+    import polars as pl
+
+    def run() -> dict[str, Any]:
+        counts = (
+            pl.scan_csv(path)
+            .with_columns(pl.col("expert_ids").str.split(" "))
+            .explode("expert_ids")
+            .group_by("layer_id", "expert_ids")
+            .len()
+            .collect()
+        )
+        return {"checksum": checksum((int(a), int(b), int(n)) for a, b, n in counts.iter_rows())}
+
+    return run
+
+
+def duckdb(path: str) -> Callable[[], dict[str, Any]]:
+    import duckdb as db
+
+    def run() -> dict[str, Any]:
+        connection = db.connect(config={"threads": PEERS_THREADS})
+        counts = connection.execute(
+            "select layer_id, expert, count(*) from ("
+            "select layer_id, unnest(string_split(expert_ids, ' ')) as expert "
+            "from read_csv(?, header=true, columns={'layer_id': 'INTEGER', 'expert_ids': 'VARCHAR'})"
+            ") group by all",
+            [path],
+        ).fetchall()
+        return {"checksum": checksum((int(a), int(b), int(n)) for a, b, n in counts)}
+
+    return run
+
+
+def pandas(path: str) -> Callable[[], dict[str, Any]]:
+    import pandas as pd
+
+    def run() -> dict[str, Any]:
+        frame = pd.read_csv(path)
+        frame["expert_ids"] = frame["expert_ids"].apply(lambda ids: [int(expert) for expert in ids.split()])
+        counts = frame.explode("expert_ids").groupby("layer_id")["expert_ids"].value_counts()
+        return {"checksum": checksum((int(a), int(b), int(n)) for (a, b), n in counts.items())}
+
+    return run
+
+
+READERS: dict[str, Callable[[str], Callable[[], dict[str, Any]]]] = {
+    "moe-live, counts": lambda path: moe_live(path, counts_only=True),
+    "moe-live, counts, 2 jobs": lambda path: moe_live(path, counts_only=True, jobs=2),
+    "moe-live, everything": lambda path: moe_live(path, counts_only=False),
+    "moe-live, everything, 2 jobs": lambda path: moe_live(path, counts_only=False, jobs=2),
+    "Polars, 2 threads": polars,
+    "DuckDB, 2 threads": duckdb,
+    "pandas": pandas,
+}
+
+
+def main() -> None:
+    name, path = sys.argv[1:]
+    run = READERS[name](path)
+    imported = peak_mb()
+    begun = time.perf_counter()
+    result = run()
+    result.setdefault("seconds", time.perf_counter() - begun)
+    result["peak_mb"] = peak_mb()
+    result["above_imports_mb"] = result["peak_mb"] - imported
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Snapshots as plain nested values, so that they can be compared to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: object) -> Any:
+    """The same as tuples, numbers and strings; equal if and only if the values are identical."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return tuple((field.name, plain(getattr(value, field.name))) for field in fields(value))
+    if isinstance(value, Mapping):
+        return tuple((key, plain(item)) for key, item in value.items())
+    if isinstance(value, (tuple, list)):
+        return tuple(plain(item) for item in value)
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, tuple(map(plain, value.reshape(-1).tolist()))
+    if isinstance(value, float):
+        return "nan" if value != value else value.hex()  # noqa: PLR0124 - that is how NaN is known
+    return value

@@ -1,0 +1,202 @@
+"""Snapshots and statuses made up for the tests of the dashboard: the same on every machine."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.formats.records import LineTally
+from moe_live.session import Status
+from moe_live.snapshot import (
+    Distances,
+    ExpertPair,
+    History,
+    Input,
+    Labels,
+    LayerLocality,
+    LayerPairs,
+    LayerTransition,
+    LayerUsage,
+    Model,
+    Moments,
+    PairDistance,
+    PhaseCount,
+    RowMode,
+    Rows,
+    Snapshot,
+    Usage,
+)
+from moe_live.sources.source import SourceStatus, State
+from moe_live.statistics.drift import BLOCKS, drift
+from moe_live.statistics.labels import divergences, usages
+
+VERDICT = "most prompt rows in this log are not real selections: 8,865 of 12,345 rows left out, 120 recovered"
+NO_VERDICT = "too few rows of several tokens to judge them"
+
+
+def usage(layer: int, experts: int, scale: int) -> Usage:
+    """Uneven use: few experts often, some never."""
+    rank = (np.arange(experts, dtype=np.int64) * 7919 + layer * 104729) % 101
+    counts = scale * rank**3 // 101**3
+    return Usage(counts, counts // 3)
+
+
+def moments(values: NDArray[np.float64]) -> Moments:
+    known = values[np.isfinite(values)]
+    undefined = len(values) - len(known)
+    if not len(known):
+        return Moments(0, undefined, *[math.nan] * 5)
+    return Moments(
+        len(known),
+        undefined,
+        float(known.mean()),
+        float(known.std()),
+        float(known.min()),
+        float(known.max()),
+        float(known[-1]),
+    )
+
+
+def pair(layer: int, steps: int) -> PairDistance:
+    cosine = 0.93 + 0.05 * np.sin(np.arange(steps) / 7 + layer)
+    euclidean = 12.5 + layer + 3 * np.cos(np.arange(steps) / 5)
+    return PairDistance(
+        layer,
+        layer + 1,
+        steps,
+        {
+            "cosine_similarity": moments(cosine),
+            "cosine_distance": moments(1 - cosine),
+            "euclidean": moments(euclidean),
+            "l2_normalized": moments(euclidean / 16),
+            "pearson": moments(np.full(steps, np.nan)),
+            "mean_abs_diff": moments(euclidean / 20),
+        },
+        cosine[-120:],
+    )
+
+
+def snapshot(
+    layers: int = 24,
+    experts: int = 160,
+    *,
+    first: int = 3,
+    scale: int = 4000,
+    pairs: int = 4,
+    strided: bool | None = True,
+    path: str = "/var/log/moe_expert_selection.log",
+    tally: LineTally | None = None,
+    warnings: tuple[str, ...] = (),
+    sections: bool = True,
+) -> Snapshot:
+    numbers = tuple(range(first, first + layers))
+    uses = [usage(layer, experts, scale) for layer in numbers]
+    total = sum((use.counts for use in uses), np.zeros(experts, np.int64))
+    decode = sum((use.decode for use in uses), np.zeros(experts, np.int64))
+    found = tuple(pair(20 + i, 510) for i in range(pairs))
+    gates = tuple(range(20, 21 + pairs)) if pairs else ()
+    bare = Snapshot(
+        input=Input((path,), tally or LineTally(bytes=123456789, lines=1234567, header_lines=1), 1, 0),
+        model=Model(
+            numbers, experts if layers else None, 8 if layers else None, gates, 256 if gates else None
+        ),
+        rows=Rows(RowMode.AUTO, 12345, 3480, 120, 8865, strided, VERDICT if strided else NO_VERDICT),
+        steps=PhaseCount(7, 510) if layers or pairs else PhaseCount(0, 0),
+        tokens=PhaseCount(1218, 510) if layers or pairs else PhaseCount(0, 0),
+        layers=tuple(LayerUsage(layer, use) for layer, use in zip(numbers, uses, strict=True)),
+        overall=Usage(total, decode),
+        distances=Distances(
+            steps=510 if pairs else 0,
+            include_prompt=False,
+            pairs=found,
+        ),
+        warnings=warnings,
+    )
+    return with_sections(bare) if sections and layers else bare
+
+
+def with_sections(bare: Snapshot) -> Snapshot:
+    """All sections, with all that views have to tell apart: few and many, real and not, undefined."""
+    numbers = bare.model.layers
+    counts, decode = bare.counts, np.stack([entry.usage.decode for entry in bare.layers])
+    block = decode // (2 * BLOCKS)
+    run = 2 * BLOCKS * block
+    block[::3] = np.roll(block[::3], 1, axis=1)
+    blocks = np.stack([block] * BLOCKS)
+    shifted = counts[None] * (2 + np.cos(np.arange(32)[:, None, None] / 5 + counts[None]))
+    by_label = {
+        "code": counts // 2,
+        "prose \x1b[31m": np.roll(counts, 1, axis=1) // 3,
+        "a label that is rather long": counts // 1000,
+    }
+    return replace(
+        bare,
+        locality=tuple(locality(entry.layer, entry.usage.decode, 8) for entry in bare.layers),
+        pairs={layer: expert_pairs(layer, i) for i, layer in enumerate(numbers)},
+        transitions=tuple(transition(a, i) for i, a in enumerate(numbers[:-1])),
+        drift=drift(256, 256, blocks, run, 8),
+        history=History(517, np.full(32, 20), shifted.astype(np.int64) // 32),
+        labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8)),
+    )
+
+
+def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality:
+    experts = len(decode)
+    share = np.arange(1, experts + 1) / experts
+    return LayerLocality(
+        layer=layer,
+        steps=510,
+        uses=int(decode.sum()),
+        overlap={lag: 0.4 / lag + layer / 1000 for lag in (1, 2, 4, 8)},
+        overlap_chance=min(1.0, top_k / experts),
+        reuse_median=3.0 + layer % 4,
+        reuse_p90=math.inf if layer % 5 == 0 else 90.0 + layer,
+        never_again=0.01,
+        working_set={10: min(31.4, experts), 100: min(66.0, experts), 1000: math.nan},
+        lru_hit_rate=share**0.5,
+        static_hit_rate=share**0.4,
+    )
+
+
+def expert_pairs(layer: int, place: int) -> LayerPairs:
+    if place % 3 == 2:
+        return LayerPairs(12, math.nan, 0, math.nan, (), ())
+
+    def found(i: int, lift: float) -> ExpertPair:
+        count = int(400 * lift / (i + 1))
+        pmi = math.log2(lift) if lift else -math.inf
+        return ExpertPair(
+            i, 150 - i, count, 400 / (i + 1), lift, pmi, count / 2000, count / 1800, 6 * (lift - 1)
+        )
+
+    strongest = tuple(found(i, 4.0 - i / 4) for i in range(10))
+    weakest = tuple(found(i, i / 12) for i in range(4 if place % 3 else 0))
+    return LayerPairs(3480 + layer, 0.881, 4711, 4.87, strongest, weakest)
+
+
+def transition(layer: int, place: int) -> LayerTransition:
+    tested = (256, 40, 0)[place % 3]
+    rate = 0.3 + layer % 7 / 20 if tested else math.nan
+    return LayerTransition(
+        layer, layer + 1, 3480, tested, rate, rate - 0.1 + place / 100, 0.05 if tested else math.nan
+    )
+
+
+def nothing(tally: LineTally | None = None) -> Snapshot:
+    """Before any MoE line."""
+    return snapshot(0, 0, pairs=0, strided=None, tally=tally or LineTally())
+
+
+def status(
+    state: State = State.FOLLOWING,
+    *,
+    name: str = "/var/log/moe_expert_selection.log",
+    position: int = 123456789,
+    size: int | None = 123460885,
+    detail: str = "",
+    seconds_left: float | None = None,
+    label: str = "",
+) -> Status:
+    source = SourceStatus(name, state, detail, position, size, restarts=1, rotations=0, watch="polling")
+    return Status(source, 63.2, 2_400_000, 9123.4, 103.2, seconds_left, label)

@@ -1,0 +1,245 @@
+"""The loop: what is read, what is drawn and when, with a scripted terminal."""
+
+import re
+import signal
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+
+import moe_live.dashboard.run as loop
+from moe_live.analyzer import Analyzer
+from moe_live.dashboard.run import Ending, Reason
+from moe_live.session import Session
+from moe_live.snapshot import Section, Snapshot
+from moe_live.sources.source import Break, SourceStatus, State
+from moe_live.terminal import Signals
+
+LINES = b"".join(b"%d,1 2\n" % layer for layer in (0, 1))
+
+
+class Source:
+    """Gives the same step again and again, or what it was told."""
+
+    def __init__(self, reads: int = 10**9) -> None:
+        self.left = reads
+        self.closed = False
+        self.woken = 0
+
+    def read(self, limit: int) -> Sequence[bytes | Break]:
+        # Every other read is empty: the data come slowly, each ingest takes one piece.
+        self.left -= 1
+        return [LINES[:limit]] if self.left % 2 else []
+
+    def pause(self) -> float:
+        return 0.01
+
+    def wake_fd(self) -> int | None:
+        self.woken += 1
+        return 99
+
+    def status(self) -> SourceStatus:
+        return SourceStatus("made up", State.ENDED if self.left <= 0 else State.FOLLOWING)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Terminal:
+    """Types what the script says, one entry a wait; notes what is drawn.
+
+    Time goes by only while nothing is typed, and by `drawing` seconds a frame.
+    """
+
+    def __init__(
+        self, script: Sequence[bytes | signal.Signals], signals: Signals, drawing: float = 0.0
+    ) -> None:
+        self.now = 0.0
+        self.drawing = drawing
+        self.script = list(script)
+        self.signals = signals
+        self.redraw = True
+        self.ours = True
+        self.frames: list[str] = []
+        self.watched: Sequence[int] = ()
+
+    def wait(self, timeout: float, descriptors: Sequence[int] = ()) -> bytes:
+        self.watched = descriptors
+        entry = self.script.pop(0) if self.script else b"q"
+        if entry == b"":
+            self.now += timeout + 1e-6
+        if isinstance(entry, signal.Signals):
+            self.signals.stop = entry
+            return b""
+        return entry
+
+    def size(self) -> tuple[int, int]:
+        return 100, 30
+
+    def write(self, text: str) -> None:
+        self.now += self.drawing
+        self.frames.append(re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", text))
+
+
+def run(
+    script: Sequence[bytes | signal.Signals],
+    source: Source | None = None,
+    *,
+    session: Session | None = None,
+    refresh: float = 1e6,
+    drawing: float = 0.0,
+) -> tuple[Ending, Terminal, Session]:
+    signals = Signals()
+    terminal = Terminal(script, signals, drawing)
+    session = session or Session(source or Source(), Analyzer())
+    if isinstance(session, Asked):
+        session.terminal = terminal
+    with patch.object(loop, "time", SimpleNamespace(monotonic=lambda: terminal.now)):
+        driver = loop._Loop(session, signals, terminal, refresh, "never")  # type: ignore[arg-type]  # scripted
+        return driver.run(), terminal, session
+
+
+def test_q_ends_it() -> None:
+    ending, terminal, _ = run([b"", b"", b"q", b"x"])
+    assert ending == Ending(Reason.QUIT)
+    assert terminal.script == [b"x"]
+
+
+def test_a_signal_ends_it_and_is_told() -> None:
+    ending, _, _ = run([b"", signal.SIGTERM])
+    assert ending == Ending(Reason.SIGNAL, signal.SIGTERM)
+
+
+def test_the_end_of_the_input_ends_it_once_everything_is_read() -> None:
+    source = Source(reads=20)
+    ending, _, session = run([b""] * 100, source)
+    assert ending == Ending(Reason.INPUT_ENDED)
+    assert session.finish().input.tally.lines == 20
+    assert source.closed
+
+
+def test_the_source_can_wake_it() -> None:
+    source = Source()
+    _, terminal, _ = run([b"", b""], source)
+    assert terminal.watched == (99,)
+
+
+def tokens(frames: list[str]) -> int:
+    return max(int(found) for frame in frames for found in re.findall(r"\+ (\d+) decode", frame))
+
+
+def test_paused_the_figures_stand_still_while_reading_goes_on() -> None:
+    wait = [b""] * 60
+    assert tokens(run(wait)[1].frames) > 20
+    _, paused, session = run([b"", b"", b" ", *wait])
+    assert tokens(paused.frames) < 10
+    assert session.analyzer.progress().tokens > 20
+    _, resumed, _ = run([b"", b"", b" ", *wait, b" ", *[b""] * 10])
+    assert tokens(resumed.frames) > 20
+
+
+class Asked(Session):
+    """Notes which figures were asked for; each time making them takes `seconds`."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(Source(), Analyzer())
+        self.seconds = seconds
+        self.asked: list[tuple[set[Section], set[int] | None]] = []
+        self.terminal: Terminal | None = None
+
+    def snapshot(
+        self, sections: Collection[Section] = frozenset(Section), *, pairs_of: Iterable[int] | None = None
+    ) -> Snapshot:
+        if self.terminal is not None:
+            self.terminal.now += self.seconds
+        self.asked.append((set(sections), None if pairs_of is None else set(pairs_of)))
+        return super().snapshot(sections, pairs_of=pairs_of)
+
+
+REST = [b""] * 8  # longer than keys held down take to repeat
+
+
+def test_only_what_the_view_shows_is_made() -> None:
+    session = Asked()
+    run([*REST, b"2", *REST, b"0", *REST, b"9", *REST, b"j", *REST], session=session)
+    overview = {Section.LOCALITY}
+    assert session.asked[0] == (overview, set())
+    assert [asked for asked, _ in groupby(session.asked)] == [
+        (overview, set()),
+        (set(), set()),
+        ({Section.TRANSITIONS}, set()),
+        ({Section.PAIRS}, {0}),
+        ({Section.PAIRS}, {1}),
+    ]
+
+
+def test_paused_everything_is_made_once_so_that_all_views_show_one_moment() -> None:
+    session = Asked()
+    _, terminal, _ = run([*REST, b" ", *REST, b"9", *REST, b"j", *REST, b"0", *REST], session=session)
+    everything = (set(Section), None)
+    assert session.asked.count(everything) == 1
+    assert session.asked[-1] == everything
+    assert "One moment" not in "".join(terminal.frames)
+
+
+def test_views_that_are_passed_by_are_not_made() -> None:
+    session = Asked()
+    _, terminal, _ = run([*REST, *[b"\t"] * 9, *REST], session=session)
+    assert {frozenset(sections) for sections, _ in session.asked} == {
+        frozenset({Section.LOCALITY}),
+        frozenset({Section.TRANSITIONS}),
+    }
+    assert "One moment" in "".join(terminal.frames)
+    assert "One moment" not in terminal.frames[-1]
+
+
+@pytest.mark.parametrize(("seconds", "refreshed"), [(0.5, False), (0.01, True)])
+def test_figures_that_take_long_wait_until_the_keys_rest(seconds: float, refreshed: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    def asked(script: list[bytes]) -> int:
+        session = Asked(seconds)
+        run(script, session=session)
+        return len(session.asked)
+
+    begin = [*[b""] * 400, b"3", *REST]
+    keys = [b"j", *[b""] * 20] * 10  # one in 0.2 seconds
+    assert (asked([*begin, *keys]) > asked(begin)) is refreshed
+
+
+def test_a_key_is_answered_before_any_figures_are_made() -> None:
+    session = Asked(seconds=100.0)
+    _, terminal, _ = run([b"3"], session=session)
+    assert terminal.now == 100
+    assert "How much each layer was used" in terminal.frames[-1] or "empty so far" in terminal.frames[-1]
+
+
+def test_a_label_can_be_typed() -> None:
+    _, terminal, session = run([b"", b"", *[key.encode() for key in "lmath"], b"\r", *REST])
+    assert session.analyzer.label == "math"
+    assert session.snapshot().labels is not None
+    assert "label math" in "".join(terminal.frames)
+    (usage,) = session.finish().labels.usages  # type: ignore[union-attr]  # all sections are made
+    assert (usage.label, usage.tokens > 0) == ("math", True)
+
+
+def test_two_capital_r_start_the_statistics_anew() -> None:
+    _, _, session = run([b""] * 60 + [b"R", b"R"])
+    assert session.analyzer.progress().tokens < 10
+
+
+def test_nothing_is_drawn_on_a_screen_that_is_not_ours() -> None:
+    signals = Signals()
+    terminal = Terminal([b""] * 30, signals)
+    terminal.ours = False
+    session = Session(Source(), Analyzer())
+    loop._Loop(session, signals, terminal, 1e6, "never").run()  # type: ignore[arg-type]  # the scripted one
+    assert terminal.frames == []
+    assert session.analyzer.progress().tokens > 10
+
+
+@pytest.mark.parametrize(("making", "drawing"), [(0.3, 0.0), (0.0, 0.3), (0.2, 0.1)])
+def test_dear_figures_and_frames_come_less_often(making: float, drawing: float) -> None:
+    session = Asked(making)
+    _, terminal, _ = run([b""] * 2000, session=session, refresh=4, drawing=drawing)
+    assert 0.3 * len(terminal.frames) == pytest.approx(terminal.now / 6, rel=0.15)

@@ -1,0 +1,112 @@
+"""Frames to a terminal: what it shows in the end, and that only changes are written."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.color import ColorSystem
+from rich.segment import Segment
+from rich.style import Style
+
+from moe_live.dashboard import draw_static
+from moe_live.dashboard.canvas import Line, fit, text
+from moe_live.dashboard.frame import Frame
+from moe_live.dashboard.heat import Cells
+from moe_live.dashboard.screen import Screen, color_system, shades_in_colour
+from tests.dashboard.factory import snapshot, status
+
+
+class Glass:
+    """As much of a terminal as a frame needs: cursor positions, styles, characters."""
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[int, int], tuple[str, str]] = {}
+        self.written = 0
+
+    def write(self, written: str) -> None:
+        self.written += len(written)
+        row = column = 1
+        style = ""
+        for sequence, character in re.findall(r"(\x1b\[[?0-9;]*[a-zA-Z])|(.)", written, re.DOTALL):
+            if character:
+                self.cells[row, column] = (style, character)
+                column += 1
+            elif sequence.endswith("H"):
+                row, column = map(int, sequence[2:-1].split(";"))
+            elif sequence.endswith("J"):
+                self.cells.clear()
+            elif sequence.endswith("m"):
+                style = "" if sequence == "\x1b[0m" else style + sequence
+
+    def plain(self, frame: Frame) -> str:
+        rows = range(1, len(frame.lines) + 1)
+        return "".join(
+            "".join(self.cells[row, column][1] for column in range(1, frame.width + 1)) + "\n" for row in rows
+        )
+
+
+pieces = st.one_of(
+    st.builds(
+        text, st.text("abc ", max_size=5), st.sampled_from([None, Style(bold=True), Style(color="red")])
+    ),
+    st.binary(max_size=4).map(lambda b: Cells(bytes(x % 13 for x in b), bytes(x % 7 for x in b))),
+)
+frames = st.tuples(st.integers(1, 5), st.lists(st.lists(pieces, max_size=3), min_size=1, max_size=4)).map(
+    lambda drawn: Frame([fit(tuple(line), 12 * drawn[0]) for line in drawn[1]], 12 * drawn[0])
+)
+
+
+@given(st.lists(frames, min_size=1, max_size=6))
+def test_drawing_only_changes_shows_what_drawing_everything_shows(sequence: list[Frame]) -> None:
+    changing = Glass()
+    screen = Screen(changing.write, ColorSystem.TRUECOLOR)
+    for frame in sequence:
+        screen.draw(frame)
+        whole = Glass()
+        Screen(whole.write, ColorSystem.TRUECOLOR).draw(frame, everything=True)
+        assert changing.cells == whole.cells
+        assert changing.plain(frame) == frame.plain
+
+
+def test_an_unchanged_frame_writes_nothing() -> None:
+    glass = Glass()
+    screen = Screen(glass.write, ColorSystem.TRUECOLOR)
+    screen.draw(draw_static(snapshot(), status(), width=120, height=40))
+    written = glass.written
+    screen.draw(draw_static(snapshot(), status(), width=120, height=40))
+    assert glass.written == written
+    screen.draw(draw_static(snapshot(), status(), width=120, height=40), everything=True)
+    assert glass.written > 1.9 * written
+
+
+def test_a_frame_is_one_synchronized_update() -> None:
+    parts: list[str] = []
+    Screen(parts.append, None).draw(draw_static(snapshot(), status(), width=80, height=24, colour=False))
+    assert len(parts) == 1
+    assert parts[0].startswith("\x1b[?2026h")
+    assert parts[0].endswith("\x1b[?2026l")
+
+
+def test_without_colour_there_is_none_but_bold_remains() -> None:
+    parts: list[str] = []
+    line: Line = (Segment("x", Style(bold=True, color="red", bgcolor="blue")),)
+    Screen(parts.append, None).draw(Frame([line], 1))
+    assert "\x1b[1mx\x1b[0m" in parts[0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "environ", "expected"),
+    [
+        ("auto", {"TERM": "xterm-256color"}, ColorSystem.EIGHT_BIT),
+        ("auto", {"TERM": "xterm", "COLORTERM": "truecolor"}, ColorSystem.TRUECOLOR),
+        ("auto", {"TERM": "xterm"}, ColorSystem.STANDARD),
+        ("auto", {"TERM": "xterm-256color", "NO_COLOR": "1"}, None),
+        ("auto", {"TERM": "xterm-256color", "NO_COLOR": ""}, ColorSystem.EIGHT_BIT),
+        ("always", {"TERM": "xterm-256color", "NO_COLOR": "1"}, ColorSystem.EIGHT_BIT),
+        ("never", {"TERM": "xterm-256color"}, None),
+    ],
+)
+def test_colours(choice: str, environ: dict[str, str], expected: ColorSystem | None) -> None:
+    assert color_system(choice, environ) is expected  # type: ignore[arg-type]  # one of the three words
+    assert shades_in_colour(expected) == (expected in {ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR})

@@ -1,0 +1,42 @@
+"""Lines that name what follows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_live.formats.llama_server import MAX_LABEL, LlamaServerDecoder
+
+TEXT = (
+    b"layer_id,expert_ids\n1,2 3\n# label: code \n2,3 4\n1,4 5\n# label: first\n# label:math\r\n"
+    b"gate_input,1,0,0.5\n#label: no\n # label: no\n# label: caf\xc3\xa9\n"
+)
+
+
+def labelled_layers(chunks: list[bytes]) -> tuple[list[tuple[str | None, int]], LlamaServerDecoder]:
+    """The label in force at each expert row and gate line, in order."""
+    decoder = LlamaServerDecoder()
+    label: str | None = None
+    found = []
+    for chunk in chunks:
+        for records in decoder.feed(chunk):
+            label = label if records.label is None else records.label
+            found += [(label, layer) for layer in (*records.layer.tolist(), *records.gates.layer.tolist())]
+    return found, decoder
+
+
+@given(st.lists(st.integers(0, len(TEXT)), max_size=10))
+def test_labels_hold_from_their_line_on_however_the_log_is_cut(cuts: list[int]) -> None:
+    chunks = [TEXT[a:b] for a, b in pairwise([0, *sorted(cuts), len(TEXT)])]
+    found, decoder = labelled_layers(chunks)
+    assert found == [(None, 1), ("code", 2), ("code", 1), ("math", 1)]
+    tally = decoder.tally
+    assert (tally.label_lines, tally.header_lines, tally.malformed_lines) == (4, 1, 2)
+    assert tally.lines == 4 + 1 + 2 + len(found)
+
+
+def test_a_label_is_cut_to_a_bounded_length() -> None:
+    found, _ = labelled_layers([b"# label: " + b"x" * 1000 + b"\n1,2\n"])
+    assert found == [("x" * MAX_LABEL, 1)]

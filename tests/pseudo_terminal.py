@@ -1,0 +1,123 @@
+"""A program in a pseudo-terminal, and what its user sees."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any, Self
+
+import pyte
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MOE_LIVE = (sys.executable, "-m", "moe_live")
+
+
+class PseudoTerminal:
+    """Runs a command as the leader of a terminal of its own; a context manager that leaves nothing behind.
+
+    Args:
+        command: program and arguments.
+        columns: of the terminal.
+        lines: of the terminal.
+        stdin: a descriptor to be its standard input instead of the terminal.
+        environ: variables that differ from ours.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        columns: int = 120,
+        lines: int = 40,
+        stdin: int | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self.screen)
+        self.output = b""
+        # A copy of the terminal's slave side stays open here, so that its mode can be asked for at the end.
+        self._master, self._slave = pty.openpty()
+        self.mode_before = termios.tcgetattr(self._slave)
+        ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        env = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(REPOSITORY), **(environ or {})}
+        for name in ("NO_COLOR", "COLUMNS", "LINES"):
+            env.pop(name, None)
+        self.process = subprocess.Popen(
+            command,
+            stdin=self._slave if stdin is None else stdin,
+            stdout=self._slave,
+            stderr=self._slave,
+            env=env,
+            start_new_session=True,
+            preexec_fn=self._take_control,  # noqa: PLW1509 - one system call; there is no other way in
+        )
+        self.pid = self.process.pid
+
+    def _take_control(self) -> None:
+        """In the child: the terminal becomes its own."""
+        ioctl(self._slave, termios.TIOCSCTTY, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._slave)
+        os.close(self._master)
+
+    @property
+    def text(self) -> str:
+        """What the screen shows."""
+        return "\n".join(self.screen.display)
+
+    @property
+    def mode(self) -> list[Any]:
+        """The terminal's mode now."""
+        return termios.tcgetattr(self._slave)
+
+    def press(self, keys: bytes) -> None:
+        """Type."""
+        os.write(self._master, keys)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program."""
+        os.kill(self.pid, number)
+
+    def wait_until(self, condition: Callable[[], object], seconds: float = 30) -> None:
+        """Read what the program writes until the condition holds; fails after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not seen in {seconds} s; the screen:\n{self.text}")
+            self._read(0.05)
+
+    def wait_for(self, text: str, seconds: float = 30) -> None:
+        """Until the screen shows the text."""
+        self.wait_until(lambda: text in self.text, seconds)
+
+    def wait(self, seconds: float = 30) -> int:
+        """Until the program has ended: its exit status, or minus the signal it died of."""
+        self.wait_until(lambda: self.process.poll() is not None, seconds)
+        while self._read(0):
+            pass
+        return self.process.returncode
+
+    def _read(self, timeout: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], timeout)
+        if not ready:
+            return False
+        data = os.read(self._master, 65536)
+        self.output += data
+        self._stream.feed(data)
+        return bool(data)

@@ -1,0 +1,39 @@
+"""The list of hot experts as other programs read it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from moe_live.reports.hot_list import write_hot_list
+from tests.reports.snapshots import EMPTY, analyzed_with_labels
+
+
+def test_json_and_csv_agree_with_the_counts(tmp_path: Path) -> None:
+    snapshot = analyzed_with_labels()
+    write_hot_list(snapshot, str(tmp_path / "hot.json"), 20)
+    write_hot_list(snapshot, str(tmp_path / "hot.csv"), 20)
+    written = json.loads((tmp_path / "hot.json").read_text())
+    assert written["schema"] == "moe-live.hot-experts/1"
+    experts = written["experts"]
+    with (tmp_path / "hot.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [list(map(str, entry.values())) for entry in experts] == [list(row.values()) for row in rows]
+    assert list(rows[0]) == ["layer", "expert", "count", "share", "rank"]
+    counts = sorted((int(count) for count in snapshot.counts.reshape(-1)), reverse=True)
+    assert [entry["count"] for entry in experts] == counts[:20]
+    for entry in experts:
+        (usage,) = (known.usage for known in snapshot.layers if known.layer == entry["layer"])
+        assert usage.counts[entry["expert"]] == entry["count"]
+        assert entry["share"] == entry["count"] / usage.selections
+        assert usage.top(entry["rank"])[-1].count == entry["count"]
+
+
+def test_more_than_there_are_and_none_at_all(tmp_path: Path) -> None:
+    snapshot = analyzed_with_labels()
+    path = tmp_path / "hot.json"
+    write_hot_list(snapshot, str(path), 10_000)
+    assert len(json.loads(path.read_text())["experts"]) == (snapshot.counts > 0).sum()
+    write_hot_list(EMPTY, str(path), 10)
+    assert json.loads(path.read_text())["experts"] == []

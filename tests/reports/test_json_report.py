@@ -1,0 +1,324 @@
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from moe_live import __version__
+from moe_live.errors import MoeLiveError, UsageError
+from moe_live.reports.files import check_destination
+from moe_live.reports.json_report import JSON_SUMMARY, to_json, write_json
+from moe_live.snapshot import Snapshot
+from tests.reports.snapshots import EMPTY, FULL, METRICS, analyzed_with_labels, snapshots
+
+
+def strict(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+COUNT = {"prefill": int, "decode": int}
+EXPERT = {"expert": int, "count": int, "share": float}
+USAGE = {
+    "selections": int,
+    "experts_used": int,
+    "counts": [int],
+    "prefill_counts": [int],
+    "decode_counts": [int],
+    "top": [EXPERT],
+    "bottom": [EXPERT],
+}
+FIGURE = (float, type(None))
+KNOWN = (int, type(None))
+BALANCE = {
+    "entropy": FIGURE,
+    "entropy_normalized": FIGURE,
+    "effective_experts": FIGURE,
+    "gini": FIGURE,
+    "cv": FIGURE,
+    "jain": FIGURE,
+    "max_violation": FIGURE,
+    "max_violation_bound": FIGURE,
+    "balancedness": FIGURE,
+    "kl_uniform": FIGURE,
+    "dead_experts": int,
+    "dead_expected": FIGURE,
+}
+COVERAGE = dict.fromkeys(("0.5", "0.8", "0.9", "0.95", "0.99"), int)
+LOCALITY = {
+    "steps": int,
+    "uses": int,
+    "overlap": dict.fromkeys(("1", "2", "4", "8"), FIGURE),
+    "overlap_chance": FIGURE,
+    "reuse_median": FIGURE,
+    "reuse_p90": FIGURE,
+    "never_again": FIGURE,
+    "working_set": dict.fromkeys(("10", "100", "1000"), FIGURE),
+    "lru_hit_rate": [FIGURE],
+    "static_hit_rate": [FIGURE],
+}
+PAIR = {"a": int, "b": int, "count": int} | dict.fromkeys(("expected", "lift", "pmi", "z"), FIGURE)
+SECTIONS = {
+    "coactivation": [
+        {
+            "layer": int,
+            "rows": int,
+            "chance_lift": FIGURE,
+            "tested": int,
+            "z_needed": FIGURE,
+            "pairs": [PAIR],
+            "weakest": [PAIR],
+        }
+    ],
+    "transitions": [
+        {"from": int, "to": int, "tokens": int, "tested": int}
+        | dict.fromkeys(("hit_rate", "static_hit_rate", "chance"), FIGURE)
+    ],
+    "drift": {
+        "window": int,
+        "steps": int,
+        "layers": [{"layer": int, "js": FIGURE, "js_expected": FIGURE, "js_limit": FIGURE, "drifted": bool}],
+    },
+    "labels": [
+        {
+            "label": str,
+            "tokens": int,
+            "layers": [{"layer": int, "counts": [int]}],
+            "specific": [
+                {"layer": int, "expert": int, "count": int}
+                | dict.fromkeys(("share", "share_elsewhere", "log_odds", "z"), FIGURE)
+            ],
+        }
+    ],
+    "label_divergences": [{"a": str, "b": str, "js": FIGURE, "js_expected": FIGURE, "real_layers": int}],
+}
+MOMENTS = {
+    "mean": FIGURE,
+    "std": FIGURE,
+    "min": FIGURE,
+    "max": FIGURE,
+    "last": FIGURE,
+    "count": int,
+    "undefined": int,
+}
+SCHEMA: dict[str, Any] = {
+    "schema": str,
+    "tool": {"name": str, "version": str},
+    "source": {
+        "paths": [str],
+        "format": str,
+        "bytes": int,
+        "lines": int,
+        "malformed_lines": int,
+        "incomplete_bytes": int,
+        "incomplete_lines": int,
+        "nul_bytes": int,
+        "restarts": int,
+        "rotations": int,
+    },
+    "model": {"layers": [int], "n_experts": KNOWN, "top_k": KNOWN, "gate_layers": [int], "n_embd": KNOWN},
+    "rows": {
+        "mode": str,
+        "logged": int,
+        "counted": int,
+        "recovered": int,
+        "unrecoverable": int,
+        "strided": (bool, type(None)),
+        "verdict": str,
+    },
+    "steps": {"total": int} | COUNT,
+    "tokens": COUNT,
+    "layers": [{"layer": int} | USAGE | {"balance": BALANCE, "coverage": COVERAGE}],
+    "overall": USAGE | {"balance": BALANCE, "coverage": COVERAGE},
+    "distances": {
+        "steps": int,
+        "include_prompt": bool,
+        "pairs": [{"from": int, "to": int, "steps": int} | dict.fromkeys(METRICS, MOMENTS)],
+    },
+    "warnings": [str],
+}
+
+
+def check(value: Any, schema: Any, where: str = "summary") -> None:
+    """Keys and types are those of the schema, no more and no less."""
+    if isinstance(schema, dict):
+        assert list(value) == list(schema), where
+        for key, inner in schema.items():
+            check(value[key], inner, f"{where}.{key}")
+    elif isinstance(schema, list):
+        assert type(value) is list, where
+        for item in value:
+            check(item, schema[0], f"{where}[]")
+    else:
+        assert type(value) in (schema if isinstance(schema, tuple) else (schema,)), where
+
+
+@pytest.mark.parametrize("snapshot", [EMPTY, FULL])
+def test_schema(snapshot: Snapshot) -> None:
+    check(to_json(snapshot), SCHEMA)
+
+
+def test_schema_of_all_sections() -> None:
+    summary = to_json(analyzed_with_labels())
+    distances = list(SCHEMA).index("distances") + 1
+    known = list(SCHEMA.items())
+    schema = dict(known[:distances]) | SECTIONS | dict(known[distances:])
+    schema["layers"] = [SCHEMA["layers"][0] | {"locality": LOCALITY}]
+    check(json.loads(json.dumps(summary, allow_nan=False)), schema)
+    assert [entry["label"] for entry in summary["labels"]] == ["code", "prose"]
+    first = summary["layers"][0]
+    assert len(first["locality"]["lru_hit_rate"]) == summary["model"]["n_experts"]
+    assert first["coverage"]["0.99"] >= first["coverage"]["0.5"] > 0
+    assert len(summary["transitions"]) == len(summary["layers"]) - 1
+
+
+@given(snapshots())
+def test_any_snapshot_is_strict_json(snapshot: Snapshot) -> None:
+    text = json.dumps(to_json(snapshot), allow_nan=False)
+    check(strict(text), SCHEMA)
+    text.encode("ascii")
+
+
+def test_values() -> None:
+    summary = to_json(FULL)
+    assert summary["schema"] == "moe-live.summary/1"
+    assert summary["tool"] == {"name": "moe-live", "version": __version__}
+    assert summary["source"] == {
+        "paths": ["/logs/a.log", "b\x1b[2J\\xff.log"],
+        "format": "llama-server",
+        "bytes": 123456,
+        "lines": 1000,
+        "malformed_lines": 3,
+        "incomplete_bytes": 7,
+        "incomplete_lines": 1,
+        "nul_bytes": 5,
+        "restarts": 1,
+        "rotations": 2,
+    }
+    assert summary["model"] == {
+        "layers": [3, 4, 5, 9],
+        "n_experts": 12,
+        "top_k": 2,
+        "gate_layers": [4, 5],
+        "n_embd": 8,
+    }
+    assert summary["rows"] == {
+        "mode": "auto",
+        "logged": 100,
+        "counted": 60,
+        "recovered": 4,
+        "unrecoverable": 40,
+        "strided": True,
+        "verdict": "some rows are wrong",
+    }
+    assert summary["steps"] == {"total": 52, "prefill": 2, "decode": 50}
+    assert summary["tokens"] == {"prefill": 30, "decode": 50}
+    assert [layer["layer"] for layer in summary["layers"]] == [3, 4, 5]
+    first = summary["layers"][0]
+    assert first["selections"] == 1627
+    assert first["experts_used"] == 9
+    assert first["counts"] == [1504, 0, 3, 3, 10, 1, 2, 2, 1, 0, 101, 0]
+    assert first["prefill_counts"] == [4, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0]
+    assert first["decode_counts"] == [1500, 0, 2, 2, 9, 0, 1, 1, 0, 0, 100, 0]
+    assert first["top"][:2] == [
+        {"expert": 0, "count": 1504, "share": 1504 / 1627},
+        {"expert": 10, "count": 101, "share": 101 / 1627},
+    ]
+    assert [entry["expert"] for entry in first["top"]] == [0, 10, 4, 2, 3, 6, 7, 5, 8]
+    assert [entry["expert"] for entry in first["bottom"]] == [3, 6, 7, 5, 8]
+    assert summary["overall"]["selections"] == 1634
+    (pair,) = summary["distances"]["pairs"]
+    assert (pair["from"], pair["to"], pair["steps"]) == (4, 5, 50)
+    assert pair["euclidean"] == {
+        "mean": 12345.678,
+        "std": 1e-7,
+        "min": 1e20,
+        "max": 3.0,
+        "last": 0.0,
+        "count": 50,
+        "undefined": 0,
+    }
+    assert pair["pearson"]["mean"] is None
+    assert pair["mean_abs_diff"]["last"] is None
+    assert summary["warnings"] == list(FULL.warnings)
+
+
+def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(FULL, "-")
+    out = capsys.readouterr().out
+    assert out.endswith("}\n")
+    assert strict(out) == to_json(FULL)
+
+
+def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with path.open() as reader:
+        write_json(FULL, str(link))
+        assert reader.read() == "old"  # who had it open sees no half-written file
+    assert link.is_symlink()
+    assert strict(path.read_text()) == to_json(FULL)
+    assert sorted(tmp_path.iterdir()) == [link, path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_mode_respects_the_umask(tmp_path: Path, umask: int) -> None:
+    path = tmp_path / "summary.json"
+    before = os.umask(umask)
+    try:
+        write_json(EMPTY, str(path))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_fifo_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    check_destination(str(path), JSON_SUMMARY)
+    writer = threading.Thread(target=write_json, args=(FULL, str(path)))
+    writer.start()
+    assert strict(path.read_text()) == to_json(FULL)
+    writer.join()
+    assert path.is_fifo()
+
+
+def test_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, f"No space left on device: {self} {target}")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(MoeLiveError, match="No space left"):
+        write_json(FULL, str(path))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_places_are_told_in_one_line(tmp_path: Path) -> None:
+    for place, reason in [(tmp_path, "directory"), (tmp_path / "no\x1bne" / "x", "not exist|No such")]:
+        with pytest.raises(UsageError, match=reason) as early:
+            check_destination(str(place), JSON_SUMMARY)
+        with pytest.raises(MoeLiveError, match=reason) as late:
+            write_json(FULL, str(place))
+        for error in (early, late):
+            assert str(error.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writable_places_pass_the_check(tmp_path: Path) -> None:
+    check_destination("/dev/null", JSON_SUMMARY)
+    check_destination(str(tmp_path / "new.json"), JSON_SUMMARY)
+    (tmp_path / "old.json").touch()
+    check_destination(str(tmp_path / "old.json"), JSON_SUMMARY)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]

@@ -1,0 +1,151 @@
+"""The window of the latest steps, and whether it differs from the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import Kind
+from moe_live.statistics import drift as drift_module
+from moe_live.statistics.drift import BLOCKS, Drift, RecentSteps, drift
+from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
+
+PLACES = st.lists(st.integers(0, 12), max_size=4)
+LAYERS = range(10)
+CHOICES = ([Kind.DECODE], [Kind.DECODE, Kind.UNDECIDED], list(Kind))
+
+
+def recent(*pieces: list[DrawnStep], window: int) -> RecentSteps:
+    accumulator = RecentSteps(window)
+    for piece in pieces:
+        accumulator.update(*tables(piece))
+    return accumulator
+
+
+def content(accumulator: RecentSteps) -> list[tuple[int, list[Any]]]:
+    found = [accumulator.counts(kinds, LAYERS, 40) for kinds in CHOICES]
+    return [(steps, counts.tolist()) for steps, counts in found]
+
+
+def plain_window(steps: list[DrawnStep], window: int, kinds: list[Kind]) -> tuple[int, list[Any]]:
+    latest = [step for step in steps if step.blocks and step.kind in kinds and step.kind != Kind.PREFILL]
+    latest = latest[-window:]
+    counts = np.zeros((BLOCKS, len(LAYERS), 40), np.int64)
+    for place, step in enumerate(latest):
+        for layer, block in step.blocks.items():
+            for row in block:
+                for expert in row:
+                    counts[place * BLOCKS // len(latest), layer, expert] += 1
+    return len(latest), counts.tolist()
+
+
+@given(drawn_steps(max_steps=12), st.integers(1, 5))
+def test_the_window_is_exact_at_every_prefix(steps: list[DrawnStep], window: int) -> None:
+    accumulator = RecentSteps(window)
+    for end, step in enumerate(steps):
+        accumulator.update(*tables([step]))
+        expected = [plain_window(steps[: end + 1], window, kinds) for kinds in CHOICES]
+        assert content(accumulator) == expected
+
+
+@given(drawn_steps(max_steps=12), PLACES, st.integers(1, 5), st.sampled_from([1, 20, 10**6]))
+def test_neither_batches_nor_merging_show(
+    steps: list[DrawnStep], places: list[int], window: int, most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drift_module, "MAX_SELECTIONS", most)
+        pieces = cut(steps, places)
+        merged = RecentSteps(window)
+        for piece in pieces:
+            merged += recent(piece, window=window)
+        whole = recent(steps, window=window)
+        assert content(whole) == content(recent(*pieces, window=window)) == content(merged)
+        for latest in whole._latest.values():
+            assert sum(part.experts.size for part in latest.parts) <= most
+
+
+@given(drawn_steps(max_steps=12), st.integers(1, 5), st.integers(0, 12))
+def test_what_was_undecided_is_left_out_once_it_is_prefill(
+    steps: list[DrawnStep], window: int, place: int
+) -> None:
+    first, second = cut(steps, [place])
+    accumulator = recent(first, window=window)
+    accumulator.settle()
+    accumulator.update(*tables(second))
+    settled = [
+        DrawnStep(Kind.PREFILL if step.kind == Kind.UNDECIDED else step.kind, step.blocks) for step in first
+    ]
+    assert content(accumulator) == [plain_window(settled + second, window, kinds) for kinds in CHOICES]
+
+
+def drifted(parts: list[NDArray[np.uint16]], n_experts: int, window: int = 128) -> Drift:
+    """The drift after decode steps with rows (steps, layers, k)."""
+    rows = np.concatenate(parts)
+    layers = range(rows.shape[1])
+    accumulator = RecentSteps(window)
+    accumulator.update([decode_rows(rows, layers)], np.full(len(rows), Kind.DECODE, np.int8))
+    run = np.stack([np.bincount(rows[:, layer].reshape(-1), minlength=n_experts) for layer in layers])
+    steps, blocks = accumulator.counts([Kind.DECODE], layers, n_experts)
+    return drift(window, steps, blocks, run, rows.shape[2])
+
+
+def test_without_steps_there_is_no_drift() -> None:
+    steps, blocks = RecentSteps().counts([Kind.DECODE], [3, 4], 8)
+    found = drift(256, steps, blocks, np.zeros((2, 8), np.int64), 2)
+    assert (found.steps, found.counts.sum(), found.divergence.real.any()) == (0, 0, np.False_)
+    assert np.isnan(found.divergence.js).all()
+
+
+def test_a_change_of_topic_is_seen_and_a_steady_run_is_not() -> None:
+    rng = np.random.default_rng(1)
+    usage = rng.normal(size=(30, 48))
+    other = usage + rng.normal(size=(30, 48))
+    steady = drifted([chosen(rng, usage, 4, (900, 30))], 48)
+    assert not steady.divergence.real.any()
+    assert steady.divergence.js.mean() == pytest.approx(steady.divergence.expected.mean(), rel=0.1)
+    assert steady.clustering.max() < 1.5
+    changed = drifted([chosen(rng, usage, 4, (900, 30)), chosen(rng, other, 4, (128, 30))], 48)
+    assert changed.steps == 128
+    assert changed.divergence.real.all()
+
+
+def test_tokens_that_resemble_their_neighbours_do_not_pass_for_drift() -> None:
+    rng = np.random.default_rng(2)
+    rows = np.repeat(chosen(rng, rng.normal(size=48), 4, (400, 50)), 4, axis=0)
+    found = drifted([rows], 48)
+    assert found.clustering.mean() == pytest.approx(4, rel=0.2)
+    assert found.divergence.real.sum() <= 1
+    assert found.divergence.js.mean() == pytest.approx(found.divergence.expected.mean(), rel=0.2)
+
+
+def test_a_window_cut_short_has_no_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drift_module, "MAX_SELECTIONS", 4)
+    undecided, decode = (DrawnStep(kind, {3: [(1, 2)]}) for kind in (Kind.UNDECIDED, Kind.DECODE))
+    large = DrawnStep(Kind.DECODE, {layer: [(1, 2)] for layer in (3, 4, 5)})
+    accumulator = recent([undecided, decode, decode, decode], window=9)
+    both = [Kind.DECODE, Kind.UNDECIDED]
+    assert (
+        accumulator.counts(both, LAYERS, 4)[0] == 2
+    )  # the second step is dropped: the first is no neighbour
+    merged = recent([decode], window=9)
+    merged += recent([large, decode], window=9)
+    assert merged.counts(both, LAYERS, 4)[0] == 1
+
+
+@pytest.mark.parametrize("steps", [300, 400, 1000])
+def test_a_short_run_without_drift_is_not_called_drifted(steps: int) -> None:
+    rng = np.random.default_rng(steps)
+    alarms = 0
+    for _ in range(100):
+        popularity = np.log(rng.dirichlet(np.full(160, 0.3)) + 1e-300)
+        chosen = np.argpartition(-(popularity + rng.gumbel(size=(steps, 160))), 7, axis=1)[:, :8]
+        run = np.bincount(chosen.reshape(-1), minlength=160)[None]
+        parts = np.array_split(chosen[-256:], BLOCKS)
+        blocks = np.stack([np.bincount(part.reshape(-1), minlength=160)[None] for part in parts])
+        alarms += int(drift(256, 256, blocks, run, 8).divergence.real[0])
+    assert alarms <= 3  # 0.1 are expected, were the noise known exactly

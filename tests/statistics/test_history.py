@@ -1,0 +1,48 @@
+"""Use of the experts over time, from the sampled tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_live.routing.batch import Kind
+from moe_live.statistics.history import history
+from moe_live.statistics.sampling import TokenSample
+from tests.statistics.drawn_steps import DrawnStep, chosen, decode_rows, drawn_steps, tables
+
+
+@given(drawn_steps(), st.sampled_from([[Kind.DECODE], list(Kind)]), st.integers(1, 5))
+def test_a_whole_log_is_counted_by_time(steps: list[DrawnStep], kinds: list[Kind], bins: int) -> None:
+    sample = TokenSample(10_000)
+    sample.update(*tables(steps))
+    layers = sorted({layer for step in steps for layer in step.blocks})
+    found = history(sample, kinds, layers, 40, bins)
+    expected: Counter[tuple[int, int, int]] = Counter()
+    tokens: Counter[int] = Counter()
+    for number, step in enumerate(steps):
+        whole = {layer: block for layer, block in step.blocks.items() if len(block) == step.tokens}
+        if step.kind not in kinds:
+            continue
+        span = number * bins // len(steps)
+        tokens[span] += step.tokens * len({len(block[0]) for block in whole.values()})
+        for layer, block in whole.items():
+            expected.update((span, layers.index(layer), expert) for row in block for expert in row)
+    assert found.steps == len(steps)
+    assert found.tokens.tolist() == [tokens[span] for span in range(bins)]
+    counted = {tuple(map(int, at)): int(found.counts[tuple(at)]) for at in np.argwhere(found.counts)}
+    assert counted == expected
+
+
+def test_a_change_in_the_middle_is_seen_in_the_middle() -> None:
+    rng = np.random.default_rng(1)
+    sample = TokenSample(400 * 4)
+    for experts in (chosen(rng, np.zeros(8), 2, (2000, 2)), 8 + chosen(rng, np.zeros(8), 2, (2000, 2))):
+        sample.update([decode_rows(experts.astype(np.uint16), (3, 4))], np.full(2000, Kind.DECODE, np.int8))
+    found = history(sample, [Kind.DECODE], [3, 4], 16, bins=10)
+    assert found.tokens.sum() == 400
+    assert found.tokens.min() > 15
+    assert not found.counts[:5, :, 8:].any()
+    assert not found.counts[5:, :, :8].any()

@@ -1,0 +1,47 @@
+"""Structure of a published trace of a trained model: what is there must be found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_live.formats.llama_server import LlamaServerDecoder
+from moe_live.routing.batch import Kind
+from moe_live.routing.steps import StepAssembler
+from moe_live.statistics.coactivation import Coactivation, notable_pairs
+from moe_live.statistics.drift import RecentSteps, drift
+from moe_live.statistics.transitions import Transitions, summarize
+from tests.trace import trace_log
+
+
+def test_structure_of_a_trained_model(real_logs: Path) -> None:
+    decoder, assembler = LlamaServerDecoder(), StepAssembler()
+    pairs, transitions, recent = Coactivation(), Transitions(), RecentSteps(64)
+    log = trace_log(real_logs / "qwen3-30b-a3b.route.csv.gz", phase=1)
+    batches = [batch for records in decoder.feed(log) for batch in assembler.feed(records)]
+    for batch in [*batches, *assembler.interrupt()]:
+        pairs.update(batch.single)
+        transitions.update(batch.single, batch.kind)
+        recent.update(batch.single, batch.kind)
+
+    summaries = summarize([transitions], 128)
+    assert len(summaries) == 47
+    assert {(summary.tokens, summary.tested) for summary in summaries} == {(128, 128)}
+    assert all(summary.hit_rate > summary.static_hit_rate for summary in summaries)
+    assert np.mean([summary.hit_rate for summary in summaries]) == pytest.approx(0.6034, abs=5e-5)
+    assert np.mean([summary.static_hit_rate for summary in summaries]) == pytest.approx(0.3701, abs=5e-5)
+
+    steps, blocks = recent.counts([Kind.DECODE], pairs.layers, 128)
+    run = np.stack([np.diagonal(pairs.counts(layer, 128)) for layer in pairs.layers])
+    found = drift(64, steps, blocks, run, 6)
+    assert (steps, found.counts.sum()) == (64, 64 * 48 * 6)
+    assert np.median(found.clustering) > 1.2  # successive tokens are alike
+
+    layers = [
+        notable_pairs(pairs.counts(layer, 128), pairs.rows(layer), clustering=clustering)
+        for layer, clustering in zip(pairs.layers, found.clustering.tolist(), strict=True)
+    ]
+    assert {layer.rows for layer in layers} == {128}
+    assert sum(bool(layer.strongest) for layer in layers) > 5

@@ -1,0 +1,206 @@
+"""Transitions between layers: counted, and tested as predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import Kind
+from moe_live.statistics import transitions
+from moe_live.statistics.transitions import LayerTransition, Transitions, hit_rates, summarize
+from tests.comparison import plain
+from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
+
+PLACES = st.lists(st.integers(0, 8), max_size=3)
+
+
+def counted(*pieces: list[DrawnStep]) -> Transitions:
+    accumulator = Transitions()
+    for piece in pieces:
+        accumulator.update(*tables(piece))
+    return accumulator
+
+
+def content(accumulator: Transitions) -> tuple[object, ...]:
+    pairs = {
+        pair: (accumulator.tokens(*pair), accumulator.counts(*pair, 40).tolist())
+        for pair in pairwise(accumulator.layers)
+    }
+    return accumulator.too_large, pairs, plain(summarize([accumulator], 40))
+
+
+def of_rows(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -> LayerTransition:
+    """The transition between layers with rows (n, k)."""
+    accumulator = Transitions()
+    rows = decode_rows(np.stack((lower, upper), axis=1), layers=(3, 4))
+    accumulator.update([rows], np.full(len(lower), Kind.DECODE, np.int8))
+    (summary,) = summarize([accumulator], n_experts)
+    return summary
+
+
+@given(drawn_steps())
+def test_counts_equal_a_plain_count_at_every_prefix(steps: list[DrawnStep]) -> None:
+    accumulator = Transitions()
+    for end in range(1, len(steps) + 1):
+        accumulator.update(*tables([steps[end - 1]]))
+        layers = sorted({layer for step in steps[:end] for layer in step.blocks})
+        for pair in pairwise(layers):
+            together: Counter[tuple[int, int]] = Counter()
+            tokens = 0
+            for step in steps[:end]:
+                blocks = [step.blocks.get(layer, []) for layer in pair]
+                if len(blocks[0]) != len(blocks[1]) or len(blocks[0]) != step.tokens:
+                    continue
+                for below, above in zip(*blocks, strict=True):
+                    if len(below) == len(set(below)) == len(above) == len(set(above)):
+                        tokens += 1
+                        together.update((i, j) for i in below for j in above)
+            counts = accumulator.counts(*pair, 40)
+            assert accumulator.tokens(*pair) == tokens
+            found = {(int(i), int(j)): int(counts[i, j]) for i, j in zip(*np.nonzero(counts), strict=True)}
+            assert found == together
+        assert accumulator.layers == layers
+
+
+@given(drawn_steps(), PLACES)
+def test_batching_does_not_matter_and_merging_equals_one_pass(
+    steps: list[DrawnStep], places: list[int]
+) -> None:
+    pieces = cut(steps, places)
+    merged = Transitions()
+    for piece in pieces:
+        merged += counted(piece)
+    assert content(counted(*pieces)) == content(counted(steps)) == content(merged)
+
+
+@given(drawn_steps(), PLACES)
+def test_a_model_too_large_is_given_up_however_it_is_cut(steps: list[DrawnStep], places: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transitions, "MAX_CELLS", 3 * 32**2)
+        pieces = cut(steps, places)
+        merged = Transitions()
+        for piece in pieces:
+            merged += counted(piece)
+        assert content(counted(*pieces)) == content(counted(steps)) == content(merged)
+
+
+def test_without_rows_there_is_nothing() -> None:
+    accumulator = Transitions()
+    accumulator.update([], np.zeros(0, np.int8))
+    assert summarize([accumulator], 8) == summarize([], 8) == ()
+    assert accumulator.tokens(3, 4) == accumulator.counts(3, 4, 8).sum() == 0
+
+
+def test_counts_larger_than_32_bits_are_exact() -> None:
+    step = DrawnStep(Kind.DECODE, {3: [(0,)], 4: [(1,)]})
+    accumulator, other = counted([step]), counted([step])
+    accumulator._tokens[0] = accumulator._counts[1] = 2**32 - 1
+    accumulator += other
+    other += accumulator
+    assert other.tokens(3, 4) == other.counts(3, 4, 2)[0, 1] == 2**32 + 1
+
+
+def test_a_layer_in_between_makes_two_no_longer_consecutive() -> None:
+    near = DrawnStep(Kind.DECODE, {3: [(0,)], 4: [(1,)], 5: [(0,)]})
+    far = DrawnStep(Kind.DECODE, {3: [(0,)], 5: [(1,)]})
+    for pieces in ([far], [near]), ([near], [far]), ([near, far],), ([far, near],):
+        accumulator = counted(*pieces)
+        assert accumulator.tokens(3, 5) == accumulator.counts(3, 5, 2).sum() == 0
+        assert [(entry.from_layer, entry.to_layer) for entry in summarize([accumulator], 2)] == [
+            (3, 4),
+            (4, 5),
+        ]
+    apart = summarize([counted([far]), counted([near])], 2)
+    assert [(entry.from_layer, entry.to_layer, entry.tokens) for entry in apart] == [(3, 4, 1), (4, 5, 1)]
+
+
+def test_two_accumulators_are_viewed_as_one_and_stay_as_they_were() -> None:
+    rng = np.random.default_rng(1)
+    rows = chosen(rng, rng.normal(size=12), 3, (60, 3))
+    kind = np.full(60, Kind.DECODE, np.int8)
+    parts, whole = [Transitions(), Transitions()], Transitions()
+    whole.update([decode_rows(rows, (1, 2, 3))], kind)
+    for part, mine in zip(parts, (rows[:25], rows[25:]), strict=True):
+        part.update([decode_rows(mine, (1, 2, 3))], kind[: len(mine)])
+    before = [content(part) for part in parts]
+    assert plain(summarize(parts, 12)) == plain(summarize([whole], 12))
+    assert [content(part) for part in parts] == before
+
+
+def test_hit_rates_equal_a_plain_leave_one_out() -> None:
+    rng = np.random.default_rng(2)
+    lower, upper = chosen(rng, np.zeros(6), 2, (2, 9))
+    counts = np.zeros((6, 6), np.int64)
+    for below, above in zip(lower, upper, strict=True):
+        counts[np.ix_(below, above)] += 1
+    hits = np.zeros(2)
+    for token in range(9):
+        others = [other for other in range(9) if other != token]
+        scores, used = [0.0] * 6, [0.0] * 6
+        for i in lower[token]:
+            following = [int(j) for other in others if i in lower[other] for j in upper[other]]
+            for j in range(6):
+                scores[j] += following.count(j) / max(len(following), 1)
+        for other in others:
+            for j in upper[other]:
+                used[j] += 1
+        for which, score in enumerate((scores, used)):
+            border = sorted(score)[-2]
+            above = sum(value > border for value in score)
+            tied = score.count(border)
+            for j in upper[token]:
+                hits[which] += 1 if score[j] > border else (2 - above) / tied * (score[j] == border)
+    np.testing.assert_allclose(hit_rates(counts, lower, upper), hits / 18)
+
+
+def test_a_next_layer_that_follows_from_this_one_is_foretold() -> None:
+    rng = np.random.default_rng(3)
+    lower = chosen(rng, np.zeros(32), 4, (3000,))
+    upper = rng.permutation(32).astype(np.uint16)[lower]
+    found = of_rows(lower, upper, 32)
+    assert (found.tokens, found.tested, found.chance) == (3000, transitions.TESTED_TOKENS, 4 / 32)
+    assert found.hit_rate > 0.99
+    assert found.static_hit_rate < 0.25
+
+
+@pytest.mark.parametrize("tokens", [2, 10, 40, 3000])
+def test_layers_without_relation_are_foretold_no_better_than_by_chance(tokens: int) -> None:
+    rng = np.random.default_rng(4)
+    rates = []
+    for _ in range(4 if tokens > 100 else 60):
+        lower, upper = chosen(rng, np.zeros(32), 4, (2, tokens))
+        found = of_rows(lower, upper, 32)
+        rates.append((found.hit_rate, found.static_hit_rate))
+    assert np.abs(np.mean(rates, axis=0) - 4 / 32).max() < 0.025
+
+
+def test_usage_alone_is_no_transition() -> None:
+    rng = np.random.default_rng(5)
+    lower, upper = chosen(rng, 2 * rng.normal(size=32), 4, (2, 3000))
+    found = of_rows(lower, upper, 32)
+    assert found.static_hit_rate > 0.4
+    assert found.hit_rate == pytest.approx(found.static_hit_rate, abs=0.04)
+
+
+def test_a_single_token_tells_nothing() -> None:
+    found = of_rows(np.array([[0, 1]], np.uint16), np.array([[2, 3]], np.uint16), 8)
+    assert (found.tested, found.hit_rate, found.static_hit_rate) == (1, 0.25, 0.25)
+
+
+def test_a_row_that_repeats_an_expert_leaves_the_others_of_its_block_in_place() -> None:
+    step = DrawnStep(Kind.PREFILL, {0: [(0, 0), (1, 2)], 1: [(3, 4), (5, 6)], 2: [(7, 7), (7, 8)]})
+    accumulator = counted([step])
+    assert accumulator.layers == [0, 1, 2]
+    for pair, cells in (
+        ((0, 1), [(1, 5), (1, 6), (2, 5), (2, 6)]),
+        ((1, 2), [(5, 7), (5, 8), (6, 7), (6, 8)]),
+    ):
+        counts = accumulator.counts(*pair, 9)
+        assert accumulator.tokens(*pair) == 1
+        assert list(map(tuple, np.argwhere(counts).tolist())) == cells

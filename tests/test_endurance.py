@@ -1,0 +1,263 @@
+"""What takes long: servers killed again and again, gigabytes, idle hours in short."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_live.formats.llama_server import LlamaServerDecoder
+from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal
+
+pytestmark = pytest.mark.slow
+
+HEADER = b"layer_id,expert_ids\n"
+
+# Behaves like the server's log stream: truncates, does not append, writes pieces of 8 KB cut anywhere, at
+# 50 MB/s in bursts, until killed. Each turn writes another text, as each run of a server does.
+WRITER = """
+import sys, time
+path, text, turn = sys.argv[1], open(sys.argv[2], "rb").read(), int(sys.argv[3])
+begin = text.index(b"\\n", turn * len(text) // 100) + 1
+text = b"layer_id,expert_ids\\n" + text[begin:] + text[:begin]
+log = open(path, "wb", buffering=0)
+print("emptied", flush=True)
+begin, written = time.monotonic(), 0
+while True:
+    for start in range(0, len(text), 8192):
+        written += log.write(text[start : start + 8192])
+    ahead = written / 50e6 - (time.monotonic() - begin)
+    if ahead > 0:
+        time.sleep(ahead)
+"""
+
+
+def expert_text(rng: np.random.Generator, steps: int, n_layers: int = 40, n_experts: int = 128) -> bytes:
+    """Decode steps of one slot."""
+    ids = rng.integers(0, n_experts, (steps, n_layers, 8)).tolist()
+    return b"".join(
+        b"%d,%b\n" % (layer, b" ".join(b"%d" % expert for expert in row))
+        for step in ids
+        for layer, row in enumerate(step)
+    )
+
+
+@contextmanager
+def following(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """moe-live following a log without a terminal."""
+    with subprocess.Popen(
+        [*MOE_LIVE, "--follow", path, "--json", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=REPOSITORY,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finished(process: subprocess.Popen[bytes]) -> dict[str, dict[str, int]]:
+    """Its summary, after SIGINT."""
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    summary: dict[str, dict[str, int]] = json.loads(output)
+    return summary
+
+
+def status_field(pid: int, name: str) -> int:
+    """A figure of /proc/PID/status, in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1])
+    raise KeyError(name)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="needs /proc, which only Linux has"
+)
+
+
+@pytest.mark.timeout(1200)
+def test_no_line_is_lost_when_the_server_is_killed_and_restarted_100_times(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    path, text = tmp_path / "server.log", tmp_path / "text"
+    text.write_bytes(expert_text(rng, 300))
+    program = [sys.executable, "-c", WRITER, str(path), str(text)]
+    lines = 0
+    with following(path) as process:
+        for turn in range(100):
+            with subprocess.Popen([*program, str(turn)], stdout=subprocess.PIPE) as writer:
+                assert writer.stdout is not None
+                assert writer.stdout.readline() == b"emptied\n"
+                time.sleep(rng.uniform(0.0, 0.3))
+                writer.kill()
+            lines += path.read_bytes().count(b"\n")
+            time.sleep(0.5)
+        summary = finished(process)
+    assert summary["source"]["lines"] == lines
+    assert summary["source"]["malformed_lines"] == 0
+    assert summary["source"]["restarts"] == 99
+
+
+@needs_proc
+@pytest.mark.timeout(2400)
+def test_five_gigabytes_do_not_grow_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    path = tmp_path / "server.log"
+    texts = [HEADER + expert_text(rng, 9000) * 5 for _ in range(2)]
+    total = early = 0
+    with following(path) as process:
+        for text in itertools.cycle(texts):
+            # One file used again and again, as restarting servers do: 5 GB need not fit on the disk.
+            before = bytes_read(process.pid)
+            path.write_bytes(text)
+            wait_until_read(process.pid, before + len(text))
+            total += len(text)
+            if total >= 100_000_000 and not early:
+                wait_until_idle(process.pid)
+                early = status_field(process.pid, "VmRSS")
+            if total >= 5_000_000_000:
+                break
+        wait_until_idle(process.pid)
+        growth = status_field(process.pid, "VmRSS") - early
+        summary = finished(process)
+    assert summary["source"]["bytes"] == total
+    assert growth < 20 * 1024  # 14 MB was seen, with no more lines held at the end than at the beginning
+
+
+def wait_until_read(pid: int, total: int) -> None:
+    """Until the process has read so many bytes since it began, and then hardly anything for a while."""
+    previous = bytes_read(pid)
+    while True:
+        time.sleep(0.4)
+        now = bytes_read(pid)
+        if now >= total and now - previous < 16_384:
+            return
+        previous = now
+
+
+def wait_until_idle(pid: int) -> None:
+    """Until the process has analyzed what it has read."""
+    before = -1.0
+    while cpu_seconds(pid) - before > 0.05:
+        before = cpu_seconds(pid)
+        time.sleep(2)
+
+
+def bytes_read(pid: int) -> int:
+    """All bytes that a process took in by reading."""
+    return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+
+
+@needs_proc
+@pytest.mark.parametrize("display", ["plain", "dashboard"])
+def test_an_idle_follower_does_not_spin(tmp_path: Path, display: str) -> None:
+    path = tmp_path / "server.log"
+    path.write_bytes(HEADER + expert_text(np.random.default_rng(13), 50))
+    if display == "plain":
+        with following(path) as process:
+            assert idle_cpu(process.pid) < 0.1
+        return
+    with PseudoTerminal([*MOE_LIVE, "--follow", str(path)]) as terminal:
+        terminal.wait_for("49 decode tokens")
+        assert idle_cpu(terminal.pid) < 0.1
+
+
+def idle_cpu(pid: int) -> float:
+    """CPU seconds over 20 s, once start-up is over."""
+    wait_until_idle(pid)
+    before = cpu_seconds(pid)
+    time.sleep(20)
+    return cpu_seconds(pid) - before
+
+
+def test_a_million_mutated_lines_and_random_bytes() -> None:
+    rng = np.random.default_rng(14)
+    gates = b"".join(
+        b"gate_input,%d,%d,%b\n" % (layer, row, b" ".join(b"%g" % x for x in rng.standard_normal(20)))
+        for layer in range(20)
+        for row in range(2)
+    )
+    text = np.frombuffer(HEADER + expert_text(rng, 100) + gates + expert_text(rng, 100), np.uint8)
+    likely = np.frombuffer(b"0123456789 ,.\n\r\0-+eginfa\xff\x80", np.uint8)
+    decoder = LlamaServerDecoder(max_line_bytes=4096)
+    rows = newlines = 0
+    while newlines < 1_000_000:
+        mutated = text.copy()
+        places = rng.integers(0, len(text), int(rng.integers(1, len(text) // 20)))
+        pool = likely if rng.random() < 0.8 else np.arange(256, dtype=np.uint8)
+        mutated[places] = rng.choice(pool, len(places))
+        if rng.random() < 0.5:
+            mutated = np.delete(mutated, rng.integers(0, len(mutated), 200))
+        data = mutated.tobytes()
+        newlines += data.count(b"\n")
+        for records in decoder.feed(data):
+            rows += len(records.layer) + len(records.gates.layer)
+            assert records.experts.max(initial=0) < 2048
+    tally = decoder.tally
+    assert tally.lines == newlines
+    assert tally.malformed_lines + tally.header_lines + rows == newlines
+    assert 0 < tally.malformed_lines < newlines
+
+
+# Feeds every shape of step of a strided log of this model, so that each set of rows is filled, and tells how
+# much more memory that took, the final figures included, than the interpreter with all imports.
+MEASURE_MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from moe_live.analyzer import Analyzer
+from moe_live.reports.json_report import to_json
+
+def peak():
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+
+def step(tokens):
+    lines = []
+    for layer in range(layers):
+        ranking = np.argsort(rng.random((tokens, experts)), axis=1)
+        rows = ranking.reshape(-1)[: tokens * top_k].reshape(tokens, top_k)
+        lines += [f"{layer},{' '.join(map(str, row))}\\n" for row in rows.tolist()]
+    return "".join(lines).encode()
+
+layers, experts, top_k = map(int, sys.argv[1:])
+rng = np.random.default_rng(0)
+analyzer = Analyzer()
+before = peak()
+for number in range(200):
+    analyzer.feed(step((64, 2, *[1] * 8)[number % 10]))
+analyzer.finish()
+to_json(analyzer.snapshot())
+print(peak() - before)
+"""
+
+
+@needs_proc
+@pytest.mark.parametrize(("shape", "megabytes"), [((89, 160, 8), 150), ((94, 512, 10), 600)])
+@pytest.mark.timeout(300)
+def test_memory_of_large_models(shape: tuple[int, int, int], megabytes: int) -> None:
+    output = subprocess.run(
+        [sys.executable, "-c", MEASURE_MEMORY, *map(str, shape)],
+        capture_output=True,
+        cwd=REPOSITORY,
+        check=True,
+    ).stdout
+    assert float(output) < megabytes

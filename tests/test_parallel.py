@@ -1,0 +1,242 @@
+"""Logs read in parts, by several processes, against the same logs read at one go."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_live import parallel
+from moe_live.analyzer import Analyzer, Settings
+from moe_live.cli import main
+from moe_live.errors import MoeLiveError
+from moe_live.parallel import ParallelSession, Part, PartReader, find_step, plan
+from moe_live.session import Session
+from moe_live.snapshot import RowMode
+from moe_live.sources.archive import ArchiveSource
+from moe_live.sources.source import Break
+from tests.comparison import plain
+from tests.synthetic import SyntheticLog, logs
+
+GATES = "glm4moe-160e-top8-gates.log.gz"
+
+
+def decode_log(tokens: int = 300, layers: Sequence[int] = tuple(range(3, 33)), seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed)
+    lines = [
+        b"%d,%b\n" % (layer, b" ".join(b"%d" % e for e in rng.permutation(40)[:4]))
+        for _ in range(tokens)
+        for layer in layers
+    ]
+    return b"layer_id,expert_ids\n" + b"".join(lines)
+
+
+def every_step(path: Path, settings: Settings) -> list[int]:
+    """All places where the file may be cut."""
+    found: list[int] = []
+    while (begin := find_step(str(path), found[-1] - 1 if found else 0, settings)) is not None:
+        found.append(begin)
+    return found
+
+
+def in_parts(path: Path, cuts: Sequence[int], settings: Settings) -> Analyzer:
+    """The file read in parts, each with the label in force and merged as several processes would."""
+    merged = Analyzer(settings)
+    for begin, end in zip([0, *cuts], [*cuts, None], strict=True):
+        reader = PartReader(Part(str(path), begin, end), settings, merged.label)
+        while reader.read():
+            pass
+        analyzer, problem = reader.finish()
+        assert not problem
+        merged.merge(analyzer)
+        merged.label = analyzer.label
+    return merged
+
+
+def at_one_go(text: bytes, settings: Settings | None = None, paths: tuple[str, ...] = ()) -> Analyzer:
+    analyzer = Analyzer(settings, paths=paths)
+    analyzer.feed(text)
+    analyzer.finish()
+    return analyzer
+
+
+@given(logs(), st.sampled_from([Settings(), Settings(rows=RowMode.VERIFIED, include_prompt=True)]), st.data())
+def test_a_log_cut_at_any_steps_gives_the_identical_snapshot(
+    log: SyntheticLog, settings: Settings, data: st.DataObject
+) -> None:
+    text = log.text
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(log.pieces) - 1))
+        lines = data.draw(st.sampled_from([b"\0\0\0", b"# label: code\n", b"junk\n", b"\0\n", b"7,1 2\r\n"]))
+        text = b"".join((*log.pieces[:at], lines, *log.pieces[at:]))
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "log"
+        path.write_bytes(text)
+        places = every_step(path, settings)
+        share = data.draw(st.sampled_from([0.1, 0.5, 1.0]))
+        chosen = np.random.default_rng(0).random(len(places)) < share
+        cuts = [place for place, cut in zip(places, chosen.tolist(), strict=True) if cut]
+        parts = in_parts(path, cuts, settings)
+    whole = at_one_go(text, settings)
+    assert plain(parts.snapshot()) == plain(whole.snapshot())
+    assert parts.label == whole.label
+
+
+def test_every_step_of_a_plain_log_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"3,1 2\n7,1 2\n3,4 5\n3,6 7\n7,1 2\n7,1 2\n3,1 2\n")
+    assert every_step(path, Settings()) == [12, 36]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [b"junk\n", b"# label: x\n", b"7,1 2 \n", b"\0\0", b"layer_id,expert_ids\n", b"gate_input,9,0,1 x\n"],
+)
+def test_no_step_is_cut_off_where_anything_else_stands(tmp_path: Path, between: bytes) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"3,1 2\n7,1 2\n" + between + b"3,4 5\n")
+    assert every_step(path, Settings()) == []
+
+
+@pytest.mark.parametrize("text", [b"3,1 2\n3,2 1\n" * 500, b"3,1 2\n7,2 1"])
+def test_a_log_without_known_steps_is_not_cut(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(text)
+    assert not plan([str(path)], 2, Settings(), min_bytes=0, part_bytes=1)
+
+
+def test_a_log_of_one_gate_layer_is_cut_where_its_rows_begin_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"gate_input,3,0,1 2\ngate_input,3,1,1 2\ngate_input,3,0,3 4\n")
+    assert every_step(path, Settings()) == [38]
+
+
+def test_small_packed_and_unreadable_files_and_pipes_are_left_to_one_process(tmp_path: Path) -> None:
+    text = decode_log()
+    path, packed, pipe = (tmp_path / name for name in ("log", "log.gz", "pipe"))
+    path.write_bytes(text)
+    packed.write_bytes(gzip.compress(text))
+    os.mkfifo(pipe)
+    cut = functools.partial(plan, jobs=2, settings=Settings(), min_bytes=0, part_bytes=1000)
+    assert cut([str(path)])
+    for other in (packed, pipe, tmp_path / "missing", tmp_path):
+        assert not cut([str(path), str(other)])
+    assert not cut([str(path)], jobs=1)
+    assert not plan([str(path)], 2, Settings())
+
+
+@pytest.fixture
+def parallel_session() -> Callable[..., ParallelSession]:
+    def session(paths: Sequence[Path], jobs: int = 2, settings: Settings | None = None) -> ParallelSession:
+        names = tuple(map(str, paths))
+        settings = settings or Settings()
+        parts = plan(names, jobs, settings, min_bytes=0, part_bytes=20_000)
+        return ParallelSession(ArchiveSource(names), parts, jobs, settings, paths=names)
+
+    return session
+
+
+def read_all(session: Session) -> None:
+    while not session.ended:
+        session.ingest(0.1)
+
+
+def test_several_processes_give_the_identical_snapshot(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
+) -> None:
+    """Two files, with labels: that of the first holds on in the second."""
+    paths = [tmp_path / "1.log", tmp_path / "2.log"]
+    half, rest = decode_log(), decode_log(seed=1)
+    texts = [half + b"# label: code\n" + half, rest + b"# label: prose\n" + rest + b"3,1"]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_bytes(text)
+    session = parallel_session(paths)
+    read_all(session)
+    status = session.status().source
+    assert status.position == status.size == sum(map(len, texts))
+    both = Analyzer(Settings(), paths=tuple(map(str, paths)))
+    both.feed(texts[0])
+    both.interrupt(Break.FILE_ENDED)
+    both.feed(texts[1])
+    both.finish()
+    assert plain(session.finish()) == plain(both.snapshot())
+    assert session.status().source.position == sum(map(len, texts))
+
+
+def test_a_real_log_cut_in_many_places_gives_the_identical_snapshot(tmp_path: Path, real_logs: Path) -> None:
+    for name in (GATES, "glm4moe-160e-top8-2slots-ub64.log.gz"):
+        text = gzip.decompress((real_logs / name).read_bytes())
+        path = tmp_path / "log"
+        path.write_bytes(text)
+        parts = plan([str(path)], 2, Settings(), min_bytes=0, part_bytes=len(text) // 9)
+        assert len(parts) > 4
+        cuts = [part.begin for part in parts[1:]]
+        assert plain(in_parts(path, cuts, Settings()).snapshot()) == plain(at_one_go(text).snapshot())
+
+
+def test_an_interrupted_run_has_the_figures_of_a_beginning_of_the_log(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "READ_SIZE", 3000)
+    path = tmp_path / "log"
+    text = decode_log()
+    path.write_bytes(text)
+    session = parallel_session([path])
+    for _ in range(30):
+        session.ingest(0.0)
+    assert not session.ended
+    snapshot = session.finish()
+    read = snapshot.input.tally.bytes
+    assert 0 < read < len(text)
+    assert plain(snapshot) == plain(at_one_go(text[:read], paths=(str(path),)).snapshot())
+
+
+def test_a_process_that_dies_is_told(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(decode_log())
+    session = parallel_session([path])
+    session.ingest(0.0)
+    (worker,) = session._workers
+    worker._process.kill()
+    with pytest.raises(MoeLiveError, match="died"):
+        read_all(session)
+    session.finish()
+
+
+def test_a_file_that_has_gone_is_told_at_the_end(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
+) -> None:
+    paths = [tmp_path / "1.log", tmp_path / "2.log"]
+    for path in paths:
+        path.write_bytes(decode_log())
+    session = parallel_session(paths)
+    paths[1].unlink()
+    with pytest.raises(MoeLiveError, match=r"2\.log is gone"):
+        read_all(session)
+    assert session.ended
+    assert session.finish().input.tally.bytes == paths[0].stat().st_size
+
+
+def test_the_command_gives_the_same_json_with_any_number_of_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(parallel, "plan", functools.partial(plan, min_bytes=0, part_bytes=30_000))
+    path = tmp_path / "log"
+    path.write_bytes(decode_log())
+    summaries = []
+    for jobs in ("1", "3"):
+        assert main([str(path), "--jobs", jobs, "--json", "-"]) == 0
+        summaries.append(json.loads(capsys.readouterr().out))
+    assert summaries[0] == summaries[1]
+    assert summaries[0]["steps"]["total"] == 300
