@@ -13,10 +13,10 @@ from moe_live.snapshot import Labels
 from moe_live.statistics.coactivation import LayerPairs, notable_pairs
 from moe_live.statistics.collection import RowStatistics, StepStatistics
 from moe_live.statistics.drift import Drift, drift
-from moe_live.statistics.history import HISTORY_SELECTIONS, History, history
+from moe_live.statistics.history import History, history
 from moe_live.statistics.labels import divergences, usages
 from moe_live.statistics.locality import LayerLocality
-from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import LayerTransition, summarize
 
 
@@ -75,15 +75,20 @@ class Figures:
     def transitions(self) -> tuple[LayerTransition, ...]:
         """How the experts of each layer foretell those of the next."""
         self._flush_rows()
-        return summarize([rows.transitions for rows in self.rows], self.n_experts)
+        accumulators = [rows.transitions for rows in self.rows]
+        return summarize(accumulators, self._sample(), self.n_experts)
 
     def history(self) -> History:
         """Use of the experts over the time of the run."""
         self._flush_rows()
-        sample = TokenSample(HISTORY_SELECTIONS)
+        return history(self._sample(), Kind, self.layers, self.n_experts)
+
+    def _sample(self) -> TokenSample:
+        """A sample of the tokens of all rows."""
+        sample = TokenSample(SAMPLED_SELECTIONS)
         for rows in self.rows:
-            sample.add_rows(rows.history)
-        return history(sample, Kind, self.layers, self.n_experts)
+            sample.add_rows(rows.sample)
+        return sample
 
     def _flush_rows(self) -> None:
         for rows in self.rows:

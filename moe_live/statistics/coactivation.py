@@ -12,9 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.routing.batch import ExpertRows
 from moe_live.statistics.planes import Slots
-from moe_live.statistics.rows import repeats
+from moe_live.statistics.rows import RowsByLayer
 
 MAX_CELLS = 1 << 25
 """Cells of all tables together at most (128 MB): 250 layers of 512 experts. A larger model is not counted."""
@@ -30,7 +29,8 @@ MIN_DEVIATION = 1.1
 to draw distinct experts independently differ by some percent, and enough rows would prove any of them."""
 
 _EXPERTS_STEP = 32
-_CHUNK = 1 << 14  # experts handled at a time: what fits a processor's cache
+_CHUNK = 1 << 15  # pairs handled at a time: what fits a processor's cache
+_MAX_UINT16_EXPERTS = 256  # so that the product of an expert and the next fits
 _MAX_UINT32 = (1 << 32) - 1
 _FITTING_ROUNDS = 40
 
@@ -44,10 +44,12 @@ class Coactivation:
     rows with a. Memory: 4 bytes a cell, 51 KB a layer of 160 experts, 525 KB of 512; 8 bytes once a layer has
     2**32 rows. If more than `MAX_CELLS` were needed, all counts are given up and `too_large` is set.
 
+    >>> from moe_live.routing.batch import ExpertRows
     >>> zero, whole = np.zeros(2, np.int64), np.ones(2, np.bool_)
     >>> experts = np.array([[2, 0], [2, 1]], np.uint16)
     >>> pairs = Coactivation()
-    >>> pairs.update([ExpertRows(zero, np.array([3, 3], np.uint16), zero, whole, experts)])
+    >>> rows = ExpertRows(zero, np.array([3, 3], np.uint16), zero, whole, experts)
+    >>> pairs.update([RowsByLayer(rows)])
     >>> pairs.rows(3), pairs.counts(3, n_experts=3).tolist()
     (2, [[1, 0, 1], [0, 1, 1], [1, 1, 2]])
     """
@@ -65,24 +67,19 @@ class Coactivation:
         """Layers that were counted, ascending."""
         return [] if self.too_large else sorted(self._slots.layers)
 
-    def update(self, tables: Iterable[ExpertRows]) -> None:
+    def update(self, tables: Iterable[RowsByLayer]) -> None:
         """Count rows."""
-        for rows in tables:
-            slot, experts = self._slots.of(rows.layer), np.ascontiguousarray(rows.experts.T)
-            self._reserve(slot, experts.max(axis=0).astype(np.int64) + 1)
+        for table in tables:
+            slots = self._slots.of(table.layers)
+            self._reserve(slots, table.n_experts)
             if self.too_large:
                 return
-            repeating = repeats(experts)
-            if repeating is not None:
-                slot, experts = slot[~repeating], np.compress(~repeating, experts, axis=1)
-            self._count_rows(np.bincount(slot, minlength=len(self._slots)))
-            # Layer by layer, so that the table that is added to stays in the processor's cache.
-            order = np.argsort(slot.astype(np.uint16), kind="stable")
-            base = self._base[slot[order]].astype(np.int32)
-            experts = np.take(experts, order, axis=1)
-            chunk = max(1, _CHUNK // len(experts))
-            for start in range(0, len(slot), chunk):
-                self._count(base[start : start + chunk], experts[:, start : start + chunk].astype(np.int32))
+            layers = [table.of(index) for index in range(len(slots))]
+            rows = np.zeros_like(self._rows)
+            rows[slots] = [layer.experts.shape[1] for layer in layers]
+            self._count_rows(rows)
+            for slot, layer in zip(slots.tolist(), layers, strict=True):
+                self._count(slot, layer.experts)
 
     def __iadd__(self, other: Coactivation) -> Self:
         """Add the counts of another log."""
@@ -119,15 +116,22 @@ class Coactivation:
             counts[:seen, :seen] = triangle[_triangle_index(n_experts)[:seen, :seen]]
         return counts
 
-    def _count(self, base: NDArray[np.int32], experts: NDArray[np.int32]) -> None:
-        """Count rows: where their tables begin (n,) and experts (k, n)."""
-        one = self._counts.dtype.type(1)  # a Python integer would make this a hundred times slower
-        line = experts * (experts + 1) // 2 + base
-        for i in range(len(experts)):
+    def _count(self, slot: int, experts: NDArray[np.uint16]) -> None:
+        """Count the rows (k, n) of one layer."""
+        base, capacity = int(self._base[slot]), int(self._capacity[slot])
+        counts = self._counts[base : base + capacity * (capacity + 1) // 2]
+        one = counts.dtype.type(1)  # a Python integer would make this a hundred times slower
+        k, n = experts.shape
+        i, j = _pairs(k)
+        if capacity > _MAX_UINT16_EXPERTS:
+            experts = experts.astype(np.uint32)
+        chunk = max(1, _CHUNK // len(i))
+        for start in range(0, n, chunk):
+            part = experts[:, start : start + chunk]
+            line = part * (part + part.dtype.type(1)) // part.dtype.type(2)
             # Of b's line + a and a's line + b, the cell of the pair is the larger one.
-            cell = line[i] + experts[i:]
-            np.maximum(cell, line[i:] + experts[i], out=cell)
-            np.add.at(self._counts, cell.reshape(-1).astype(np.int64), one)
+            cell = np.maximum(line[i] + part[j], line[j] + part[i])
+            np.add.at(counts, cell.reshape(-1).astype(np.int64), one)
 
     def _count_rows(self, rows: NDArray[np.int64]) -> None:
         """Add rows (slots,); no count can exceed the rows of its layer."""
@@ -166,6 +170,12 @@ class Coactivation:
 
 def _cells(capacity: NDArray[np.int64]) -> NDArray[np.int64]:
     return capacity * (capacity + 1) // 2
+
+
+@lru_cache(maxsize=4)
+def _pairs(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """All pairs of places in a row, each place with itself too."""
+    return np.triu_indices(k)
 
 
 @lru_cache(maxsize=4)

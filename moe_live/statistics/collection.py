@@ -16,12 +16,12 @@ from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.distances import GateDistances
 from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
-from moe_live.statistics.history import HISTORY_SELECTIONS
 from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.locality import Locality
 from moe_live.statistics.pending import PendingRows
 from moe_live.statistics.planes import settle
-from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import Transitions
 
 _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
@@ -54,7 +54,7 @@ class RowCounts:
 class RowStatistics:
     """What else is found in the rows of one of the three sets of a `StepBatch`; adds up over sets.
 
-    Pairs, transitions and the sample for histories are counted in large portions; `flush` brings them up to
+    Pairs, transitions and the sample of tokens are counted in large portions; `flush` brings them up to
     date before they are looked at.
     """
 
@@ -63,7 +63,7 @@ class RowStatistics:
         self.labels = LabelCounts()
         self.coactivation = Coactivation()
         self.transitions = Transitions()
-        self.history = TokenSample(HISTORY_SELECTIONS)
+        self.sample = TokenSample(SAMPLED_SELECTIONS)
         self._pending = PendingRows()
 
     def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], label: str) -> None:
@@ -78,15 +78,16 @@ class RowStatistics:
     def flush(self) -> None:
         """Count what was put off."""
         tables, kind = self._pending.take()
-        self.coactivation.update(tables)
-        self.transitions.update(tables, kind)
-        self.history.update(tables, kind)
+        by_layer = [RowsByLayer(rows) for rows in tables]
+        self.coactivation.update(by_layer)
+        self.transitions.update(by_layer)
+        self.sample.update(tables, kind)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         self.flush()
-        for statistic in (self.labels, self.transitions, self.history):
-            statistic.settle()
+        self.labels.settle()
+        self.sample.settle()
 
     def __iadd__(self, other: RowStatistics) -> Self:
         """Add the rows of another log."""
@@ -96,7 +97,7 @@ class RowStatistics:
         self.labels += other.labels
         self.coactivation += other.coactivation
         self.transitions += other.transitions
-        self.history += other.history
+        self.sample += other.sample
         return self
 
 

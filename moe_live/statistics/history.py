@@ -12,9 +12,6 @@ from moe_live.formats.records import MAX_LAYERS
 from moe_live.routing.batch import Kind
 from moe_live.statistics.sampling import TokenSample
 
-HISTORY_SELECTIONS = 1 << 18
-"""Budget of a sample for histories: 368 tokens of 89 layers and 8 experts, 11 for each of 32 bins."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,24 +17,69 @@ def repeats(experts: NDArray[np.uint16]) -> NDArray[np.bool_] | None:
     return repeating if repeating.any() else None
 
 
-def successors(rows: ExpertRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of rows of one token in two successive layers of its step.
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerRows:
+    """Rows of one layer in the order of the log, all with the same k.
 
-    Returns:
-        Indices (m,) of the lower and of the upper rows. Rows of blocks that are not whole have none.
+    Attributes:
+        step, token, whole: (n,) as in `ExpertRows`.
+        experts: (k, n) uint16, each line contiguous.
     """
-    same_step = rows.step[1:] == rows.step[:-1]
-    if not rows.token.any() and rows.whole.all():
-        lower = np.flatnonzero(same_step & (rows.layer[1:] > rows.layer[:-1]))
-        return lower, lower + 1
-    begins = np.concatenate(([True], ~same_step | (rows.layer[1:] != rows.layer[:-1])))
-    start = np.flatnonzero(begins)
-    end = np.append(start[1:], len(rows))
-    block = np.cumsum(begins) - 1
-    # The token of a row stands as far into the next block as into its own.
-    upper = np.arange(len(rows)) + (end - start)[block]
-    lower = np.flatnonzero(upper < np.append(end[1:], 0)[block])
-    upper = upper[lower]
-    alike = (rows.step[lower] == rows.step[upper]) & (rows.token[lower] == rows.token[upper])
-    alike &= rows.whole[lower] & rows.whole[upper] & (rows.layer[lower] < rows.layer[upper])
-    return lower[alike], upper[alike]
+
+    step: NDArray[np.int64]
+    token: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+    experts: NDArray[np.uint16]
+
+    def of_whole_blocks(self) -> LayerRows:
+        """Those that stand in whole blocks."""
+        if self.whole.all():
+            return self
+        kept = np.flatnonzero(self.whole)
+        return LayerRows(
+            self.step[kept], self.token[kept], self.whole[kept], np.take(self.experts, kept, axis=1)
+        )
+
+
+class RowsByLayer:
+    """Rows that name no expert twice, layer by layer, so that each layer's table is touched once for many.
+
+    Attributes:
+        layers: (l,) uint16, layers with rows, also with such as are left out; ascending.
+        n_experts: (l,) int64, the highest expert of each plus one, likewise.
+    """
+
+    def __init__(self, rows: ExpertRows) -> None:
+        experts = rows.experts.T
+        order = np.argsort(rows.layer, kind="stable")
+        layer = rows.layer[order]
+        begins = np.flatnonzero(np.concatenate(([True], layer[1:] != layer[:-1])))
+        self.layers = layer[begins]
+        self.n_experts = np.maximum.reduceat(experts.max(axis=0)[order], begins).astype(np.int64) + 1
+        repeating = repeats(experts)
+        if repeating is not None:
+            distinct = ~repeating[order]
+            order, layer = order[distinct], layer[distinct]
+        self._bounds = [*np.searchsorted(layer, self.layers).tolist(), len(layer)]
+        self._step, self._token, self._whole = rows.step[order], rows.token[order], rows.whole[order]
+        self._experts = np.take(experts, order, axis=1)
+
+    def of(self, index: int) -> LayerRows:
+        """The rows of one of `layers`."""
+        part = slice(*self._bounds[index : index + 2])
+        return LayerRows(self._step[part], self._token[part], self._whole[part], self._experts[:, part])
+
+
+def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """The experts (k, m) of the tokens with rows in whole blocks of both layers."""
+    lower, upper = lower.of_whole_blocks(), upper.of_whole_blocks()
+    if np.array_equal(lower.step, upper.step) and np.array_equal(lower.token, upper.token):
+        return lower.experts, upper.experts
+    tokens = 1 + max(int(rows.token.max(initial=0)) for rows in (lower, upper))
+    _, i, j = np.intersect1d(
+        lower.step * tokens + lower.token,
+        upper.step * tokens + upper.token,
+        assume_unique=True,
+        return_indices=True,
+    )
+    return np.take(lower.experts, i, axis=1), np.take(upper.experts, j, axis=1)

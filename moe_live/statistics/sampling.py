@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 
+SAMPLED_SELECTIONS = 1 << 18
+"""Budget of the sample of a log: 368 tokens of 89 layers and 8 experts, 11 for each of the 32 bins of a
+history; 278 tokens of 94 layers and 10 experts."""
+
 _HASHED_EXPERTS = 4  # of a row; a token has rows of many layers
 _ODD_1 = np.uint64(0x9E3779B97F4A7C15)
 _ODD_2 = np.uint64(0xBF58476D1CE4E5B9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -10,23 +10,19 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.routing.batch import ExpertRows
 from moe_live.statistics.planes import Slots
-from moe_live.statistics.rows import repeats, successors
+from moe_live.statistics.rows import RowsByLayer, repeats, same_tokens
 from moe_live.statistics.sampling import SampledRows, TokenSample
 
 MAX_CELLS = 1 << 25
 """Experts squared, summed over the layers, at most: the tables have fewer cells (128 MB) than that. It admits
 127 layers of 512 experts; a larger model is not counted."""
 
-SAMPLED_SELECTIONS = 1 << 18
-"""Selections of the tokens that are kept for testing predictions: 278 tokens of 94 layers and 10 experts."""
-
 TESTED_TOKENS = 256
 """Tokens that predictions are tested on at most."""
 
 _EXPERTS_STEP = 32
-_CHUNK = 1 << 13  # experts handled at a time: what fits a processor's cache
+_CHUNK = 1 << 16  # pairs handled at a time: what fits a processor's cache
 _MAX_UINT32 = (1 << 32) - 1
 
 
@@ -43,7 +39,6 @@ class Transitions:
 
     def __init__(self) -> None:
         self.too_large = False
-        self.sample = TokenSample(SAMPLED_SELECTIONS)
         self._slots = Slots()
         self._capacity = np.zeros(0, np.int64)  # experts of a layer there is room for
         # For each layer, its table of the transitions to the next: height x width cells from `base` on.
@@ -59,40 +54,28 @@ class Transitions:
         """Layers with rows, ascending."""
         return sorted(self._slots.layers)
 
-    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
-        """Count rows.
-
-        Args:
-            tables: expert rows; their `step` indexes `kind`.
-            kind: (s,) the kind of each step.
-        """
-        for rows in tables:
-            self._notice(rows.layer, rows.experts.T.max(axis=0).astype(np.int64) + 1)
-        repeating = [repeats(rows.experts.T) for rows in tables]
-        distinct = [
-            rows if repeat is None else rows.select(~repeat)
-            for rows, repeat in zip(tables, repeating, strict=True)
-        ]
-        self.sample.update(distinct, kind)
-        for rows, repeat in zip(tables, repeating, strict=True):
+    def update(self, tables: Iterable[RowsByLayer]) -> None:
+        """Count rows."""
+        for table in tables:
+            self._notice(table.layers, table.n_experts)
             if self.too_large:
                 return
-            lower, upper = successors(rows)
-            slot = self._slots.of(rows.layer[lower])
-            counts = self._next[slot] == rows.layer[upper]
-            if repeat is not None:
-                counts &= ~(repeat[lower] | repeat[upper])
-            if not counts.all():
-                lower, upper, slot = lower[counts], upper[counts], slot[counts]
-            self._count(slot, rows.experts.T, lower, upper)
-
-    def settle(self) -> None:
-        """Count as prefill what was undecided so far."""
-        self.sample.settle()
+            slots = self._slots.of(table.layers)
+            following = np.searchsorted(table.layers, self._next[slots])
+            tokens = np.zeros_like(self._tokens)
+            pairs = []
+            for index in np.flatnonzero(
+                table.layers.take(following, mode="clip") == self._next[slots]
+            ).tolist():
+                pair = same_tokens(table.of(index), table.of(int(following[index])))
+                tokens[slots[index]] = pair[0].shape[1]
+                pairs.append((int(slots[index]), *pair))
+            self._count_tokens(tokens)
+            for slot, lower, upper in pairs:
+                self._count(slot, lower, upper)
 
     def __iadd__(self, other: Transitions) -> Self:
         """Add the counts of another log, which comes after this one."""
-        self.sample += other.sample
         self._notice(np.array(other._slots.layers, np.uint16), other._capacity)
         if self.too_large or other.too_large:
             self._give_up()
@@ -136,27 +119,18 @@ class Transitions:
         height, width, base = int(self._height[slot]), int(self._width[slot]), int(self._base[slot])
         return self._counts[base : base + height * width].reshape(height, width)
 
-    def _count(
-        self,
-        slot: NDArray[np.int64],
-        experts: NDArray[np.uint16],
-        lower: NDArray[np.int64],
-        upper: NDArray[np.int64],
-    ) -> None:
-        """Count pairs of rows (m,): indices into `experts` (k, n), and the slot of the lower layer."""
-        self._count_tokens(np.bincount(slot, minlength=len(self._slots)))
-        # Layer by layer, so that the table that is added to stays in the processor's cache.
-        order = np.argsort(slot.astype(np.uint16), kind="stable")
-        slot, lower, upper = slot[order], lower[order], upper[order]
-        one = self._counts.dtype.type(1)  # a Python integer would make this a hundred times slower
-        base, width = self._base.astype(np.int32), self._width.astype(np.int32)
-        chunk = max(1, _CHUNK // len(experts))
-        for start in range(0, len(slot), chunk):
+    def _count(self, slot: int, lower: NDArray[np.uint16], upper: NDArray[np.uint16]) -> None:
+        """Count tokens by their experts in one layer (k, m) and in the next (l, m)."""
+        table = self._table(slot)
+        counts = table.reshape(-1)
+        one = counts.dtype.type(1)  # a Python integer would make this a hundred times slower
+        key = np.dtype(np.uint16 if table.size <= 1 << 16 else np.uint32).type
+        chunk = max(1, _CHUNK // (len(lower) * len(upper)))
+        for start in range(0, lower.shape[1], chunk):
             part = slice(start, start + chunk)
-            line = np.take(experts, lower[part], axis=1) * width[slot[part]] + base[slot[part]]
-            column = np.take(experts, upper[part], axis=1).astype(np.int32)
-            for each in line:
-                np.add.at(self._counts, (each + column).reshape(-1).astype(np.int64), one)
+            line = lower[:, part].astype(key) * key(table.shape[1])
+            cell = line[:, None] + upper[:, part].astype(key, copy=False)
+            np.add.at(counts, cell.reshape(-1).astype(np.int64), one)
 
     def _count_tokens(self, tokens: NDArray[np.int64]) -> None:
         """Add tokens (slots,); no count can exceed the tokens of its layer."""
@@ -227,17 +201,16 @@ class LayerTransition:
     chance: float
 
 
-def summarize(accumulators: Sequence[Transitions], n_experts: int) -> tuple[LayerTransition, ...]:
+def summarize(
+    accumulators: Sequence[Transitions], sample: TokenSample, n_experts: int
+) -> tuple[LayerTransition, ...]:
     """All pairs of consecutive layers with tokens, over the rows of all `accumulators` together.
 
-    Predictions are those of `hit_rates`, tested on a random sample of the tokens of the whole log, at most
-    `TESTED_TOKENS` of them: the standard error of a rate is some 1 %.
+    Predictions are those of `hit_rates`, tested on `TESTED_TOKENS` tokens at most of a `sample` of the same
+    rows: the standard error of a rate is some 1 %.
     """
     if any(accumulator.too_large for accumulator in accumulators):
         return ()
-    sample = TokenSample(SAMPLED_SELECTIONS)
-    for accumulator in accumulators:
-        sample += accumulator.sample
     tables = [_of_layers(rows) for rows in sample.rows()]
     summaries = []
     layers = sorted({layer for accumulator in accumulators for layer in accumulator.layers})
@@ -307,6 +280,9 @@ def _hits(scores: NDArray[np.float64], chosen: NDArray[np.uint16]) -> float:
 def _of_layers(rows: SampledRows) -> dict[int, SampledRows]:
     """The rows of the tokens to test on, by layer; in the order of the sample."""
     tested = rows.rank < TESTED_TOKENS
+    repeating = repeats(rows.experts.T)
+    if repeating is not None:
+        tested &= ~repeating
     return {
         layer: rows.take(np.flatnonzero(tested & (rows.layer == layer)))
         for layer in np.unique(rows.layer).tolist()

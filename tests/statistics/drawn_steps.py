@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.rows import RowsByLayer
 
 Row = tuple[int, ...]
 
@@ -74,6 +75,11 @@ def tables(steps: Sequence[DrawnStep]) -> tuple[tuple[ExpertRows, ...], NDArray[
             )
         )
     return tuple(made), np.array([step.kind for step in steps], np.int8)
+
+
+def by_layer(steps: Sequence[DrawnStep]) -> list[RowsByLayer]:
+    """The same rows layer by layer."""
+    return [RowsByLayer(rows) for rows in tables(steps)[0]]
 
 
 def cut(steps: list[DrawnStep], places: Sequence[int]) -> list[list[DrawnStep]]:

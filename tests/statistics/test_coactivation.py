@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import Kind
 from moe_live.statistics import coactivation
 from moe_live.statistics.coactivation import Coactivation, expected_together, notable_pairs
-from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
+from moe_live.statistics.rows import RowsByLayer
+from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 
 PLACES = st.lists(st.integers(0, 8), max_size=3)
 
@@ -22,7 +23,7 @@ PLACES = st.lists(st.integers(0, 8), max_size=3)
 def counted(*pieces: list[DrawnStep]) -> Coactivation:
     pairs = Coactivation()
     for piece in pieces:
-        pairs.update(tables(piece)[0])
+        pairs.update(by_layer(piece))
     return pairs
 
 
@@ -33,7 +34,7 @@ def content(pairs: Coactivation) -> dict[int, tuple[int, list[list[int]]]]:
 def counts_of(experts: NDArray[np.uint16], n_experts: int) -> tuple[NDArray[np.int64], int]:
     """Counts and rows of a layer with rows (n, k)."""
     pairs = Coactivation()
-    pairs.update([decode_rows(experts[:, None])])
+    pairs.update([RowsByLayer(decode_rows(experts[:, None]))])
     return pairs.counts(0, n_experts), pairs.rows(0)
 
 
@@ -43,7 +44,7 @@ def test_counts_equal_a_plain_count_at_every_prefix(steps: list[DrawnStep]) -> N
     together: Counter[tuple[int, int, int]] = Counter()
     rows: Counter[int] = Counter()
     for step in steps:
-        pairs.update(tables([step])[0])
+        pairs.update(by_layer([step]))
         for layer, block in step.blocks.items():
             for row in block:
                 if len(set(row)) == len(row):
@@ -84,7 +85,7 @@ def test_counts_larger_than_32_bits_are_exact() -> None:
     pairs += doubled
     assert pairs.rows(3) == 2**32
     assert pairs.counts(3, 2).tolist() == [[2**32] * 2] * 2
-    pairs.update(tables([DrawnStep(Kind.DECODE, {3: [(0, 1)]})])[0])
+    pairs.update(by_layer([DrawnStep(Kind.DECODE, {3: [(0, 1)]})]))
     assert pairs.counts(3, 2).tolist() == [[2**32 + 1] * 2] * 2
     doubled += pairs
     assert doubled.counts(3, 2).tolist() == [[2**32 + 2] * 2] * 2

@@ -12,6 +12,8 @@ from moe_live.routing.batch import Kind
 from moe_live.routing.steps import StepAssembler
 from moe_live.statistics.coactivation import Coactivation, notable_pairs
 from moe_live.statistics.drift import RecentSteps, drift
+from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import Transitions, summarize
 from tests.trace import trace_log
 
@@ -19,14 +21,17 @@ from tests.trace import trace_log
 def test_structure_of_a_trained_model(real_logs: Path) -> None:
     decoder, assembler = LlamaServerDecoder(), StepAssembler()
     pairs, transitions, recent = Coactivation(), Transitions(), RecentSteps(64)
+    sample = TokenSample(SAMPLED_SELECTIONS)
     log = trace_log(real_logs / "qwen3-30b-a3b.route.csv.gz", phase=1)
     batches = [batch for records in decoder.feed(log) for batch in assembler.feed(records)]
     for batch in [*batches, *assembler.interrupt()]:
-        pairs.update(batch.single)
-        transitions.update(batch.single, batch.kind)
+        rows = [RowsByLayer(table) for table in batch.single]
+        pairs.update(rows)
+        transitions.update(rows)
+        sample.update(batch.single, batch.kind)
         recent.update(batch.single, batch.kind)
 
-    summaries = summarize([transitions], 128)
+    summaries = summarize([transitions], sample, 128)
     assert len(summaries) == 47
     assert {(summary.tokens, summary.tested) for summary in summaries} == {(128, 128)}
     assert all(summary.hit_rate > summary.static_hit_rate for summary in summaries)

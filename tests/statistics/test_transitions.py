@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from moe_live.routing.batch import Kind
+from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics import transitions
+from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import LayerTransition, Transitions, hit_rates, summarize
 from tests.comparison import plain
-from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
+from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 
 PLACES = st.lists(st.integers(0, 8), max_size=3)
 
@@ -23,7 +25,7 @@ PLACES = st.lists(st.integers(0, 8), max_size=3)
 def counted(*pieces: list[DrawnStep]) -> Transitions:
     accumulator = Transitions()
     for piece in pieces:
-        accumulator.update(*tables(piece))
+        accumulator.update(by_layer(piece))
     return accumulator
 
 
@@ -32,15 +34,23 @@ def content(accumulator: Transitions) -> tuple[object, ...]:
         pair: (accumulator.tokens(*pair), accumulator.counts(*pair, 40).tolist())
         for pair in pairwise(accumulator.layers)
     }
-    return accumulator.too_large, pairs, plain(summarize([accumulator], 40))
+    return accumulator.too_large, pairs
+
+
+def sample_of(*tables: ExpertRows) -> TokenSample:
+    """A sample of the tokens of one-token steps."""
+    sample = TokenSample(SAMPLED_SELECTIONS)
+    for rows in tables:
+        sample.update([rows], np.full(int(rows.step.max()) + 1, Kind.DECODE, np.int8))
+    return sample
 
 
 def of_rows(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -> LayerTransition:
     """The transition between layers with rows (n, k)."""
     accumulator = Transitions()
     rows = decode_rows(np.stack((lower, upper), axis=1), layers=(3, 4))
-    accumulator.update([rows], np.full(len(lower), Kind.DECODE, np.int8))
-    (summary,) = summarize([accumulator], n_experts)
+    accumulator.update([RowsByLayer(rows)])
+    (summary,) = summarize([accumulator], sample_of(rows), n_experts)
     return summary
 
 
@@ -48,7 +58,7 @@ def of_rows(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int
 def test_counts_equal_a_plain_count_at_every_prefix(steps: list[DrawnStep]) -> None:
     accumulator = Transitions()
     for end in range(1, len(steps) + 1):
-        accumulator.update(*tables([steps[end - 1]]))
+        accumulator.update(by_layer([steps[end - 1]]))
         layers = sorted({layer for step in steps[:end] for layer in step.blocks})
         for pair in pairwise(layers):
             together: Counter[tuple[int, int]] = Counter()
@@ -92,8 +102,8 @@ def test_a_model_too_large_is_given_up_however_it_is_cut(steps: list[DrawnStep],
 
 def test_without_rows_there_is_nothing() -> None:
     accumulator = Transitions()
-    accumulator.update([], np.zeros(0, np.int8))
-    assert summarize([accumulator], 8) == summarize([], 8) == ()
+    accumulator.update([])
+    assert summarize([accumulator], sample_of(), 8) == summarize([], sample_of(), 8) == ()
     assert accumulator.tokens(3, 4) == accumulator.counts(3, 4, 8).sum() == 0
 
 
@@ -112,24 +122,25 @@ def test_a_layer_in_between_makes_two_no_longer_consecutive() -> None:
     for pieces in ([far], [near]), ([near], [far]), ([near, far],), ([far, near],):
         accumulator = counted(*pieces)
         assert accumulator.tokens(3, 5) == accumulator.counts(3, 5, 2).sum() == 0
-        assert [(entry.from_layer, entry.to_layer) for entry in summarize([accumulator], 2)] == [
+        assert [(entry.from_layer, entry.to_layer) for entry in summarize([accumulator], sample_of(), 2)] == [
             (3, 4),
             (4, 5),
         ]
-    apart = summarize([counted([far]), counted([near])], 2)
+    apart = summarize([counted([far]), counted([near])], sample_of(), 2)
     assert [(entry.from_layer, entry.to_layer, entry.tokens) for entry in apart] == [(3, 4, 1), (4, 5, 1)]
 
 
 def test_two_accumulators_are_viewed_as_one_and_stay_as_they_were() -> None:
     rng = np.random.default_rng(1)
-    rows = chosen(rng, rng.normal(size=12), 3, (60, 3))
-    kind = np.full(60, Kind.DECODE, np.int8)
+    experts = chosen(rng, rng.normal(size=12), 3, (60, 3))
+    rows, *pieces = (decode_rows(mine, (1, 2, 3)) for mine in (experts, experts[:25], experts[25:]))
     parts, whole = [Transitions(), Transitions()], Transitions()
-    whole.update([decode_rows(rows, (1, 2, 3))], kind)
-    for part, mine in zip(parts, (rows[:25], rows[25:]), strict=True):
-        part.update([decode_rows(mine, (1, 2, 3))], kind[: len(mine)])
+    whole.update([RowsByLayer(rows)])
+    for part, piece in zip(parts, pieces, strict=True):
+        part.update([RowsByLayer(piece)])
     before = [content(part) for part in parts]
-    assert plain(summarize(parts, 12)) == plain(summarize([whole], 12))
+    together = plain(summarize(parts, sample_of(*pieces), 12))
+    assert together == plain(summarize([whole], sample_of(rows), 12))
     assert [content(part) for part in parts] == before
 
 
