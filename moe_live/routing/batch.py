@@ -45,6 +45,8 @@ class ExpertRows:
 
     def select(self, rows: NDArray[np.bool_]) -> ExpertRows:
         """The rows at which the (n,) mask is True."""
+        if rows.all():
+            return self
         return ExpertRows(
             self.step[rows],
             self.layer[rows],

@@ -233,11 +233,11 @@ class StepAssembler:
                 continue
             if is_single.any():
                 single.append(table.select(is_single))
-            several = ~is_single
-            written.append(table.select(several))
-            verified.append(self.evidence.examine(table.select(several & is_uniform)))
-            if not is_uniform.all():
-                verified.append(table.select(several & ~is_uniform & (table.token == 0)))
+            several = table.select(~is_single)
+            uniform = is_uniform[~is_single]
+            written.append(several)
+            verified.append(self.evidence.examine(several if uniform.all() else several.select(uniform)))
+            verified.append(several.select(~uniform & (several.token == 0)))
         return _filled(single), _filled(written), _filled(verified)
 
 

@@ -203,23 +203,18 @@ def _count_complete(
 
     Every chunk of E entries gets E cells; each entry marks the cell of its expert; a permutation marks all.
     """
-    if not len(begin):
-        return np.empty(0, np.bool_)
+    whole = np.empty(len(begin), np.bool_)
     chunks = width // n_experts
-    block = np.repeat(np.arange(len(begin)), chunks)
-    length = n_experts[block]
-    cell = np.cumsum(length) - length
-    nth = np.arange(len(block)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
-    source = begin[block] + nth * length
-    cells = np.repeat(cell, length)
-    entry = np.arange(len(cells)) + np.repeat(source - cell, length)
-    marked = np.zeros(len(cells), np.bool_)
-    cells += flat[entry]
-    marked[cells] = True
-    passed = np.logical_and.reduceat(marked, cell)
-    np.add.at(tally[:, 0], length, 1)
-    np.add.at(tally[:, 1], length[passed], 1)
-    whole: NDArray[np.bool_] = np.logical_and.reduceat(passed, np.cumsum(chunks) - chunks)
+    for mine in _alike(n_experts * (int(chunks.max(initial=0)) + 1) + chunks):
+        length, n = int(n_experts[mine[0]]), int(chunks[mine[0]])
+        entries = np.lib.stride_tricks.sliding_window_view(flat, n * length)[begin[mine]]
+        cells = entries.reshape(-1, length).astype(np.int64)
+        cells += np.arange(0, cells.size, length)[:, None]
+        marked = np.zeros(cells.shape, np.bool_)
+        marked.reshape(-1)[cells.reshape(-1)] = True
+        passed = marked.all(axis=1)
+        tally[length] += len(passed), np.count_nonzero(passed)
+        whole[mine] = passed.reshape(-1, n).all(axis=1)
     return whole
 
 
@@ -227,7 +222,16 @@ def _count_partial(
     tally: NDArray[np.int64], flat: NDArray[np.uint16], begin: NDArray[np.int64], width: NDArray[np.int64]
 ) -> None:
     """Test blocks shorter than one chunk: are all entries distinct?"""
-    for length in np.unique(width).tolist():
-        entries = np.sort(flat[begin[width == length, None] + np.arange(length)], axis=1)
+    for mine in _alike(width):
+        length = int(width[mine[0]])
+        entries = np.sort(np.lib.stride_tricks.sliding_window_view(flat, length)[begin[mine]], axis=1)
         passed = np.all(entries[:, 1:] != entries[:, :-1], axis=1)
         tally[length] += len(passed), np.count_nonzero(passed)
+
+
+def _alike(keys: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+    """The indices of each value that occurs in `keys` (b,)."""
+    if not len(keys):
+        return []
+    order = np.argsort(keys, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
