@@ -43,6 +43,12 @@ class ExpertRows:
     def __len__(self) -> int:
         return len(self.layer)
 
+    def copy(self) -> ExpertRows:
+        """The same in memory of its own."""
+        return ExpertRows(
+            self.step.copy(), self.layer.copy(), self.token.copy(), self.whole.copy(), self.experts.T.copy().T
+        )
+
     def select(self, rows: NDArray[np.bool_]) -> ExpertRows:
         """The rows at which the (n,) mask is True."""
         if rows.all():

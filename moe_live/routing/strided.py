@@ -212,7 +212,7 @@ def _count_complete(
         cells += np.arange(0, cells.size, length)[:, None]
         marked = np.zeros(cells.shape, np.bool_)
         marked.reshape(-1)[cells.reshape(-1)] = True
-        passed = marked.all(axis=1)
+        passed = np.all(marked, axis=1)
         tally[length] += len(passed), np.count_nonzero(passed)
         whole[mine] = passed.reshape(-1, n).all(axis=1)
     return whole

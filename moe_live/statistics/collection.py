@@ -159,14 +159,18 @@ class Analysis:
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
         kind = batch.kind
-        self.single.update(batch.single, kind, batch.label)
-        self.written.update(batch.written, kind, batch.label)
-        self.verified.update(batch.verified, kind, batch.label)
-        if any((kind[table.step] != Kind.PREFILL).any() for table in batch.written):
+        # The arrays of a batch are used again for the next one; what is put off is kept by several.
+        single, written, verified = (
+            tuple(rows.copy() for rows in tables) for tables in (batch.single, batch.written, batch.verified)
+        )
+        self.single.update(single, kind, batch.label)
+        self.written.update(written, kind, batch.label)
+        self.verified.update(verified, kind, batch.label)
+        if any((kind[rows.step] != Kind.PREFILL).any() for rows in written):
             self._tell_apart()
-        self.as_logged.update((*batch.single, *batch.written), kind)
+        self.as_logged.update((*single, *written), kind)
         if self.as_verified is not self.as_logged:
-            self.as_verified.update((*batch.single, *batch.verified), kind)
+            self.as_verified.update((*single, *verified), kind)
         self.distances.update(batch.gates, kind)
 
     def settle(self) -> None:

@@ -111,8 +111,7 @@ class Run:
         self._per_step = max(int(rows.place.max()) + len(rows.experts) for rows in listings)
         self._n_places = self._n_experts + n_steps * self._per_step
         # Small numbers: the time goes into moving them through the caches.
-        places = np.min_scalar_type(self._n_places)
-        self._latest = scratch.zeros("latest", (n_steps + 1, depth.size), places)
+        self._latest = scratch.zeros("latest", (n_steps + 1, depth.size), np.min_scalar_type(self._n_places))
         self._latest[0] = self._n_experts - 1 - depth.reshape(-1)
         self._age = scratch.empty("age", (self._n_layers, self._n_places), np.int16)
         self._age.reshape(-1)[self._in_layer(self._n_experts - 1 - depth)] = age
@@ -121,7 +120,11 @@ class Run:
         cells = [self._cells(rows) for rows in listings]
         listed = self._latest[1:].reshape(-1)
         for rows, cell in zip(listings, cells, strict=True):
-            np.maximum.at(listed, cell, self._places(rows).astype(listed.dtype).reshape(-1))
+            places = self._places(rows).astype(listed.dtype).reshape(-1)
+            if len(rows.experts) == self._per_step:  # one row a step and layer: its last place comes last
+                listed[cell] = places
+            else:
+                np.maximum.at(listed, cell, places)
         self.used = scratch.empty("used", (n_steps, self._n_layers, self._n_experts), np.bool_)
         np.not_equal(listed, 0, out=self.used.reshape(-1))
         words = -(-self._n_places // 64)
@@ -140,7 +143,7 @@ class Run:
         # `listed` is `_latest` from its second row on: at the index of a use, `_latest` has the place before.
         flat = self._latest.reshape(-1)
         self._before = [
-            flat[cell].astype(np.int64).reshape(rows.experts.shape)
+            flat.take(cell).astype(np.int64).reshape(rows.experts.shape)
             for rows, cell in zip(listings, cells, strict=True)
         ]
         self._words = [
@@ -162,7 +165,7 @@ class Run:
         for i, (rows, weight) in enumerate(zip(self._listings, self._weights, strict=True)):
             place = self._before[i]
             depth = self._depth(rows.time, place, self._words[i])
-            distance = rows.time + self._age.reshape(-1)[place + rows.slot * self._n_places]
+            distance = rows.time + self._age.reshape(-1).take(place + rows.slot * self._n_places)
             depth.reshape(-1)[np.flatnonzero(distance >= NEVER)] = -1
             found.append(Uses(distance, depth, weight))
         return found
@@ -172,7 +175,7 @@ class Run:
         place = self._latest[-1].astype(np.int64).reshape(self._n_layers, self._n_experts)
         end = np.array(self._n_steps)
         depth = self._depth(end, place, self._word(end, np.arange(self._n_layers)[:, None], place))
-        return self._age.reshape(-1)[self._in_layer(place)], depth
+        return self._age.reshape(-1).take(self._in_layer(place)), depth
 
     def _cells(self, rows: Listing) -> NDArray[np.int64]:
         """Flat indices (k * n,) of experts in (n_steps, layers, experts)."""
@@ -223,9 +226,9 @@ class Run:
         self, time: NDArray[np.int64], place: NDArray[np.int64], word: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """How many places above `place`, itself taken, are taken before step `time`."""
-        left = self._left.reshape(-1)[word]
+        left = self._left.reshape(-1).take(word)
         left >>= (place & 63).view(np.uint64)
         depth: NDArray[np.int64] = (self._n_experts - 1 + time * self._per_step) - place
-        depth -= self._above.reshape(-1)[word]
+        depth -= self._above.reshape(-1).take(word)
         depth -= np.bitwise_count(left)
         return depth

@@ -157,12 +157,14 @@ class TokenSample:
             )
         )
         width = np.concatenate([np.full(len(part), part.experts.shape[1]) for part in parts])
-        order = np.lexsort((layer, token, step, width, hashes))
-        last = np.flatnonzero(hashes[order] != np.append(hashes[order[1:]], _LARGEST))  # row of each hash
-        kept = int(np.searchsorted(np.cumsum(width[order])[last], self._budget, side="right"))
+        by_hash = np.argsort(hashes)
+        ascending = hashes[by_hash]
+        last = np.flatnonzero(ascending != np.append(ascending[1:], _LARGEST))  # row of each hash
+        kept = int(np.searchsorted(np.cumsum(width[by_hash])[last], self._budget, side="right"))
         if kept < len(last):
-            self._limit = min(self._limit, hashes[order[last[kept]]])
-        order = order[hashes[order] < self._limit]
+            self._limit = min(self._limit, ascending[last[kept]])
+        order = by_hash[: np.searchsorted(ascending, self._limit)]
+        order = order[np.lexsort((layer[order], token[order], step[order], width[order], hashes[order]))]
         begins = np.arange(len(order)) == 0
         for key in (hashes, width, step, token):
             begins[1:] |= key[order[1:]] != key[order[:-1]]
