@@ -95,8 +95,8 @@ class Session:
 
     @property
     def pause(self) -> float:
-        """Seconds after which the next `ingest` is worth while."""
-        return 0.0 if self._held else self.source.pause()
+        """Seconds after which the next `ingest` or `collect` is worth while."""
+        return 0.0 if self._held_bytes >= READ_SIZE else self.source.pause()
 
     def ingest(self, seconds: float) -> bool:
         """Read and analyze what is there, for about `seconds` at most.
@@ -115,9 +115,24 @@ class Session:
             if not self._held:
                 return came
             came = True
-            self._analyze(self._held.popleft())
+            self._analyze(self._next())
             if self._clock() >= deadline:
                 return came
+
+    def collect(self, seconds: float) -> bool:
+        """Read what is there; hold what is little until the next `ingest`: one portion costs less than many.
+
+        Args:
+            seconds: how long to analyze, if it is much.
+
+        Returns:
+            Whether anything is held, or was analyzed.
+
+        Raises:
+            MoeLiveError: the source cannot be read.
+        """
+        self._fetch()
+        return self.ingest(seconds) if self._held_bytes >= READ_SIZE else bool(self._held)
 
     def _progress(self) -> Progress:
         """Totals of what is analyzed."""
@@ -140,6 +155,18 @@ class Session:
             if not items or (came < TRICKLE and self.source.pause()):
                 return True
         return False
+
+    def _next(self) -> bytes | Break | str:
+        """What is to be analyzed next; pieces that came one after the other as one."""
+        item = self._held.popleft()
+        if not isinstance(item, bytes):
+            return item
+        pieces, room = [item], READ_SIZE - len(item)
+        while self._held and isinstance(piece := self._held[0], bytes) and len(piece) <= room:
+            self._held.popleft()
+            pieces.append(piece)
+            room -= len(piece)
+        return b"".join(pieces)
 
     def _analyze(self, item: bytes | Break | str) -> None:
         if isinstance(item, str):
@@ -172,7 +199,7 @@ class Session:
         """Close the source, analyze what is held, close the open step: the final statistics."""
         self.source.close()
         while self._held:
-            self._analyze(self._held.popleft())
+            self._analyze(self._next())
         self.analyzer.finish()
         return self.analyzer.snapshot()
 

@@ -12,7 +12,7 @@ from moe_live.dashboard.bindings import BINDINGS
 from moe_live.dashboard.canvas import Line, fill, fit, text
 from moe_live.dashboard.header import footer, header
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import shorten, whole, wrap
+from moe_live.dashboard.text import shorten, size, whole, wrap
 from moe_live.dashboard.theme import FAINT, STRONG, TITLE
 from moe_live.dashboard.view import excerpt
 from moe_live.dashboard.views import VIEWS
@@ -107,6 +107,11 @@ def _nothing_yet(snapshot: Snapshot, status: Status, width: int, height: int) ->
         says = [
             "Waiting for the log to appear.",
             "It is opened as soon as it is there. The server writes it once it processes its first tokens.",
+        ]
+    elif tally.bytes == 0 and status.source.lag:
+        says = [
+            "Reading the log.",
+            f"It has {size(status.source.lag)} so far; what the first of them show comes in a moment.",
         ]
     elif tally.bytes == 0:
         says = [

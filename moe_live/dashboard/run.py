@@ -102,6 +102,8 @@ class _Loop:
     def run(self) -> Ending:
         """Until something ends it."""
         session, terminal = self._session, self._terminal
+        if terminal.ours:
+            self._draw()  # reading the first bytes may take a while
         while not session.ended:
             wake = session.source.wake_fd()
             typed = terminal.wait(self._timeout(), () if wake is None else (wake,))
@@ -119,12 +121,14 @@ class _Loop:
                     session.set_label(self._state.label)
                 if request is Request.REPAINT:
                     terminal.redraw = True
-            self._stale |= session.ingest(_INGEST_SECONDS)
+            due = time.monotonic() >= self._due()
+            take = session.ingest if due or keys else session.collect
+            self._stale |= take(_INGEST_SECONDS)
             if not terminal.ours:
                 continue
             if keys or terminal.redraw:
                 self._draw()  # at once, from the figures there are
-            elif time.monotonic() >= self._due():
+            elif due:
                 wanted = self._wanted()
                 if wanted != self._scope or (self._stale and not self._state.paused):
                     self._refresh(wanted)

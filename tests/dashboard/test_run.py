@@ -12,7 +12,7 @@ import pytest
 import moe_live.dashboard.run as loop
 from moe_live.analyzer import Analyzer
 from moe_live.dashboard.run import Ending, Reason
-from moe_live.session import Session
+from moe_live.session import READ_AHEAD, Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Break, SourceStatus, State
 from moe_live.terminal import Signals
@@ -211,7 +211,41 @@ def test_a_key_is_answered_before_any_figures_are_made() -> None:
     session = Asked(seconds=100.0)
     _, terminal, _ = run([b"3"], session=session)
     assert terminal.now == 100
-    assert "How much each layer was used" in terminal.frames[-1] or "empty so far" in terminal.frames[-1]
+    first, answer = terminal.frames
+    assert "empty so far" in first
+    assert "s sort" in answer
+    assert "s sort" not in first
+
+
+def test_the_first_frame_does_not_wait_for_the_log() -> None:
+    class Long(Source):
+        def read(self, limit: int) -> Sequence[bytes | Break]:
+            assert terminal.frames
+            return super().read(limit)
+
+        def status(self) -> SourceStatus:
+            return SourceStatus("made up", State.READING, size=10**10)
+
+    signals = Signals()
+    terminal = Terminal([b""], signals)
+    loop._Loop(Session(Long(), Analyzer()), signals, terminal, 1e6, "never").run()  # type: ignore[arg-type]
+    assert "It has 10.0 GB so far" in terminal.frames[0]
+
+
+def test_what_trickles_in_is_analyzed_once_a_frame() -> None:
+    portions = []
+
+    class Noting(Analyzer):
+        def feed(self, data: bytes | memoryview) -> None:
+            portions.append(len(data))
+            super().feed(data)
+
+    session = Session(Source(), Noting(), read_ahead=READ_AHEAD)
+    _, terminal, _ = run([b""] * 200, session=session, refresh=4)
+    assert len(portions) <= len(terminal.frames)
+    assert sum(portions) > 5 * len(portions) * len(LINES)
+    session.ingest(1.0)
+    assert session.status().source.lag == 0
 
 
 def test_a_label_can_be_typed() -> None:

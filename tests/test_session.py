@@ -1,0 +1,83 @@
+"""Reading in portions: what is held, and when it is analyzed."""
+
+from collections.abc import Sequence
+
+from moe_live.analyzer import Analyzer
+from moe_live.session import READ_AHEAD, READ_SIZE, Session
+from moe_live.sources.source import Break, SourceStatus, State
+
+STEP = b"0,1 2\n1,2 3\n"
+
+
+class Script:
+    """Gives one entry a read; then it has ended."""
+
+    def __init__(self, *entries: bytes | Break) -> None:
+        self.entries = list(entries)
+        self.position = 0
+
+    def read(self, limit: int) -> Sequence[bytes | Break]:  # noqa: ARG002 - what a source must accept
+        if not self.entries:
+            return []
+        entry = self.entries.pop(0)
+        self.position += len(entry) if isinstance(entry, bytes) else 0
+        return [entry]
+
+    def pause(self) -> float:
+        return 0.05
+
+    def wake_fd(self) -> int | None:
+        return None
+
+    def status(self) -> SourceStatus:
+        state = State.FOLLOWING if self.entries else State.ENDED
+        return SourceStatus("script", state, position=self.position, size=self.position)
+
+    def close(self) -> None:
+        pass
+
+
+class Portions(Analyzer):
+    """Notes what it is fed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.portions: list[bytes] = []
+
+    def feed(self, data: bytes | memoryview) -> None:
+        self.portions.append(bytes(data))
+        super().feed(data)
+
+
+def collecting(*entries: bytes | Break) -> tuple[Session, list[bytes]]:
+    analyzer = Portions()
+    return Session(Script(*entries), analyzer, read_ahead=READ_AHEAD), analyzer.portions
+
+
+def test_little_is_held_and_then_analyzed_as_one() -> None:
+    session, portions = collecting(STEP, STEP[:5], STEP[5:])
+    for held in (len(STEP), len(STEP) + 5, 2 * len(STEP)):
+        assert session.collect(1.0)
+        assert (portions, session.status().source.lag, session.pause) == ([], held, 0.05)
+    assert not session.ended
+    assert session.ingest(1.0)
+    assert portions == [2 * STEP]
+    assert (session.ended, session.status().source.lag) == (True, 0)
+    assert not session.collect(1.0)
+
+
+def test_much_is_analyzed_at_once() -> None:
+    half = STEP * (READ_SIZE // len(STEP) // 2 + 1)
+    session, portions = collecting(half, half, STEP)
+    assert session.collect(1.0)
+    assert b"".join(portions) == half + half + STEP
+    assert max(map(len, portions)) <= READ_SIZE
+
+
+def test_pieces_on_both_sides_of_a_break_stay_apart() -> None:
+    session, portions = collecting(STEP, STEP[:3], Break.RESTARTED, STEP[:9], STEP[9:])
+    for _ in range(5):
+        session.collect(1.0)
+    snapshot = session.finish()
+    assert portions == [STEP + STEP[:3], STEP]
+    assert (snapshot.input.tally.lines, snapshot.input.tally.incomplete_bytes) == (4, 3)
