@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +147,7 @@ class AgreementCounter:
         is_row = lines.row < 0
         row_block, gate_block = block[is_row], block[~is_row]
         n_rows, n_gates = (np.bincount(of, minlength=len(starts)) for of in (row_block, gate_block))
-        k = _widths(lines.experts)
+        k = lines.experts.widths()
         one_k = np.ones(len(starts), np.bool_)
         one_k[row_block[1:][(k[1:] != k[:-1]) & (row_block[1:] == row_block[:-1])]] = False
 
@@ -172,9 +171,8 @@ class AgreementCounter:
         first_input = np.cumsum(n_inputs) - n_inputs
         token = _index_in_block(row_block, n_rows)
         row_layer = layer[row_block].astype(np.uint16)
-        for width_k in np.unique(k).tolist():
-            experts = np.concatenate([run for run in lines.experts if run.shape[1] == width_k])
-            mine = k == width_k
+        for experts in lines.experts.tables:
+            mine = k == experts.shape[1]
             rows = ExpertRows(  # their step is the block
                 row_block[mine], row_layer[mine], token[mine], np.ones(len(experts), np.bool_), experts
             ).select(one_k[row_block[mine]])
@@ -243,7 +241,7 @@ def _block_starts(lines: Lines, before: Lines | None) -> NDArray[np.intp]:
     return np.flatnonzero((layer[1:] != layer[:-1]) | gate_again)
 
 
-def _widths(runs: tuple[NDArray[Any], ...]) -> NDArray[np.int64]:
+def _widths(runs: tuple[NDArray[np.float64], ...]) -> NDArray[np.int64]:
     """(n,) int64: the width of the run that each row is in."""
     return np.repeat(np.array([run.shape[1] for run in runs], np.int64), [len(run) for run in runs])
 

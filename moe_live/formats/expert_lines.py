@@ -1,237 +1,253 @@
-"""Expert lines `LAYER,ID( ID)*` to arrays.
+"""Expert lines `LAYER,ID( ID)*` to arrays, by passes over all bytes of a text at once.
 
-Text whose lines all have the same k and numbers of at most three digits is parsed by passes over its bytes,
-each about as fast as memory. Any other text is parsed number by number: slower, but still without a loop over
-lines. Which of the two read a line cannot be told from the result.
+A byte that is no digit is a separator, and before each separator stands a number. Its value follows from the
+same array of digits seen with shifts of one to four bytes, so every pass is about as fast as memory. What is
+left to do for each number is to pick it up at its separator.
+
+Where all lines have the same k, the numbers are a table as they stand. Otherwise malformed lines are taken
+out (their separators no longer count as such), and the rows of each k are picked up together. So an odd line
+costs little more than any other, and there is no loop over lines.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K
+from moe_live.formats.records import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, Experts
 
-_MAX_DIGITS = 4  # of a layer or an id: as many as the bounds have
-_FAST_BYTES = (1 << 19) + (1 << 12)  # the longest text taken in one go by the fast way
-_BLOCK_BYTES = 1 << 15  # how much around an odd line is parsed the slow way
-_FRONT = 4  # bytes before the text in each scratch array, so that shifted views exist; even
+_BLOCK_BYTES = (1 << 19) + (1 << 12)  # the longest text taken in one go
+_FRONT = 8  # bytes before the text in each scratch array, so that shifted views exist; even
 _NEWLINE, _COMMA, _SPACE = b"\n, "
 _NO_BOUNDS = np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ExpertRun:
-    """Well-formed expert lines with the same k.
+class ExpertLines:
+    """The lines of a text.
 
     Attributes:
-        layer: (n,) uint16.
-        experts: (n, k) uint16.
-        line_end: (n,) int64, ascending: offset of each line's newline, or of the byte before it.
+        layer: (n,) uint16, of each well-formed line.
+        experts: of these n lines.
+        half_end: (n,) int64, ascending: half the offset of each one's newline, or one less.
+        others: (m, 2) int64, where each other line starts and ends (at its newline).
     """
 
     layer: NDArray[np.uint16]
-    experts: NDArray[np.uint16]
-    line_end: NDArray[np.int64]
+    experts: Experts
+    half_end: NDArray[np.int64]
+    others: NDArray[np.int64]
 
-    @classmethod
-    def none(cls) -> ExpertRun:
-        """No lines; k is 0."""
-        table = np.empty((0, 1), np.uint16)
-        return cls(table[:, 0], table[:, 1:], np.empty(0, np.int64))
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def before(self, offset: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many well-formed lines end before each offset (m,), all of them starts or ends of lines."""
+        return np.searchsorted(self.half_end, (offset + 1) >> 1)
 
 
 class ExpertLineParser:
     """Parses text of expert lines, with scratch arrays of its own. The results own their memory."""
 
     def __init__(self) -> None:
-        size = _FRONT + _FAST_BYTES + 2
+        size = _FRONT + _BLOCK_BYTES + 2
         # The bytes before the text must look like a separator and no digits.
         self._separator = np.ones(size, np.bool_)
-        self._newline, self._flag, self._pair_flag = np.zeros((3, size), np.bool_)
-        self._digit, self._digit_mask, self._two_digits, self._hundreds, self._value = np.zeros(
-            (5, size), np.uint8
-        )
-        (
-            self._separator_pairs,
-            self._newline_pairs,
-            self._flag_pairs,
-            self._hundreds_pairs,
-            self._value_pairs,
-        ) = (
-            array.view(np.uint16)
-            for array in (self._separator, self._newline, self._flag, self._hundreds, self._value)
+        self._newline, self._comma, self._space, self._odd, self._found = np.zeros((5, size), np.bool_)
+        self._digit, self._mask, self._after_two, self._low, self._high, self._value = np.zeros(
+            (6, size), np.uint8
         )
 
-    def parse(
-        self, text: bytes | bytearray, start: int, end: int
-    ) -> tuple[list[ExpertRun], NDArray[np.int64]]:
-        """Parse ``text[start:end]``, which is complete lines or empty.
+    def parse(self, text: bytes | bytearray, start: int, end: int) -> ExpertLines:
+        """Parse ``text[start:end]``, which is complete lines or empty; offsets count from `start`."""
+        parts = []
+        begin = start
+        while begin < end:
+            stop = end
+            if end - begin > _BLOCK_BYTES:
+                stop = text.rfind(b"\n", begin, begin + _BLOCK_BYTES) + 1
+            if stop:
+                block = np.frombuffer(text, np.uint8, stop - begin, begin)
+                parts.append(self._parse_block(block, begin - start))
+            else:  # a line longer than any that is well-formed
+                stop = text.find(b"\n", begin) + 1
+                parts.append(_without_rows(np.array([[begin, stop - 1]]) - start))
+            begin = stop
+        return _joined(parts)
+
+    def _parse_block(self, text: NDArray[np.uint8], offset: int) -> ExpertLines:
+        """Parse complete lines; `offset` is added to the offsets in the result."""
+        size = len(text)
+        has_odd = self._find_numbers(text)
+        lines = None if has_odd else self._as_table(size, offset)
+        return lines or self._sorted_by_k(size, offset)
+
+    def _find_numbers(self, text: NDArray[np.uint8]) -> bool:
+        """Find what number ends before each byte, were that a separator: 100 `_high` + `_low`.
 
         Returns:
-            The well-formed lines, as runs of equal k; and where the m others start and end (at the newline),
-            (m, 2) int64. Both are in their order, and all offsets count from `start`.
-        """
-        size = end - start
-        if not size:
-            return [], _NO_BOUNDS
-        content = np.frombuffer(text, np.uint8, size, start)
-        run = self._parse_uniform(content, 0)
-        if run is not None:
-            return [run], _NO_BOUNDS
-        if size <= _BLOCK_BYTES:
-            return parse_ragged(content, 0)
-        runs: list[ExpertRun] = []
-        others: list[NDArray[np.int64]] = []
-        block = 0
-        while block < size:
-            block_end = size
-            if size - block > _BLOCK_BYTES:
-                limit = start + block + _BLOCK_BYTES
-                newline = text.rfind(b"\n", start + block, limit)
-                block_end = (newline if newline >= 0 else text.find(b"\n", limit)) + 1 - start
-            run = self._parse_uniform(content[block:block_end], block)
-            if run is not None:
-                runs.append(run)
-            else:
-                more_runs, more_others = parse_ragged(content[block:block_end], block)
-                runs += more_runs
-                others.append(more_others)
-            block = block_end
-        return runs, np.concatenate([_NO_BOUNDS, *others])
-
-    def _parse_uniform(self, text: NDArray[np.uint8], offset: int) -> ExpertRun | None:
-        """Parse lines that all have the first one's k and numbers of at most three digits.
-
-        Args:
-            text: (n,) uint8, complete lines.
-            offset: what to add to the offsets in the result.
-
-        Returns:
-            None if the text has any other line.
+            Whether there is an empty number or one of more than four digits; `_odd` tells where one ends.
         """
         size = len(text)
-        if size > _FAST_BYTES:
-            return None
-        here, one_back = slice(_FRONT, _FRONT + size), slice(_FRONT - 1, _FRONT - 1 + size)
-        two_back, three_back = slice(_FRONT - 2, _FRONT - 2 + size), slice(_FRONT - 3, _FRONT - 3 + size)
+        here, one, two, three, four, five = (slice(_FRONT - n, _FRONT - n + size) for n in range(6))
         digit = np.subtract(text, 48, out=self._digit[here])
         separator = np.greater(digit, 9, out=self._separator[here])
-        newline = np.equal(text, _NEWLINE, out=self._newline[here])
-        numbers = int(np.count_nonzero(separator))
-        width = int(np.count_nonzero(separator[: int(newline.argmax()) + 1]))  # numbers in the first line
-        lines, rest = divmod(numbers, width)
+        np.equal(text, _NEWLINE, out=self._newline[here])
+        np.equal(text, _COMMA, out=self._comma[here])
+        np.equal(text, _SPACE, out=self._space[here])
+        odd = np.logical_and(separator, self._separator[one], out=self._odd[here])
+
+        mask = np.subtract(separator.view(np.uint8), 1, out=self._mask[here])
+        np.bitwise_and(digit, mask, out=digit)
+        low = np.multiply(self._digit[two], 10, out=self._low[here])
+        np.add(low, self._digit[one], out=low)
+        after_two = np.bitwise_and(self._mask[one], self._mask[two], out=self._after_two[here])
+        high = np.bitwise_and(self._digit[three], after_two, out=self._high[here])
+        after_four = np.bitwise_and(after_two, self._after_two[two], out=self._value[here])
+        if np.maximum.reduce(after_four):
+            after_five = np.bitwise_and(after_four, self._mask[five], out=after_two)
+            np.logical_or(odd, after_five, out=odd)
+            np.bitwise_and(after_four, self._digit[four], out=after_four)
+            np.multiply(after_four, 10, out=after_four)
+            np.add(high, after_four, out=high)
+        # Of odd text the last newline shares its pair with the byte after it.
+        for array in (self._separator, self._newline, self._comma, self._value):
+            array[_FRONT + size] = 0
+        return bool(np.logical_or.reduce(odd))
+
+    def _pick_numbers(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """Find the separators, no two of which are neighbours, and the numbers before them.
+
+        Returns:
+            (n,) int64, which pair of bytes of the text each separator is in; (n,) uint16, the numbers.
+        """
+        # Of a pair of bytes one at most is a separator, so there is half as much to search.
+        found = np.not_equal(_pairs(self._separator, size), 0, out=self._found[: (size + 1) // 2])
+        (position,) = found.nonzero()
+        here = slice(_FRONT, _FRONT + size)
+        low, high = self._low[here], self._high[here]
+        if np.maximum.reduce(high) > 1:
+            number = self._pick(high, position)
+            number *= 100
+            number += self._pick(low, position)
+        else:
+            value = np.multiply(high, 100, out=self._value[here])
+            number = self._pick(np.add(value, low, out=value), position)
+        return position, number
+
+    def _pick(self, values: NDArray[np.uint8], position: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """The values (size,) at the separators."""
+        size = len(values)
+        here = slice(_FRONT, _FRONT + size)
+        np.multiply(values, self._separator[here].view(np.uint8), out=self._value[here])
+        pair = _pairs(self._value, size).take(position, mode="wrap")
+        pair *= 257  # the byte that is not 0 gets into the upper half, whichever it is
+        pair >>= 8
+        return pair
+
+    def _as_table(self, size: int, offset: int) -> ExpertLines | None:
+        """The lines, if all are well-formed and have the same k."""
+        here = slice(_FRONT, _FRONT + size)
+        first_end = int(self._newline[here].argmax())
+        width = int(np.count_nonzero(self._separator[here][: first_end + 1]))  # numbers in the first line
+        position, number = self._pick_numbers(size)
+        lines, rest = divmod(len(position), width)
         if rest or not 2 <= width <= MAX_TOP_K + 1:
             return None
-
-        # No empty numbers: no separator follows another.
-        flag = self._flag[here]
-        if np.logical_or.reduce(np.logical_and(separator, self._separator[one_back], out=flag)):
-            return None
-        # No number of four digits: no two digits follow two digits. All others are within their bounds.
-        digit_mask = np.subtract(separator.view(np.uint8), 1, out=self._digit_mask[here])
-        two_digits = np.bitwise_and(
-            self._digit_mask[one_back], self._digit_mask[two_back], out=self._two_digits[here]
-        )
-        value = self._value[here]
-        if np.maximum.reduce(np.bitwise_and(two_digits[2:], two_digits[:-2], out=value[2:])):
-            return None
-
-        # The value of the number before each separator, modulo 256; 0 elsewhere. Its hundreds are 0 elsewhere
-        # because numbers have at most three digits.
-        np.bitwise_and(digit, digit_mask, out=digit)
-        hundreds = np.bitwise_and(self._digit[three_back], two_digits, out=self._hundreds[here])
-        np.multiply(hundreds, 10, out=value)
-        np.add(value, self._digit[two_back], out=value)
-        np.multiply(value, 10, out=value)
-        np.add(value, self._digit[one_back], out=value)
-        np.multiply(value, separator.view(np.uint8), out=value)
-
-        # Separators are at least two bytes apart, so a pair of bytes has at most one: half as much to search.
-        pairs = slice(_FRONT // 2, (_FRONT + size + 1) // 2)
-        # Of odd text the last newline shares its pair with the byte after it.
-        self._value[_FRONT + size] = self._hundreds[_FRONT + size] = 0
-        separated = np.not_equal(self._separator_pairs[pairs], 0, out=self._pair_flag[pairs])
-        (position,) = separated.nonzero()
-
         # The first separator of each line is a comma, the last a newline, and all others are blanks.
         by_line = position.reshape(lines, width)
-        if not self._newline_pairs[pairs].take(by_line[:, -1]).all():
+        if not (
+            np.minimum.reduce(_pairs(self._newline, size).take(by_line[:, -1], mode="wrap"))
+            and np.minimum.reduce(_pairs(self._comma, size).take(by_line[:, 0], mode="wrap"))
+            and np.count_nonzero(self._space[here]) == len(position) - 2 * lines
+        ):
             return None
-        np.equal(text, _COMMA, out=flag)
-        if not self._flag_pairs[pairs].take(by_line[:, 0]).all():
-            return None
-        if np.count_nonzero(np.equal(text, _SPACE, out=flag)) != numbers - 2 * lines:
-            return None
-
-        number = _either_byte(self._value_pairs[pairs].take(position))
-        if np.maximum.reduce(hundreds) > 1:
-            hundred = _either_byte(self._hundreds_pairs[pairs].take(position))
-            hundred *= 100
-            number -= hundred
-            number &= 255
-            number += hundred
         table = np.ascontiguousarray(number.reshape(lines, width).T)  # for the long axis to be the inner one
-        return ExpertRun(table[0], table[1:].T, 2 * by_line[:, -1] + offset)
+        layer, experts = table[0], table[1:]
+        if np.maximum.reduce(layer) >= MAX_LAYERS or experts.max() >= MAX_EXPERTS:
+            return None
+        half_end = by_line[:, -1] + offset // 2 if offset else by_line[:, -1]
+        return ExpertLines(layer, Experts((experts.T,)), half_end, _NO_BOUNDS)
 
+    def _sorted_by_k(self, size: int, offset: int) -> ExpertLines:
+        """The lines, whatever they are."""
+        here = slice(_FRONT, _FRONT + size)
+        line_end = np.flatnonzero(self._newline[here])
+        line_start = np.concatenate(([0], line_end[:-1] + 1))
+        is_good = self._take_out_odd_lines(line_start, line_end)
+        kept = np.flatnonzero(is_good)
 
-def _either_byte(pair: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """The byte of each pair that is not 0, in place."""
-    pair *= 257
-    pair >>= 8
-    return pair
+        position, number = self._pick_numbers(size)
+        last = np.flatnonzero(_pairs(self._newline, size).take(position))
+        first = np.concatenate(([0], last[:-1] + 1))[: len(last)]
+        k = last - first
+        is_comma = _pairs(self._comma, size).take(position) != 0
+        fits = is_comma[first] & (k >= 1) & (k <= MAX_TOP_K) & (number[first] < MAX_LAYERS)
+        is_comma[first] = False
+        wrong = np.flatnonzero(is_comma | (number >= MAX_EXPERTS))
+        fits[np.searchsorted(last, wrong)] = False
+        is_good[kept[~fits]] = False
 
-
-def parse_ragged(text: NDArray[np.uint8], offset: int) -> tuple[list[ExpertRun], NDArray[np.int64]]:
-    """Parse lines of any shape.
-
-    Args:
-        text: (n,) uint8, complete lines.
-        offset: what to add to the offsets in the result.
-
-    Returns:
-        The well-formed lines, as runs of equal k; and where the m others start and end (at the newline),
-        (m, 2) int64. Both are in their order.
-    """
-    digit = text - np.uint8(48)
-    separator = np.flatnonzero(digit > 9)
-    kind = text.take(separator)
-    digits = np.diff(separator, prepend=-1) - 1
-    # The number before each separator, and 0 for places it does not have (which may lie before the text).
-    value = np.zeros(len(separator), np.int64)
-    for place in range(_MAX_DIGITS):
-        value += (
-            np.where(digits > place, digit.take(separator - 1 - place, mode="wrap"), np.int64(0)) * 10**place
+        first, last, k = first[fits], last[fits], k[fits]
+        tables = [
+            number.take(first[k == one] + np.arange(1, one + 1)[:, None]).T
+            for one in np.flatnonzero(np.bincount(k)).tolist()
+        ]
+        others = np.stack((line_start[~is_good], line_end[~is_good]), axis=1)
+        return ExpertLines(
+            number.take(first),
+            Experts(tuple(tables), k.astype(np.uint16) if len(tables) > 1 else None),
+            position[last] + offset // 2,
+            others + offset,
         )
 
-    last = np.flatnonzero(kind == _NEWLINE)
-    first = np.concatenate(([0], last[:-1] + 1))
-    wanted = np.full(len(separator), _SPACE, np.uint8)
-    wanted[first] = _COMMA
-    wanted[last] = _NEWLINE
-    bound = np.full(len(separator), MAX_EXPERTS)
-    bound[first] = MAX_LAYERS
-    wrong = (kind != wanted) | (digits < 1) | (digits > _MAX_DIGITS) | (value >= bound)
-    width = last - first + 1
-    good = (width >= 2) & (width <= MAX_TOP_K + 1) & ~np.logical_or.reduceat(wrong, first)
+    def _take_out_odd_lines(
+        self, line_start: NDArray[np.int64], line_end: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Take away the separators of lines that have other bytes, or empty or too long numbers.
 
-    line_end = separator[last] + offset
-    line_start = np.concatenate(([offset], line_end[:-1] + 1))
-    others = np.stack((line_start[~good], line_end[~good]), axis=1)
-    number = value[np.repeat(good, width)].astype(np.uint16)
-    width = width[good]
-    line_end = line_end[good]
-    if not len(width):
-        return [], others
-    runs = []
-    change = np.flatnonzero(np.diff(width)) + 1
-    taken = 0
-    for row, stop in itertools.pairwise([0, *change.tolist(), len(width)]):
-        size = (stop - row) * int(width[row])
-        table = number[taken : taken + size].reshape(stop - row, -1)
-        runs.append(ExpertRun(table[:, 0], table[:, 1:], line_end[row:stop]))
-        taken += size
-    return runs, others
+        Args:
+            line_start: (l,) where lines start.
+            line_end: (l,) where their newlines are.
+
+        Returns:
+            (l,) bool, which lines are left.
+        """
+        here = slice(_FRONT, _FRONT + int(line_end[-1]) + 1)
+        separator, newline, comma = self._separator[here], self._newline[here], self._comma[here]
+        known = np.logical_or(newline, comma, out=self._mask[here].view(np.bool_))
+        np.logical_or(known, self._space[here], out=known)
+        odd = np.logical_or(np.not_equal(separator, known, out=known), self._odd[here], out=known)
+        left = np.ones(len(line_end), np.bool_)
+        left[np.searchsorted(line_end, np.flatnonzero(odd))] = False
+        start, length = line_start[~left], (line_end - line_start)[~left] + 1
+        byte = np.arange(int(length.sum())) + np.repeat(start - (np.cumsum(length) - length), length)
+        for array in (separator, newline, comma):
+            array[byte] = False
+        return left
+
+
+def _pairs(array: NDArray[Any], size: int) -> NDArray[np.uint16]:
+    """The first `size` bytes of text in a scratch array, two by two; one byte more if that is odd."""
+    return array[_FRONT : _FRONT + size + size % 2].view(np.uint16)
+
+
+def _without_rows(others: NDArray[np.int64]) -> ExpertLines:
+    """No well-formed lines."""
+    return ExpertLines(np.empty(0, np.uint16), Experts(()), np.empty(0, np.int64), others)
+
+
+def _joined(parts: list[ExpertLines]) -> ExpertLines:
+    """All parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    parts = parts or [_without_rows(_NO_BOUNDS)]
+    return ExpertLines(
+        np.concatenate([part.layer for part in parts]),
+        Experts.joined([part.experts for part in parts]),
+        np.concatenate([part.half_end for part in parts]),
+        np.concatenate([part.others for part in parts]),
+    )

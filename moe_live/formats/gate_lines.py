@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moe_live.formats.expert_lines import ExpertRun
+from moe_live.formats.expert_lines import ExpertLines
 from moe_live.formats.float_text import FloatLines
 from moe_live.formats.records import MAX_LAYERS, MAX_ROWS, GateRows, Records
 
@@ -92,55 +92,48 @@ def carve(
     return lines, others
 
 
-def interleave(runs: list[ExpertRun], lines: GateLines, floats: FloatLines) -> Iterator[Records]:
+def interleave(rows: ExpertLines, lines: GateLines, floats: FloatLines) -> Iterator[Records]:
     """Put expert rows and gate lines into one order again.
 
     Args:
-        runs: the expert rows, with offsets counted in the bytes of other than gate lines.
+        rows: the expert rows, with offsets counted in the bytes of other than gate lines.
         lines: the gate lines.
         floats: of the wanted ones; those that are not good are left out.
 
     Yields:
-        Records, a new one where k or n_embd changes.
+        Records, a new one where n_embd changes.
     """
     good = np.ones(len(lines.start), np.bool_)
-    if lines.wanted:
-        good[lines.wanted] = floats.good
-    if not lines.start or not good.any():
-        for run in runs:
-            yield Records(run.layer, run.experts)
+    good[lines.wanted] = floats.good
+    if not good.any():
+        if len(rows):
+            yield Records(rows.layer, rows.experts)
         return
     width = np.zeros(len(lines.start), np.int64)
     width[lines.wanted] = floats.width
     offset, layer, row = (np.array(column)[good] for column in (lines.offset, lines.layer, lines.row))
+    position = rows.before(offset)
     width = width[good]
-    count = len(width)
     values_end = np.cumsum(width)
     wanted = np.flatnonzero(width)
-    vector = np.full(count, -1)
+    vector = np.full(len(width), -1)
     vector[wanted] = np.arange(len(wanted))
     new_width = wanted[1:][np.diff(width[wanted]) != 0]
 
-    # A gate line goes with the last run that begins before it; what stands before all runs, with the first.
-    runs = runs or [ExpertRun.none()]
-    begins = [0] + [int(np.searchsorted(offset, run.line_end[0])) for run in runs[1:]]
-    for run, begin, end in zip(runs, begins, [*begins[1:], count], strict=True):
-        position = np.searchsorted(run.line_end, offset[begin:end])
-        cut_from, cut_to = np.searchsorted(new_width, (begin + 1, end))
-        rows_before = 0
-        for first, stop in itertools.pairwise([begin, *new_width[cut_from:cut_to].tolist(), end]):
-            rows = int(position[stop - begin]) if stop < end else len(run.layer)
-            n_embd = int(width[first:stop].max(initial=0))
-            vectors = np.empty((0, 0))
-            if n_embd:
-                values = floats.values[values_end[first] - width[first] : values_end[stop - 1]]
-                vectors = values.reshape(-1, n_embd)
-            gates = GateRows(
-                position=position[first - begin : stop - begin] - rows_before,
-                layer=layer[first:stop],
-                row=row[first:stop],
-                vector=np.maximum(vector[first:stop] - np.searchsorted(wanted, first), -1),
-                vectors=vectors,
-            )
-            yield Records(run.layer[rows_before:rows], run.experts[rows_before:rows], gates)
-            rows_before = rows
+    rows_before = 0
+    for first, stop in itertools.pairwise([0, *new_width.tolist(), len(width)]):
+        rows_end = int(position[stop]) if stop < len(width) else len(rows)
+        n_embd = int(width[first:stop].max())
+        vectors = np.empty((0, 0))
+        if n_embd:
+            values = floats.values[values_end[first] - width[first] : values_end[stop - 1]]
+            vectors = values.reshape(-1, n_embd)
+        gates = GateRows(
+            position=position[first:stop] - rows_before,
+            layer=layer[first:stop],
+            row=row[first:stop],
+            vector=np.maximum(vector[first:stop] - np.searchsorted(wanted, first), -1),
+            vectors=vectors,
+        )
+        yield Records(rows.layer[rows_before:rows_end], rows.experts.part(rows_before, rows_end), gates)
+        rows_before = rows_end

@@ -116,13 +116,14 @@ class LlamaServerDecoder:
             view = memoryview(text)
             other_text = b"".join([view[a:b] for a, b in bounds])
             start, end = 0, len(other_text)
-        runs, others = self._experts.parse(other_text, start, end)
+        rows = self._experts.parse(other_text, start, end)
         floats = self._floats.parse(text, gates.floats)
 
-        self._counter.lines += sum(len(run.layer) for run in runs) + len(others) + len(gates.start)
-        if len(others) or (gates.wanted and not floats.good.all()):
-            self._count_others(memoryview(other_text)[start:end], others, memoryview(text), gates, floats)
-        yield from interleave(runs, gates, floats)
+        self._counter.lines += len(rows) + len(rows.others) + len(gates.start)
+        if len(rows.others) or (gates.wanted and not floats.good.all()):
+            parsed = memoryview(other_text)[start:end]
+            self._count_others(parsed, rows.others, memoryview(text), gates, floats)
+        yield from interleave(rows, gates, floats)
 
     def _count_others(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -45,23 +46,73 @@ class GateRows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Experts:
+    """The chosen experts of consecutive expert rows, sorted by k.
+
+    Attributes:
+        tables: (n_k, k) uint16 for each k that occurs, ascending: the rows that have it, in their order, best
+            expert first. Usually transposed views of contiguous (k, n_k).
+        width: (n,) uint16, the k of each row, if several occur; else None.
+    """
+
+    tables: tuple[NDArray[np.uint16], ...] = ()
+    width: NDArray[np.uint16] | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables))
+
+    def part(self, begin: int, end: int) -> Experts:
+        """Rows `begin` to before `end`; shares the arrays."""
+        if self.width is None:
+            return Experts(tuple(table[begin:end] for table in self.tables if begin < end))
+        tables = []
+        width = self.width[begin:end]
+        for table in self.tables:
+            is_mine = self.width[:end] == table.shape[1]
+            first = int(np.count_nonzero(is_mine[:begin]))
+            if last := int(np.count_nonzero(is_mine[begin:])):
+                tables.append(table[first : first + last])
+        return Experts(tuple(tables), width if len(tables) > 1 else None)
+
+    def copy(self) -> Experts:
+        """The same in memory of its own."""
+        width = None if self.width is None else self.width.copy()
+        return Experts(tuple(table.T.copy().T for table in self.tables), width)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Experts]) -> Experts:
+        """The rows of all parts, one after the other."""
+        by_k: dict[int, list[NDArray[np.uint16]]] = {}
+        for part in parts:
+            for table in part.tables:
+                by_k.setdefault(table.shape[1], []).append(table.T)
+        tables = tuple(np.concatenate(by_k[k], axis=1).T for k in sorted(by_k))
+        return cls(tables, np.concatenate([part.widths() for part in parts]) if len(tables) > 1 else None)
+
+    def widths(self) -> NDArray[np.uint16]:
+        """(n,) the k of each row."""
+        if self.width is not None:
+            return self.width
+        return np.repeat(np.array([table.shape[1] for table in self.tables], np.uint16), len(self))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Records:
     """Consecutive well-formed lines of a log, in their order.
 
-    All expert rows of one `Records` have the same k and all its vectors the same n_embd: where a log
-    changes either, the decoder starts a new `Records`. The arrays may be views of buffers that the
-    decoder reuses: they hold until the next `Records` is asked for.
+    All vectors of one `Records` have the same n_embd: where a log changes it, the decoder starts a new one.
+    The arrays may be views of buffers that the decoder reuses: they hold until the next `Records` is asked
+    for.
 
     Attributes:
         layer: (n,) uint16, the layer of each expert row.
-        experts: (n, k) uint16, the chosen experts of each row, best first. May be a transposed view: the
-            decoder's fast path produces them as a contiguous (k, n). Without expert rows, k is 0.
+        experts: of these rows.
         gates: the gate lines among them.
         label: what a line before these called the steps that begin from here on; None for no such line.
     """
 
     layer: NDArray[np.uint16]
-    experts: NDArray[np.uint16]
+    experts: Experts
     gates: GateRows = field(default_factory=GateRows.none)
     label: str | None = None
 

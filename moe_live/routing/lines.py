@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import Records
+from moe_live.formats.records import Experts, Records
 
-Scalar = TypeVar("Scalar", bound=np.generic)
-
-_NO_GATE = np.int64(-1)
+_NO_ROW = np.array([-1]).tobytes()
+_NO_VECTOR = bytes(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,29 +22,28 @@ class Lines:
         layer: (n,) uint16.
         row: (n,) int64, ROW of a gate line, -1 for an expert row.
         has_vector: (n,) bool, whether the numbers of a gate line were parsed.
-        experts: the expert rows, one array (n_i, k_i) uint16 for each run of equal k.
+        experts: of the expert rows.
         vectors: the parsed gate inputs, one array (v_i, n_embd_i) float64 for each run of equal n_embd.
     """
 
     layer: NDArray[np.uint16]
     row: NDArray[np.int64]
     has_vector: NDArray[np.bool_]
-    experts: tuple[NDArray[np.uint16], ...]
+    experts: Experts
     vectors: tuple[NDArray[np.float64], ...]
 
     @classmethod
     def of(cls, records: Records) -> Lines:
         """The lines of one `Records`; may share its arrays."""
         gates = records.gates
-        experts = (records.experts,) if len(records.layer) else ()
-        lines = _rows(records.layer, experts)
+        lines = _rows(records.layer, records.experts)
         if not len(gates.layer):
             return lines
         return cls(
             np.insert(lines.layer, gates.position, gates.layer),
             np.insert(lines.row, gates.position, gates.row),
             np.insert(lines.has_vector, gates.position, gates.vector >= 0),
-            experts,
+            records.experts,
             (gates.vectors,) if len(gates.vectors) else (),
         )
 
@@ -56,30 +53,33 @@ class Lines:
     @property
     def only_rows(self) -> bool:
         """Whether there are no gate lines: the usual case, in which much work can be saved."""
-        return len(self.layer) == sum(map(len, self.experts))
+        return len(self.layer) == len(self.experts)
 
     def part(self, begin: int, end: int) -> Lines:
         """The lines from `begin` to before `end`; shares the arrays."""
         if self.only_rows:
-            return _rows(self.layer[begin:end], _cut(self.experts, begin, end - begin))
+            return _rows(self.layer[begin:end], self.experts.part(begin, end))
         row, has_vector = self.row[begin:end], self.has_vector[begin:end]
         rows_before = int(np.count_nonzero(self.row[:begin] < 0))
+        rows_end = rows_before + int(np.count_nonzero(row < 0))
         vectors_before = int(np.count_nonzero(self.has_vector[:begin]))
         return Lines(
             self.layer[begin:end],
             row,
             has_vector,
-            _cut(self.experts, rows_before, int(np.count_nonzero(row < 0))),
+            self.experts.part(rows_before, rows_end),
             _cut(self.vectors, vectors_before, int(np.count_nonzero(has_vector))),
         )
 
     def copy(self) -> Lines:
         """The same in memory of its own."""
+        if self.only_rows:
+            return _rows(self.layer.copy(), self.experts.copy())
         return Lines(
             self.layer.copy(),
             self.row.copy(),
             self.has_vector.copy(),
-            tuple(run.T.copy().T for run in self.experts),
+            self.experts.copy(),
             tuple(run.copy() for run in self.vectors),
         )
 
@@ -106,35 +106,32 @@ def joined(parts: list[Lines]) -> Lines:
     """All parts, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    experts = [run for part in parts for run in part.experts]
-    vectors = [run for part in parts for run in part.vectors]
     layer = np.concatenate([part.layer for part in parts])
-    # The runs are transposed views of (k, n) arrays: joined along their contiguous axis they stay so.
-    runs = tuple(
-        np.concatenate([run.T for run in same], axis=1).T for _, same in groupby(experts, key=_width)
-    )
+    experts = Experts.joined([part.experts for part in parts])
     if all(part.only_rows for part in parts):
-        return _rows(layer, runs)
+        return _rows(layer, experts)
+    vectors = [run for part in parts for run in part.vectors]
     return Lines(
         layer,
         np.concatenate([part.row for part in parts]),
         np.concatenate([part.has_vector for part in parts]),
-        runs,
+        experts,
         tuple(np.concatenate(list(same)) for _, same in groupby(vectors, key=_width)),
     )
 
 
-def _rows(layer: NDArray[np.uint16], experts: tuple[NDArray[np.uint16], ...]) -> Lines:
+def _rows(layer: NDArray[np.uint16], experts: Experts) -> Lines:
     """Lines that are all expert rows."""
-    row, has_vector = np.broadcast_to(_NO_GATE, len(layer)), np.broadcast_to(np.False_, len(layer))
-    return Lines(layer, row, has_vector, experts, ())
+    size = len(layer)
+    row = np.ndarray(size, np.int64, _NO_ROW, strides=(0,))
+    return Lines(layer, row, np.ndarray(size, np.bool_, _NO_VECTOR, strides=(0,)), experts, ())
 
 
-def _width(run: NDArray[Any]) -> int:
+def _width(run: NDArray[np.float64]) -> int:
     return int(run.shape[1])
 
 
-def _cut(runs: tuple[NDArray[Scalar], ...], begin: int, length: int) -> tuple[NDArray[Scalar], ...]:
+def _cut(runs: tuple[NDArray[np.float64], ...], begin: int, length: int) -> tuple[NDArray[np.float64], ...]:
     """Rows `begin` to `begin + length` over all runs."""
     cut = []
     for run in runs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import Records
+from moe_live.formats.records import Experts, Records
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates
 from moe_live.routing.lines import Lines, joined
 from moe_live.routing.strided import StrideEvidence
@@ -182,6 +182,10 @@ class StepAssembler:
         self, lines: Lines, begins: NDArray[np.intp], blocks: _Blocks
     ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
         """Tokens (s,) and kind (s,) of steps; learns which layer is the last."""
+        if len(blocks.start) == len(lines):  # a row a block, no gate lines: every step is of one token
+            self.highest = max(self.highest, int(lines.layer.max()))
+            self._shown_last = max(self._shown_last, int(lines.layer.max()))
+            return np.ones(len(begins), np.int64), np.full(len(begins), Kind.DECODE, np.int8)
         steps = np.arange(len(begins))
         first = np.searchsorted(blocks.step, steps)
         top = np.searchsorted(blocks.step, steps, side="right") - 1
@@ -222,11 +226,12 @@ class StepAssembler:
             token = np.arange(len(step)) - np.repeat(blocks.start, blocks.length)
             alone = np.repeat(blocks.length == 1, blocks.length)
             whole = np.repeat(whole, blocks.length)
-        rows = ExpertRows(step, layer, token, whole, lines.experts[0] if lines.experts else _NO_ROW)
-        if len(lines.experts) <= 1:
+        experts = lines.experts
+        rows = ExpertRows(step, layer, token, whole, experts.tables[0] if experts.tables else _NO_ROW)
+        if experts.width is None:
             tables = [(rows, alone, np.ones(len(rows), np.bool_))]
         else:
-            tables = list(_by_width(rows, alone, blocks, lines.experts))
+            tables = list(_by_width(rows, alone, blocks, experts))
         for table, is_single, is_uniform in tables:
             if is_single.all():
                 single.append(table)
@@ -249,17 +254,16 @@ def _filled(tables: list[ExpertRows]) -> tuple[ExpertRows, ...]:
 
 
 def _by_width(
-    rows: ExpertRows, alone: NDArray[np.bool_], blocks: _Blocks, runs: tuple[NDArray[np.uint16], ...]
+    rows: ExpertRows, alone: NDArray[np.bool_], blocks: _Blocks, experts: Experts
 ) -> Iterator[tuple[ExpertRows, NDArray[np.bool_], NDArray[np.bool_]]]:
     """Sort rows of several k by k: each table with its part of `alone`, and whether the block has one k."""
-    width = np.repeat([run.shape[1] for run in runs], [len(run) for run in runs])
+    width = experts.widths()
     uniform = np.minimum.reduceat(width, blocks.start) == np.maximum.reduceat(width, blocks.start)
     uniform = np.repeat(uniform, blocks.length)
-    for k in sorted({run.shape[1] for run in runs}):
-        mine = width == k
-        experts = np.concatenate([run.T for run in runs if run.shape[1] == k], axis=1).T
-        table = ExpertRows(rows.step[mine], rows.layer[mine], rows.token[mine], rows.whole[mine], experts)
-        yield table, alone[mine], uniform[mine]
+    for table in experts.tables:
+        mine = np.flatnonzero(width == table.shape[1])
+        rows_of_k = ExpertRows(rows.step[mine], rows.layer[mine], rows.token[mine], rows.whole[mine], table)
+        yield rows_of_k, alone[mine], uniform[mine]
 
 
 def _blocks(step: NDArray[np.int64], layer: NDArray[np.uint16]) -> _Blocks:

@@ -33,10 +33,10 @@ class Slots:
 
     def of(self, layers: NDArray[np.uint16]) -> NDArray[np.int64]:
         """The slots of `layers` (n,); new layers get the next ones."""
-        slots = self._slot[layers]
+        slots = self._slot.take(layers)
         if slots.min(initial=0) < 0:
-            for layer in np.unique(layers[slots < 0]).tolist():
+            for layer in sorted(set(layers[slots < 0].tolist())):
                 self._slot[layer] = len(self.layers)
                 self.layers.append(layer)
-            slots = self._slot[layers]
+            slots = self._slot.take(layers)
         return slots

@@ -70,8 +70,12 @@ def reference(
 def events_of(records: Records) -> list[Event]:
     """One `Records` as events, after checking its promises about shapes and types."""
     layer, experts, gates = records.layer, records.experts, records.gates
-    assert layer.dtype == experts.dtype == "uint16"
-    assert experts.shape[:1] == layer.shape
+    assert {a.dtype.name for a in (layer, *experts.tables, experts.widths())} == {"uint16"}
+    assert len(experts) == len(experts.widths()) == len(layer)
+    ks = [table.shape[1] for table in experts.tables]
+    assert ks == sorted(set(experts.widths().tolist()))
+    assert (experts.width is None) == (len(ks) < 2)
+    rows = {k: iter(table.tolist()) for k, table in zip(ks, experts.tables, strict=True)}
     assert len(layer) + len(gates.layer) > 0
     assert {a.dtype.name for a in (gates.position, gates.layer, gates.row, gates.vector)} == {"int64"}
     assert {a.shape for a in (gates.position, gates.layer, gates.row, gates.vector)} == {gates.layer.shape}
@@ -79,7 +83,8 @@ def events_of(records: Records) -> list[Event]:
     assert gates.vectors.flags.c_contiguous
     assert gates.vector[gates.vector >= 0].tolist() == list(range(len(gates.vectors)))
     events: list[Event] = [
-        ("expert", one, *ids) for one, ids in zip(layer.tolist(), experts.tolist(), strict=True)
+        ("expert", one, *next(rows[k]))
+        for one, k in zip(layer.tolist(), experts.widths().tolist(), strict=True)
     ]
     columns = zip(*(a.tolist() for a in (gates.position, gates.layer, gates.row, gates.vector)), strict=True)
     for already, (position, one, row, vector) in enumerate(columns):

@@ -1,71 +1,111 @@
-"""The fast and the thorough way of reading expert lines cannot be told apart."""
+"""Expert lines are read as the line-by-line reference reads them, whichever way is taken for them."""
+
+from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_live.formats.expert_lines import ExpertLineParser, parse_ragged
+from moe_live.formats import expert_lines
+from moe_live.formats.expert_lines import ExpertLineParser, ExpertLines
+from tests.formats.reference import Event, parse_line
 
 PARSER = ExpertLineParser()
+
+LARGEST = st.sampled_from([9, 99, 199, 255, 256, 999, 1199, 2047])
 
 
 @st.composite
 def uniform_texts(draw: st.DrawFn) -> bytes:
-    k = draw(st.integers(1, 12))
-    largest = draw(st.sampled_from([9, 99, 199, 255, 256, 999]))
-    line = st.tuples(st.integers(0, 999), st.lists(st.integers(0, largest), min_size=k, max_size=k))
+    k, largest = draw(st.integers(1, 12)), draw(LARGEST)
+    line = st.tuples(
+        st.integers(0, min(largest, 1023)), st.lists(st.integers(0, largest), min_size=k, max_size=k)
+    )
     rows = draw(st.lists(line, min_size=1, max_size=30))
     return b"".join(b"%d,%s\n" % (layer, b" ".join(b"%d" % one for one in ids)) for layer, ids in rows)
 
 
+texts = st.lists(uniform_texts(), min_size=1, max_size=5).map(b"".join)
+
+
+def check(text: bytes, lines: ExpertLines) -> None:
+    """Compare with the reference, line by line."""
+    starts = [0, *(i + 1 for i, byte in enumerate(text) if byte == 10)]
+    bounds = [(start, stop - 1) for start, stop in pairwise(starts)]
+    events: list[Event] = []
+    others = []
+    before = [0]
+    for start, end in bounds:
+        event = parse_line(text[start:end], None, every_row=False) if b"\r" not in text[start:end] else None
+        if event is None or event[0] != "expert":
+            others.append([start, end])
+        else:
+            events.append(event)
+        before.append(len(events))
+    assert lines.others.tolist() == others
+    assert lines.before(np.array(starts)).tolist() == before
+    rows = {table.shape[1]: iter(table.tolist()) for table in lines.experts.tables}
+    got = [
+        ("expert", layer, *next(rows[k]))
+        for layer, k in zip(lines.layer.tolist(), lines.experts.widths().tolist(), strict=True)
+    ]
+    assert got == events
+    assert not any(list(rest) for rest in rows.values())
+    assert all(table.T.flags.c_contiguous for table in lines.experts.tables)
+
+
 @given(uniform_texts())
-def test_uniform_text_is_read_the_fast_way_to_the_same_result(text: bytes) -> None:
-    array = np.frombuffer(text, np.uint8)
-    fast = PARSER._parse_uniform(array, 7)
-    (thorough,), others = parse_ragged(array, 7)
-    assert fast is not None
-    assert len(others) == 0
-    assert np.array_equal(fast.layer, thorough.layer)
-    assert np.array_equal(fast.experts, thorough.experts)
-    assert fast.experts.T.flags.c_contiguous
-    slack = thorough.line_end - fast.line_end
-    assert ((slack == 0) | (slack == 1)).all()
+def test_rows_of_one_k_are_a_table_as_they_stand(text: bytes) -> None:
+    with mock.patch.object(ExpertLineParser, "_sorted_by_k", side_effect=AssertionError):
+        check(text, PARSER.parse(text, 0, len(text)))
 
 
-@given(uniform_texts(), st.data())
-def test_damaged_text_is_never_read_the_fast_way_to_another_result(text: bytes, data: st.DataObject) -> None:
-    at = data.draw(st.integers(0, len(text) - 1))
-    damage = data.draw(
-        st.one_of(st.binary(max_size=3), st.text("0123456789 ,\n", max_size=3).map(str.encode))
-    )
-    text = text[:at] + damage + text[at + data.draw(st.integers(0, 2)) :] + b"\n"
-    array = np.frombuffer(text, np.uint8)
-    fast = PARSER._parse_uniform(array, 0)
-    runs, others = parse_ragged(array, 0)
-    if fast is not None:
-        assert len(others) == 0
-        assert [run.experts.tolist() for run in runs] == [fast.experts.tolist()]
-        assert runs[0].layer.tolist() == fast.layer.tolist()
+@given(texts)
+def test_rows_of_several_k(text: bytes) -> None:
+    check(text, PARSER.parse(b"7,7\n" + text, 4, 4 + len(text)))
+    with mock.patch.object(ExpertLineParser, "_as_table", return_value=None):
+        check(text, PARSER.parse(text, 0, len(text)))
 
 
-@pytest.mark.parametrize("odd", [b"odd\n", b"3,1\n", b"3,1000 2 3\n", b"3,1 2  3\n", b"\n", b"3,1,2 3\n"])
-def test_only_the_neighbourhood_of_an_odd_line_is_read_thoroughly(odd: bytes) -> None:
+@given(texts, st.data())
+def test_damaged_lines_cost_nothing_but_themselves(text: bytes, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        damage = data.draw(
+            st.one_of(st.binary(max_size=3), st.text("0123456789 ,\n", max_size=6).map(str.encode))
+        )
+        text = text[:at] + damage + text[at + data.draw(st.integers(0, 2)) :] + b"\n"
+    check(text, PARSER.parse(text, 0, len(text)))
+    size = max(map(len, text.split(b"\n"))) + data.draw(st.integers(1, 20))
+    with mock.patch.object(expert_lines, "_BLOCK_BYTES", size):
+        check(text, PARSER.parse(text, 0, len(text)))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(b"odd", b"3,1", b"3,1000 2 3", b"3,1 2  3", b"", b"3,1,2 3", b"1024,2 3 4", b"3,2048 3 4"),
+        *(b"3,1x2 3", b"3,00001 2 3", b"3"),
+    ],
+)
+def test_one_odd_line_among_many(odd: bytes) -> None:
     half = b"".join(b"%d,%d %d 7\n" % (i % 90, i % 160, i % 7) for i in range(10_000))
-    text = half + odd + half
-    runs, others = PARSER.parse(b"1,2\n" + text, 4, 4 + len(text))
-    layers = np.concatenate([run.layer for run in runs if run.experts.shape[1] == 3])
-    good = odd == b"3,1000 2 3\n"
-    assert len(layers) == 20_000 + good
-    assert np.array_equal(np.delete(layers, 10_000) if good else layers, np.arange(20_000) % 10_000 % 90)
-    assert len(others) + sum(len(run.layer) for run in runs) == 20_001
-    assert all(text[start:end] + b"\n" == odd for start, end in others.tolist())
-    fast_rows = sum(len(run.layer) for run in runs if run.experts.T.flags.c_contiguous)
-    assert fast_rows > 16_000
+    text = half + odd + b"\n" + half
+    check(text, PARSER.parse(text, 0, len(text)))
 
 
 def test_more_text_than_fits_the_scratch_arrays() -> None:
-    text = b"3,1 2\n" * 100_000 + b"9" * 500_000 + b"\n" + b"4,5\n"
-    runs, others = PARSER.parse(text, 0, len(text))
-    assert sum(len(run.layer) for run in runs) == 100_001
-    assert others.tolist() == [[600_000, 1_100_000]]
+    text = b"3,1 2\n" * 100_000 + b"9" * 600_000 + b"\n" + b"4,5\n"
+    lines = PARSER.parse(text, 0, len(text))
+    assert len(lines) == 100_001
+    assert lines.experts.part(99_999, 100_001).widths().tolist() == [2, 1]
+    assert lines.others.tolist() == [[600_000, 1_200_000]]
+
+
+def test_what_a_longer_text_leaves_behind_does_not_matter() -> None:
+    for first in (b"3,199\n", b"3,999 999\n", b"1023,2047\n", b"\n\n,,  \n", b"9999,9999\n"):
+        for second in (b"1,2\n", b"12,34\n", b"\n", b"1,2\n1\n", b"12,3\n,\n1,2 3\n"):
+            PARSER.parse(first * 3, 0, 3 * len(first))
+            check(second, PARSER.parse(second, 0, len(second)))
