@@ -120,6 +120,7 @@ class Analyzer:
         """The input has ended: an unfinished line is incomplete, the open step complete."""
         self._decoder.restart()
         self._update(self._assembler.interrupt())
+        self._statistics.flush()
 
     def reset(self, *, same_server: bool = True) -> None:
         """Start the statistics anew and leave the open step out of them.

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import stat
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkContext, SpawnContext
+from pathlib import Path
 from typing import NamedTuple
 
 from moe_live.analyzer import Analyzer, Progress, Settings
@@ -24,15 +27,15 @@ from moe_live.session import READ_SIZE, Session
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import Source, SourceStatus, State
 from moe_live.sources.stream import GZIP_MAGIC, ByteStream
-from moe_live.terminal import without_interrupts
+from moe_live.terminal import unhandle_signals, without_interrupts
 
-MIN_BYTES = 1 << 26
+MIN_BYTES = 1 << 25
 """Smaller input is read by one process: others would take as long to start."""
 
-PART_BYTES = 1 << 25
+PART_BYTES = 1 << 24
 """Parts are not smaller: merging one takes about as long as reading a megabyte."""
 
-PARTS_A_JOB = 8
+PARTS_A_JOB = 4
 """So many parts a process, for all to end at about the same time."""
 
 SEARCH_BYTES = 1 << 24
@@ -193,15 +196,17 @@ class _Worker:
         progress: how far it is in that part.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        # A fresh interpreter: a copy of this process would share its signal handlers and open descriptors.
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, settings: Settings, others: Sequence[Connection]) -> None:
+        context = _context()
         self.connection, theirs = context.Pipe()
         self.index: int | None = None
         self.label = ""
         self.progress = Progress(0, 0, 0)
-        self._process = context.Process(target=_work, args=(theirs, settings), daemon=True)
-        resource_tracker.ensure_running()  # its own start would let SIGINT through again
+        copied = context.get_start_method() == "fork"
+        ours = (*others, self.connection) if copied else ()
+        self._process = context.Process(target=_work, args=(theirs, settings, ours), daemon=True)
+        if not copied:
+            resource_tracker.ensure_running()  # its own start would let SIGINT through again
         with without_interrupts():
             self._process.start()
         theirs.close()
@@ -245,8 +250,27 @@ class _Worker:
         self.connection.close()
 
 
-def _work(connection: Connection, settings: Settings) -> None:
-    """What a worker does: read the parts it is given; anything else that comes while it does ends that."""
+def _context() -> ForkContext | SpawnContext:
+    """How processes are started: as copies of this one, which takes no time, where it has a single thread.
+
+    A copy has none of the other threads, but the locks they held; so it is for fresh interpreters then.
+    """
+    if sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1:
+        return multiprocessing.get_context("fork")
+    return multiprocessing.get_context("spawn")
+
+
+def _work(connection: Connection, settings: Settings, others: Sequence[Connection]) -> None:
+    """What a worker does: read the parts it is given; anything else that comes while it does ends that.
+
+    Args:
+        connection: where tasks come from.
+        settings: of the analysis.
+        others: connections of the process that asks, which a copy of it holds and so would never see closed.
+    """
+    for other in others:
+        other.close()
+    unhandle_signals()
     with suppress(EOFError, OSError):  # the process that asked has gone
         while (task := connection.recv()) is not None:
             part, label = task
@@ -289,7 +313,9 @@ class ParallelSession(Session):
         self._problems: list[str] = []
         self._reader: PartReader | None = None
         self._index, self._label = 0, ""
-        self._workers = [_Worker(settings) for _ in range(min(jobs, len(parts)) - 1)]
+        self._workers: list[_Worker] = []
+        for _ in range(min(jobs, len(parts)) - 1):
+            self._workers.append(_Worker(settings, [worker.connection for worker in self._workers]))
 
     def ingest(self, seconds: float) -> bool:
         """Read and analyze what is there, for about `seconds` at most.
@@ -311,6 +337,7 @@ class ParallelSession(Session):
                 result = worker.receive()
                 if result is not None and index is not None:
                     self._results[index] = label, result
+                    self._hand_out()  # before this process does anything else that takes time
             if self._reader is not None and not self._reader.read():
                 self._results[self._index] = self._label, self._reader.finish()
                 self._reader = None

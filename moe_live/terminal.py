@@ -116,6 +116,14 @@ def without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
+def unhandle_signals() -> None:
+    """Leave to the system what a process was told to do on signals: in a copy of it, that is not meant."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """A screen of its own and the keys typed there, as a context manager.
 

@@ -6,7 +6,10 @@ import functools
 import gzip
 import json
 import os
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from moe_live.snapshot import RowMode
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break
 from tests.comparison import plain
+from tests.pseudo_terminal import REPOSITORY
 from tests.synthetic import SyntheticLog, logs
 
 GATES = "glm4moe-160e-top8-gates.log.gz"
@@ -240,3 +244,68 @@ def test_the_command_gives_the_same_json_with_any_number_of_jobs(
         summaries.append(json.loads(capsys.readouterr().out))
     assert summaries[0] == summaries[1]
     assert summaries[0]["steps"]["total"] == 300
+
+
+SINGLE_THREAD = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+
+IN_PARTS = """
+import functools, sys
+from moe_live import cli, parallel
+parallel.plan = functools.partial(parallel.plan, min_bytes=0, part_bytes=30_000)
+if sys.argv[1] == "spawn":
+    parallel._context = functools.partial(parallel.multiprocessing.get_context, "spawn")
+if __name__ == "__main__":
+    sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("method", ["as it is", "spawn"])
+def test_copies_of_the_process_and_fresh_ones_give_the_same(tmp_path: Path, method: str) -> None:
+    path, script = tmp_path / "log", tmp_path / "in_parts.py"
+    path.write_bytes(decode_log())
+    script.write_text(IN_PARTS)
+    outputs = [
+        subprocess.run(
+            [sys.executable, script, method, path, "--jobs", jobs, "--json", "-"],
+            env=SINGLE_THREAD,
+            cwd=REPOSITORY,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for jobs in ("1", "3")
+    ]
+    assert outputs[0] == outputs[1]
+
+
+WORKERS = """
+import sys, time
+from moe_live import parallel
+from moe_live.analyzer import Settings
+from moe_live.sources.archive import ArchiveSource
+parts = parallel.plan(sys.argv[1:], 4, Settings(), min_bytes=0, part_bytes=20_000)
+session = parallel.ParallelSession(ArchiveSource(sys.argv[1:]), parts, 4, Settings())
+print(*(worker._process.pid for worker in session._workers), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not copied")
+def test_no_process_outlives_the_one_that_asks(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(decode_log())
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKERS, path], env=SINGLE_THREAD, cwd=REPOSITORY, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        workers = process.stdout.readline().split()
+        process.kill()
+    assert len(workers) == 3
+    while any(is_running(int(worker)) for worker in workers):
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -173,6 +173,11 @@ class Analysis:
             self.as_verified.update((*single, *verified), kind)
         self.distances.update(batch.gates, kind)
 
+    def flush(self) -> None:
+        """Count what was put off."""
+        for statistic in (self.single, self.written, self.verified, self.as_logged, self.as_verified):
+            statistic.flush()
+
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         for statistic in (self.single, self.written, self.verified, self.as_logged, self.distances):
@@ -241,6 +246,11 @@ class Statistics:
                 self.n_embd[width] += len(gates.layer)
         if self.analysis is not None:
             self.analysis.update(batch)
+
+    def flush(self) -> None:
+        """Count what was put off."""
+        if self.analysis is not None:
+            self.analysis.flush()
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""

@@ -58,6 +58,10 @@ class Scratch:
     def __init__(self) -> None:
         self._memory: dict[str, NDArray[np.uint8]] = {}
 
+    def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
+        """A copy has nothing: what is held is of no use to anybody."""
+        return Scratch, ()
+
     def empty(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array of that name; it holds until the next one of the same name is asked for."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
