@@ -180,13 +180,19 @@ class Analyzer:
         return Progress(tally.bytes, tally.lines, int(self._statistics.tokens.sum()))
 
     def snapshot(
-        self, sections: Collection[Section] = frozenset(Section), *, pairs_of: Iterable[int] | None = None
+        self,
+        sections: Collection[Section] = frozenset(Section),
+        *,
+        pairs_of: Iterable[int] | None = None,
+        anew: bool = True,
     ) -> Snapshot:
         """The statistics of all complete steps.
 
         Args:
             sections: figures that are made only if asked for.
             pairs_of: layers whose pairs are looked for; None for all.
+            anew: test all predictions. Otherwise those of most layers are as they were when last asked for,
+                and say of how many tokens.
         """
         statistics = self._statistics
         model = self._model()
@@ -217,7 +223,9 @@ class Analyzer:
                 usage=np.stack([usage.decode for usage in usages.values()]),
                 top_k=model.top_k or 1,
             )
-            snapshot = _with_sections(snapshot, figures, sections, usages if pairs_of is None else pairs_of)
+            snapshot = _with_sections(
+                snapshot, figures, sections, usages if pairs_of is None else pairs_of, anew=anew
+            )
         facts = Facts(
             verdict=verdict,
             anomalies=self._anomalies(use_verified=use_verified),
@@ -308,7 +316,12 @@ def _keep_freed_memory() -> None:
 
 
 def _with_sections(
-    snapshot: Snapshot, figures: Figures, sections: Collection[Section], pairs_of: Iterable[int]
+    snapshot: Snapshot,
+    figures: Figures,
+    sections: Collection[Section],
+    pairs_of: Iterable[int],
+    *,
+    anew: bool,
 ) -> Snapshot:
     """The snapshot with the sections that were asked for."""
     if not sections:
@@ -322,7 +335,7 @@ def _with_sections(
         drift=drift if Section.DRIFT in sections else None,
         locality=figures.locality() if Section.LOCALITY in sections else None,
         pairs=figures.pairs(pairs_of, clustering) if Section.PAIRS in sections else None,
-        transitions=figures.transitions() if Section.TRANSITIONS in sections else None,
+        transitions=figures.transitions(anew=anew) if Section.TRANSITIONS in sections else None,
         history=figures.history() if Section.HISTORY in sections else None,
         labels=figures.labels(clustering) if Section.LABELS in sections else None,
     )

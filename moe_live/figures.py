@@ -72,11 +72,20 @@ class Figures:
             found[layer] = notable_pairs(counts, rows, clustering=spread)
         return found
 
-    def transitions(self) -> tuple[LayerTransition, ...]:
-        """How the experts of each layer foretell those of the next."""
+    def transitions(self, *, anew: bool) -> tuple[LayerTransition, ...]:
+        """How the experts of each layer foretell those of the next.
+
+        Args:
+            anew: test every pair of layers; otherwise most are as they were when asked for last.
+        """
         self._flush_rows()
         accumulators = [rows.transitions for rows in self.rows]
-        return summarize(accumulators, self._sample(), self.n_experts)
+        *_, last = self.rows  # which rows count may change, and this one then changes too
+        found = summarize(
+            accumulators, self._sample(), self.n_experts, known=None if anew else last.known_transitions
+        )
+        last.known_transitions = {(entry.from_layer, entry.to_layer): entry for entry in found}
+        return found
 
     def history(self) -> History:
         """Use of the experts over the time of the run."""

@@ -190,10 +190,14 @@ class Session:
         self._samples.clear()
 
     def snapshot(
-        self, sections: Collection[Section] = frozenset(Section), *, pairs_of: Iterable[int] | None = None
+        self,
+        sections: Collection[Section] = frozenset(Section),
+        *,
+        pairs_of: Iterable[int] | None = None,
+        anew: bool = True,
     ) -> Snapshot:
-        """The statistics now, with those sections only; pairs only of some layers, or of all (None)."""
-        return self.analyzer.snapshot(sections, pairs_of=pairs_of)
+        """The statistics of what is analyzed; see `Analyzer.snapshot`."""
+        return self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew)
 
     def finish(self) -> Snapshot:
         """Close the source, analyze what is held, close the open step: the final statistics."""

@@ -100,6 +100,16 @@ def test_one_byte_at_a_time_gives_the_identical_snapshot(log: SyntheticLog) -> N
     assert plain(analyzed(chunks).snapshot()) == plain(analyzed([text]).snapshot())
 
 
+@given(logs())
+def test_looking_meanwhile_changes_nothing(log: SyntheticLog) -> None:
+    analyzer = Analyzer()
+    for piece in log.pieces:
+        analyzer.feed(piece)
+        analyzer.snapshot(anew=False)
+    analyzer.finish()
+    assert plain(analyzer.snapshot()) == plain(analyzed([log.text]).snapshot())
+
+
 @given(logs(junk=False), logs(junk=False), st.data())
 def test_merging_two_analyzers_equals_one_over_both(
     log: SyntheticLog, following: SyntheticLog, data: st.DataObject

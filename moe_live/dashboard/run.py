@@ -30,13 +30,14 @@ _DRAWING_SHARE = 5
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What a snapshot is to hold beside what each one does: sections, and pairs of layers (None: of all)."""
+    """What a snapshot is to hold beside what each one does: the arguments of `Session.snapshot`."""
 
     sections: frozenset[Section]
     pairs_of: frozenset[int] | None = frozenset()
+    anew: bool = False
 
 
-_EVERYTHING = _Scope(frozenset(Section), pairs_of=None)
+_EVERYTHING = _Scope(frozenset(Section), pairs_of=None, anew=True)
 
 
 class Reason(Enum):
@@ -149,7 +150,7 @@ class _Loop:
     def _refresh(self, scope: _Scope) -> None:
         """Make the figures anew."""
         begun = time.monotonic()
-        self._snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of)
+        self._snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
         self._scope = scope
         self._stale = False
         self._making = time.monotonic() - begun

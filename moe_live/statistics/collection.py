@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Self
 
@@ -22,7 +22,7 @@ from moe_live.statistics.pending import PendingRows
 from moe_live.statistics.planes import settle
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
-from moe_live.statistics.transitions import Transitions
+from moe_live.statistics.transitions import LayerTransition, Pair, Transitions
 
 _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
 
@@ -55,7 +55,7 @@ class RowStatistics:
     """What else is found in the rows of one of the three sets of a `StepBatch`; adds up over sets.
 
     Pairs, transitions and the sample of tokens are counted in large portions; `flush` brings them up to
-    date before they are looked at.
+    date before they are looked at. What was found in the transitions then is kept in `known_transitions`.
     """
 
     def __init__(self) -> None:
@@ -64,6 +64,7 @@ class RowStatistics:
         self.coactivation = Coactivation()
         self.transitions = Transitions()
         self.sample = TokenSample(SAMPLED_SELECTIONS)
+        self.known_transitions: Mapping[Pair, LayerTransition] = {}
         self._pending = PendingRows()
 
     def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], label: str) -> None:

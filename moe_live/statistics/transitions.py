@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -20,6 +20,12 @@ MAX_CELLS = 1 << 25
 
 TESTED_TOKENS = 256
 """Tokens that predictions are tested on at most."""
+
+RENEWED = 4
+"""Pairs of layers that are tested anew at a time, where that is to take some milliseconds only."""
+
+Pair = tuple[int, int]
+"""A layer and the next."""
 
 _EXPERTS_STEP = 32
 _CHUNK = 1 << 16  # pairs handled at a time: what fits a processor's cache
@@ -202,22 +208,36 @@ class LayerTransition:
 
 
 def summarize(
-    accumulators: Sequence[Transitions], sample: TokenSample, n_experts: int
+    accumulators: Sequence[Transitions],
+    sample: TokenSample,
+    n_experts: int,
+    *,
+    known: Mapping[Pair, LayerTransition] | None = None,
 ) -> tuple[LayerTransition, ...]:
     """All pairs of consecutive layers with tokens, over the rows of all `accumulators` together.
 
     Predictions are those of `hit_rates`, tested on `TESTED_TOKENS` tokens at most of a `sample` of the same
     rows: the standard error of a rate is some 1 %.
+
+    Args:
+        accumulators: the counts.
+        sample: of the tokens.
+        n_experts: experts a layer.
+        known: summaries made earlier: of these pairs only the `RENEWED` whose tokens have grown most since
+            are tested again, the others stay as they were. None to test every pair.
     """
     if any(accumulator.too_large for accumulator in accumulators):
         return ()
-    tables = [_of_layers(rows) for rows in sample.rows()]
-    summaries = []
-    layers = sorted({layer for accumulator in accumulators for layer in accumulator.layers})
-    for pair in pairwise(layers):
-        tokens = sum(accumulator.tokens(*pair) for accumulator in accumulators)
-        if not tokens:
-            continue
+    tokens = {}
+    for pair in pairwise(sorted({layer for accumulator in accumulators for layer in accumulator.layers})):
+        if number := sum(accumulator.tokens(*pair) for accumulator in accumulators):
+            tokens[pair] = number
+    summaries = {pair: summary for pair, summary in (known or {}).items() if pair in tokens}
+    for pair in sorted(summaries, key=lambda pair: summaries[pair].tokens / tokens[pair])[:RENEWED]:
+        del summaries[pair]
+    untested = [pair for pair in tokens if pair not in summaries]
+    tables = [_of_layers(rows, {layer for pair in untested for layer in pair}) for rows in sample.rows()]
+    for pair in untested:
         counts = sum(
             (accumulator.counts(*pair, n_experts) for accumulator in accumulators),
             np.zeros((n_experts, n_experts), np.int64),
@@ -231,8 +251,8 @@ def summarize(
             selections += upper.size
         rate, static = (hits / selections).tolist() if tested else (np.nan, np.nan)
         chance = selections / tested / n_experts if tested else np.nan
-        summaries.append(LayerTransition(*pair, tokens, tested, rate, static, chance))
-    return tuple(summaries)
+        summaries[pair] = LayerTransition(*pair, tokens[pair], tested, rate, static, chance)
+    return tuple(summaries[pair] for pair in tokens)
 
 
 def hit_rates(
@@ -254,19 +274,21 @@ def hit_rates(
     """
     m, k = upper.shape
     token = np.arange(m)[:, None]
-    followers = counts.sum(axis=1)
-    scores = np.zeros((m, len(counts)))
+    followers = np.maximum(counts.sum(axis=1) - k, 1)
+    share = counts / followers[:, None]
+    scores, own = np.zeros((m, len(counts))), np.zeros((m, k))
     for i in lower.T:
-        others = counts[i].astype(np.float64)
-        others[token, upper] -= 1.0  # before any rounding: a trace of the token would break ties its way
-        scores += others / np.maximum(followers[i] - k, 1)[:, None]
-    used = np.broadcast_to(counts.sum(axis=0), (m, len(counts))).astype(np.float64)
+        scores += share[i]
+        # Less the token itself, before any rounding: a trace of it would break ties its way.
+        own += (counts[i[:, None], upper] - 1) / followers[i, None]
+    scores[token, upper] = own
+    used = np.tile(counts.sum(axis=0), (m, 1))
     used[token, upper] -= k
     rates: NDArray[np.float64] = np.array([_hits(scores, upper), _hits(used, upper)]) / max(m * k, 1)
     return rates
 
 
-def _hits(scores: NDArray[np.float64], chosen: NDArray[np.uint16]) -> float:
+def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> float:
     """Expected number of `chosen` (m, k) among the k best of `scores` (m, E), ties broken at random."""
     k = chosen.shape[1]
     border = np.partition(scores, scores.shape[1] - k, axis=1)[:, [scores.shape[1] - k]]
@@ -277,16 +299,13 @@ def _hits(scores: NDArray[np.float64], chosen: NDArray[np.uint16]) -> float:
     return float((hits + np.count_nonzero(own == border, axis=1) * (k - above) / tied).sum())
 
 
-def _of_layers(rows: SampledRows) -> dict[int, SampledRows]:
+def _of_layers(rows: SampledRows, layers: Collection[int]) -> dict[int, SampledRows]:
     """The rows of the tokens to test on, by layer; in the order of the sample."""
-    tested = rows.rank < TESTED_TOKENS
+    rows = rows.take(np.flatnonzero((rows.rank < TESTED_TOKENS) & np.isin(rows.layer, list(layers))))
     repeating = repeats(rows.experts.T)
     if repeating is not None:
-        tested &= ~repeating
-    return {
-        layer: rows.take(np.flatnonzero(tested & (rows.layer == layer)))
-        for layer in np.unique(rows.layer).tolist()
-    }
+        rows = rows.take(np.flatnonzero(~repeating))
+    return {layer: rows.take(np.flatnonzero(rows.layer == layer)) for layer in layers}
 
 
 def _paired(

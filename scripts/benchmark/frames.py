@@ -41,7 +41,7 @@ def measure(path: Path, repeat: int = 5) -> dict[str, dict[str, float]]:
 
 def _snapshot(session: Session, sections: frozenset[Section]) -> Snapshot:
     layers = session.snapshot(frozenset()).layers
-    return session.snapshot(sections, pairs_of={layers[0].layer} if layers else ())
+    return session.snapshot(sections, pairs_of={layers[0].layer} if layers else (), anew=False)
 
 
 def _draw(snapshot: Snapshot, status: Status, view: str, width: int, height: int) -> None:

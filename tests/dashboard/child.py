@@ -68,6 +68,7 @@ class Statistics(Analyzer):
         sections: Collection[Section] = frozenset(),  # noqa: ARG002 - the same figures whatever is asked for
         *,
         pairs_of: Iterable[int] | None = None,  # noqa: ARG002 - as above
+        anew: bool = True,  # noqa: ARG002 - as above
     ) -> Snapshot:
         self._snapshots += 1
         if self._mode == "statistic" and self._snapshots > 2:

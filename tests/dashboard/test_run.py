@@ -150,12 +150,16 @@ class Asked(Session):
         self.terminal: Terminal | None = None
 
     def snapshot(
-        self, sections: Collection[Section] = frozenset(Section), *, pairs_of: Iterable[int] | None = None
+        self,
+        sections: Collection[Section] = frozenset(Section),
+        *,
+        pairs_of: Iterable[int] | None = None,
+        anew: bool = True,
     ) -> Snapshot:
         if self.terminal is not None:
             self.terminal.now += self.seconds
         self.asked.append((set(sections), None if pairs_of is None else set(pairs_of)))
-        return super().snapshot(sections, pairs_of=pairs_of)
+        return super().snapshot(sections, pairs_of=pairs_of, anew=anew)
 
 
 REST = [b""] * 8  # longer than keys held down take to repeat

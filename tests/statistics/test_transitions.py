@@ -144,6 +144,26 @@ def test_two_accumulators_are_viewed_as_one_and_stay_as_they_were() -> None:
     assert [content(part) for part in parts] == before
 
 
+def test_of_known_pairs_a_few_are_tested_again_at_a_time_until_all_are_exact() -> None:
+    rng = np.random.default_rng(7)
+    layers = tuple(range(12))
+    experts = chosen(rng, rng.normal(size=12), 3, (65, 12))
+    begin, more = (decode_rows(part, layers) for part in (experts[:40], experts[40:]))
+    accumulator = Transitions()
+    accumulator.update([RowsByLayer(begin)])
+    first = summarize([accumulator], sample_of(begin), 12, known={})
+    assert plain(first) == plain(summarize([accumulator], sample_of(begin), 12))
+    accumulator.update([RowsByLayer(more)])
+    sample = sample_of(begin, more)
+    exact = summarize([accumulator], sample, 12)
+    found = first
+    for tested in (4, 8, 11):
+        known = dict(zip(pairwise(layers), found, strict=True))
+        found = summarize([accumulator], sample, 12, known=known)
+        assert [entry.tokens for entry in found] == [65] * tested + [40] * (11 - tested)
+        assert plain(found) == plain(exact[:tested] + first[tested:])
+
+
 def test_hit_rates_equal_a_plain_leave_one_out() -> None:
     rng = np.random.default_rng(2)
     lower, upper = chosen(rng, np.zeros(6), 2, (2, 9))

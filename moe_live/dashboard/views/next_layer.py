@@ -86,7 +86,8 @@ VIEW = View(
         "often followed them; found is the share of the token's experts among these. Most used is the "
         "share found by always predicting the same k, chance is k/E; gain is what knowing the layer "
         "before adds, in percentage points. Tested on a random sample of the tokens, each predicted from "
-        "all others: a rate's standard error is about 1 %. Prefetching pays where the gain is large."
+        "all others: a rate's standard error is about 1 %. Testing takes a while, so each frame tests a few "
+        "rows again, in turn; tokens tells how many a row rests on. Prefetching pays where the gain is large."
     ),
     sections=frozenset({Section.TRANSITIONS}),
     scroll="scroll",
