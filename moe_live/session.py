@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from mmap import mmap
 
 from moe_live.analyzer import Analyzer, Progress
 from moe_live.snapshot import Section, Snapshot
@@ -80,7 +81,7 @@ class Session:
         self.source = source
         self.analyzer = analyzer
         self._read_ahead = read_ahead
-        self._held: deque[bytes | Break | str] = deque()
+        self._held: deque[bytes | memoryview | Break | str] = deque()
         self._label_file = None if label_file is None else LabelFile(label_file, clock)
         self._held_bytes = 0
         self._reset_on_restart = reset_on_restart
@@ -149,14 +150,22 @@ class Session:
             if self._label_file is not None and (label := self._label_file.changed()) is not None:
                 self._held.append(label)
             items = self.source.read(READ_SIZE)
-            self._held.extend(items)
-            came = sum(len(item) for item in items if isinstance(item, bytes))
-            self._held_bytes += came
+            came = sum(map(self._hold, items))
             if not items or (came < TRICKLE and self.source.pause()):
                 return True
         return False
 
-    def _next(self) -> bytes | Break | str:
+    def _hold(self, item: bytes | Break) -> int:
+        """Keep what was read until it is analyzed; returns how many bytes that is."""
+        if not isinstance(item, bytes):
+            self._held.append(item)
+            return 0
+        behind_others = bool(self._held) and len(item) >= TRICKLE
+        self._held.append(_outside_the_heap(item) if behind_others else item)
+        self._held_bytes += len(item)
+        return len(item)
+
+    def _next(self) -> bytes | memoryview | Break | str:
         """What is to be analyzed next; pieces that came one after the other as one."""
         item = self._held.popleft()
         if not isinstance(item, bytes):
@@ -168,11 +177,11 @@ class Session:
             room -= len(piece)
         return b"".join(pieces)
 
-    def _analyze(self, item: bytes | Break | str) -> None:
+    def _analyze(self, item: bytes | memoryview | Break | str) -> None:
         if isinstance(item, str):
             self.analyzer.label = item
             return
-        if isinstance(item, bytes):
+        if isinstance(item, bytes | memoryview):
             self._held_bytes -= len(item)
             self.analyzer.feed(item)
             return
@@ -231,3 +240,14 @@ class Session:
             seconds_left=source.lag / read_rate if source.size is not None and read_rate > 0 else None,
             label=self.analyzer.label,
         )
+
+
+def _outside_the_heap(data: bytes) -> memoryview:
+    """The same bytes in pages of their own, which the system gets back as soon as they are analyzed.
+
+    In the heap the pieces of a backlog would lie between small things that outlive them: the gaps they leave
+    suit little else, so the heap would be larger by all that was ever read ahead.
+    """
+    pages = mmap(-1, len(data))
+    pages.write(data)
+    return memoryview(pages)

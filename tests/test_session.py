@@ -1,5 +1,6 @@
 """Reading in portions: what is held, and when it is analyzed."""
 
+import tracemalloc
 from collections.abc import Sequence
 
 from moe_live.analyzer import Analyzer
@@ -81,3 +82,24 @@ def test_pieces_on_both_sides_of_a_break_stay_apart() -> None:
     snapshot = session.finish()
     assert portions == [STEP + STEP[:3], STEP]
     assert (snapshot.input.tally.lines, snapshot.input.tally.incomplete_bytes) == (4, 3)
+
+
+def test_a_backlog_is_held_outside_the_heap() -> None:
+    class Fresh(Script):
+        """Gives bytes that nobody else holds."""
+
+        def read(self, limit: int) -> Sequence[bytes | Break]:
+            return [bytes(len(item)) if isinstance(item, bytes) else item for item in super().read(limit)]
+
+    hole = bytes(READ_SIZE)
+    session = Session(Fresh(*[hole] * 20, Break.RESTARTED, hole), Analyzer(), read_ahead=READ_AHEAD)
+    tracemalloc.start()
+    try:
+        assert session.ingest(0.0)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert session.status().source.lag == 19 * len(hole)
+    assert most < 10 * len(hole)
+    snapshot = session.finish()
+    assert (snapshot.input.tally.nul_bytes, snapshot.input.restarts) == (20 * len(hole), 1)
