@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -341,15 +341,15 @@ def _with_sections(
     )
 
 
-def _usages(frequencies: Iterable[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:
+def _usages(frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:
     """The use of each layer's experts, layers ascending, over all accumulators together."""
-    usages: dict[int, Usage] = {}
+    layers = sorted({layer for frequency in frequencies for layer in frequency.layers})
+    everything, decoded = np.zeros((2, len(layers), n_experts), np.int64)
     for frequency in frequencies:
-        everything = frequency.counts(Kind, n_experts)
-        decoded = frequency.counts(decode, n_experts)
-        for layer, *counts in zip(frequency.layers, everything, decoded, strict=True):
-            usages[layer] = usages.get(layer, Usage.none(n_experts)) + Usage(*counts)
-    return dict(sorted(usages.items()))
+        rows = np.searchsorted(layers, frequency.layers)
+        everything[rows] += frequency.counts(Kind, n_experts)
+        decoded[rows] += frequency.counts(decode, n_experts)
+    return dict(zip(layers, map(Usage, everything, decoded), strict=True))
 
 
 def _phases(by_kind: NDArray[np.int64], decode: list[Kind]) -> PhaseCount:

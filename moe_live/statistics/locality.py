@@ -173,38 +173,40 @@ def _summarize(reuse: Reuse, layers: list[int], n_experts: int) -> tuple[LayerLo
     overlaps /= np.where(with_step_before > 0, with_step_before, np.nan)
     reuses = reuse.distances[slots]
     reuses[:, -1] -= first
-    median, p90 = _quantile(reuses, 50), _quantile(reuses, 90)
-    working_sets = np.array([_working_set(reuse, slots, reuses, window) for window in WINDOWS])
-    lru = np.cumsum(depths[:, 1:], axis=1) / uses[:, None]
-    static = hot_set_curve(used)
-    return tuple(
-        LayerLocality(
-            layer=layers[slot],
-            steps=int(steps[i]),
-            uses=int(uses[i]),
-            overlap=dict(zip(LAGS, overlaps[:, i].tolist(), strict=True)),
-            overlap_chance=int(uses[i]) / (int(steps[i]) * n_experts),
-            reuse_median=float(median[i]),
-            reuse_p90=float(p90[i]),
-            never_again=int(first[i]) / int(uses[i]),
-            working_set=dict(zip(WINDOWS, working_sets[:, i].tolist(), strict=True)),
-            lru_hit_rate=lru[i],
-            static_hit_rate=static[i],
-        )
-        for i, slot in enumerate(slots)
-    )
-
-
-def _quantile(reuses: NDArray[np.int64], percent: int) -> NDArray[np.float64]:
-    """The fewest steps (layers,) that cover so much of the reuses (layers, 2 + MAX_DISTANCE)."""
     covered = np.cumsum(reuses, axis=1)
+    working_sets = np.array([_working_set(reuse, slots, covered, window) for window in WINDOWS])
+    lru = np.cumsum(depths[:, 1:], axis=1) / uses[:, None]
+    columns = (
+        [layers[slot] for slot in slots],
+        steps.tolist(),
+        uses.tolist(),
+        [dict(zip(LAGS, overlap, strict=True)) for overlap in overlaps.T.tolist()],
+        (uses / (steps * n_experts)).tolist(),
+        _quantile(covered, 50).tolist(),
+        _quantile(covered, 90).tolist(),
+        (first / uses).tolist(),
+        [dict(zip(WINDOWS, sizes, strict=True)) for sizes in working_sets.T.tolist()],
+        lru,
+        hot_set_curve(used),
+    )
+    return tuple(map(LayerLocality, *columns))
+
+
+def _quantile(covered: NDArray[np.int64], percent: int) -> NDArray[np.float64]:
+    """The fewest steps (layers,) that cover so much of the reuses.
+
+    Args:
+        covered: (layers, 2 + MAX_DISTANCE) reuses after at most so many steps.
+        percent: how much of them.
+    """
     total = covered[:, -1]
-    distance = np.count_nonzero(100 * covered < percent * total[:, None], axis=1)
+    wanted = -(-percent * total // 100)
+    distance = np.count_nonzero(covered < wanted[:, None], axis=1)
     return np.where(total == 0, np.nan, np.where(distance > MAX_DISTANCE, np.inf, distance))
 
 
 def _working_set(
-    reuse: Reuse, slots: list[int], reuses: NDArray[np.int64], window: int
+    reuse: Reuse, slots: list[int], covered: NDArray[np.int64], window: int
 ) -> NDArray[np.float64]:
     """The mean number of experts (layers,) in so many successive steps.
 
@@ -213,7 +215,8 @@ def _working_set(
     """
     steps, first, age = reuse.steps[slots], reuse.first[slots], reuse.age[slots]
     there = first >= 0
-    inside = (reuses * np.minimum(np.arange(reuses.shape[1]), window)).sum(axis=1)
+    # The distances of all reuses, each at most `window`: how many are longer than 0, 1, … steps.
+    inside = window * covered[:, -1] - covered[:, :window].sum(axis=1)
     inside += np.where(there, np.minimum(age, window), 0).sum(axis=1)
     inside -= np.where(there, np.maximum(window - 1 - first, 0), 0).sum(axis=1)
     windows = steps - window + 1
