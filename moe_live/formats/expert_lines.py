@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.ranges import offsets
 from moe_live.formats.records import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, Experts
 
 _BLOCK_BYTES = (1 << 19) + (1 << 12)  # the longest text taken in one go
@@ -223,10 +224,9 @@ class ExpertLineParser:
         odd = np.logical_or(np.not_equal(separator, known, out=known), self._odd[here], out=known)
         left = np.ones(len(line_end), np.bool_)
         left[np.searchsorted(line_end, np.flatnonzero(odd))] = False
-        start, length = line_start[~left], (line_end - line_start)[~left] + 1
-        byte = np.arange(int(length.sum())) + np.repeat(start - (np.cumsum(length) - length), length)
+        taken = offsets(line_start[~left], (line_end - line_start)[~left] + 1)
         for array in (separator, newline, comma):
-            array[byte] = False
+            array[taken] = False
         return left
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.ranges import offsets
+
 _FLOAT = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf|nan)")
 _FLOATS = re.compile(_FLOAT.pattern + rb"(?: " + _FLOAT.pattern + rb")*+")
 
@@ -84,13 +86,13 @@ class FloatTextParser:
         r"""Parse each line ``text[start:end]`` of `bounds`; ``text[end]`` is its ``\n``."""
         if not bounds:
             return _NO_LINES
-        view = memoryview(text)
-        lines = b"".join([view[start : end + 1] for start, end in bounds])
-        size = len(lines)
+        lines_end = np.cumsum([end + 1 - start for start, end in bounds])
+        size = int(lines_end[-1])
         if size > self._capacity:
             self._allocate(max(size, 2 * self._capacity))
-        self._bytes[_FRONT : _FRONT + size] = np.frombuffer(lines, np.uint8)
-        lines_end = np.cumsum([end + 1 - start for start, end in bounds])
+        source, target = memoryview(text), memoryview(self._text)[_FRONT:]
+        for (start, end), line_end in zip(bounds, lines_end.tolist(), strict=True):
+            target[line_end - (end + 1 - start) : line_end] = source[start : end + 1]
         self._bytes[_FRONT - 1 + lines_end] = 32  # in the place of the newlines
 
         blank, wrong = self._parse_numbers(size)
@@ -121,8 +123,8 @@ class FloatTextParser:
         np.right_shift(end, 3, out=index)
         np.bitwise_and(end.view(np.uint64), 7, out=shift)
         shift <<= 3
-        words.take(index, out=word, mode="clip")
-        words[1:].take(index, out=other_word, mode="clip")
+        words.take(index, out=word, mode="wrap")
+        words[1:].take(index, out=other_word, mode="wrap")
         word >>= shift
         np.subtract(64, shift, out=shift)
         other_word <<= shift  # by 64 gives 0
@@ -227,7 +229,9 @@ class FloatTextParser:
             np.subtract(end, mark.take(last - 1), out=places)
             places -= 1
             places[is_blank.take(last - 1)] = 0
-            odd = np.flatnonzero(np.diff(last, prepend=-1) > 2)
+            marks = np.subtract(last[1:], last[:-1])
+            if last[0] > 1 or marks.max(initial=0) > 2:
+                odd = np.flatnonzero(np.diff(last, prepend=-1) > 2)
         if places.max() > _MAX_PLACES:
             odd = np.append(odd, np.flatnonzero(places > _MAX_PLACES))
         return end, places, odd
@@ -240,11 +244,12 @@ class FloatTextParser:
         values: NDArray[np.float64],
     ) -> NDArray[np.int64]:
         """Parse these numbers one by one; return those that are not well formed."""
-        text = bytes(self._text)
-        bounds = zip((start[numbers] + _FRONT).tolist(), (end[numbers] + _FRONT).tolist(), strict=True)
-        tokens = [text[a:b] for a, b in bounds]
+        first, last = start[numbers], end[numbers]
+        # With the blank after each.
+        text = self._bytes.take(offsets(first + _FRONT, last - first + 1)).tobytes()[:-1]
+        tokens = text.split(b" ")
         wrong = np.empty(0, np.int64)
-        if not _FLOATS.fullmatch(b" ".join(tokens)):
+        if not _FLOATS.fullmatch(text):
             good = [_FLOAT.fullmatch(token) is not None for token in tokens]
             wrong = numbers[np.logical_not(good)]
             numbers = numbers[good]

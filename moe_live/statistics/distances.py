@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,44 +22,48 @@ METRICS: tuple[DistanceMetric, ...] = get_args(DistanceMetric)
 RECENT_STEPS = 120
 """Steps whose cosine similarity is kept for the time line of a pair."""
 
+_ENOUGH = 1 << 12
+"""Rows of metrics that are collected, for a few hundred kilobytes, and then added together."""
+
 _LARGEST = 1e150  # squares of larger values overflow: they count as infinite
 
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
-def distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """All metrics of pairs of vectors.
+def distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All metrics of each vector and the next.
 
     Args:
-        a: (p, n), C-contiguous.
-        b: (p, n), C-contiguous.
+        vectors: (m, n), C-contiguous.
 
     Returns:
-        (p, len(METRICS)): a.b/(|a||b|); 1 minus that; |a-b|; |a-b|/sqrt(n); the cosine of the mean-centred
-        vectors; the mean of |a_i-b_i|. Cosines of a zero vector are NaN, as is the Pearson correlation of a
-        constant vector or of n < 2; what is not finite in the input makes results not finite.
+        (m - 1, len(METRICS)), for vectors a and b: a.b/(|a||b|); 1 minus that; |a-b|; |a-b|/sqrt(n); the
+        cosine of the mean-centred vectors; the mean of |a_i-b_i|. Cosines of a zero vector are NaN, as is the
+        Pearson correlation of a constant vector or of n < 2; what is not finite in the input makes results
+        not finite.
     """
-    n = a.shape[1]
-    result = np.empty((len(a), len(METRICS)))
+    n = vectors.shape[1]
+    result = np.empty((len(vectors) - 1, len(METRICS)))
     with np.errstate(all="ignore"):
-        cosine = np.vecdot(a, b) / np.sqrt(np.vecdot(a, a) * np.vecdot(b, b))
-        difference = a - b
-        euclidean = np.sqrt(np.vecdot(difference, difference))
-        np.abs(difference, out=difference)
-        result[:, 0] = np.clip(cosine, -1, 1)
+        result[:, 0] = _cosine(vectors, np.vecdot(vectors, vectors))
         result[:, 1] = 1 - result[:, 0]
+        difference = vectors[:-1] - vectors[1:]
+        euclidean = np.sqrt(np.vecdot(difference, difference))
         result[:, 2] = euclidean
         result[:, 3] = euclidean / np.sqrt(n)
-        result[:, 5] = difference.mean(axis=1)
-        centred_a, squared_a = _centred(a)
-        centred_b, squared_b = _centred(b)
-        pearson = np.vecdot(centred_a, centred_b) / np.sqrt(squared_a * squared_b)
-        result[:, 4] = np.clip(pearson, -1, 1) if n > 1 else np.nan
+        result[:, 4] = _cosine(*_centred(vectors)) if n > 1 else np.nan
+        result[:, 5] = np.abs(difference, out=difference).mean(axis=1)
     return result
 
 
+def _cosine(vectors: NDArray[np.float64], squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cosine (m - 1,) of each vector (m, n) and the next, whose squared lengths are (m,)."""
+    cosine: NDArray[np.float64] = np.vecdot(vectors[:-1], vectors[1:]) / np.sqrt(squared[:-1] * squared[1:])
+    return cosine.clip(-1, 1)
+
+
 def _centred(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The vectors (p, n) less their means, and squared lengths (p,): exactly 0 for a constant vector."""
+    """The vectors (m, n) less their means, and squared lengths (m,): exactly 0 for a constant vector."""
     mean = vectors.mean(axis=1, keepdims=True)
     centred = vectors - mean
     squared = np.vecdot(centred, centred)
@@ -191,6 +195,24 @@ class _Pair:
         return moments
 
 
+class _Rows(NamedTuple):
+    """Metrics of pairs (p,) of layers, in the order of the steps.
+
+    Attributes:
+        below: (p,) int64, the lower layer.
+        above: (p,) int64, the higher layer.
+        kind: (p,) int8, of the step.
+        step: (p,) int64, its number.
+        values: (p, len(METRICS)).
+    """
+
+    below: NDArray[np.int64]
+    above: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    step: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PairDistance:
     """Distances between the gate inputs of two consecutive logged layers.
@@ -224,6 +246,8 @@ class GateDistances:
         self._pairs: dict[tuple[int, int], _Pair] = {}
         self._steps = 0
         self._paired_steps = np.zeros(len(Kind), np.int64)
+        self._pending: list[_Rows] = []
+        self._pending_rows = 0
 
     def update(self, gates: Iterable[StepGates], kind: NDArray[np.int8]) -> None:
         """Add steps.
@@ -233,26 +257,37 @@ class GateDistances:
             kind: (s,) the kind of each step.
         """
         for inputs in gates:
-            paired = np.flatnonzero(
-                (inputs.step[1:] == inputs.step[:-1]) & (inputs.layer[1:] > inputs.layer[:-1])
-            )
-            self._notice(set(np.unique(inputs.layer).tolist()))
+            self._notice(set(inputs.layer.tolist()))
+            step, layer = inputs.step, inputs.layer
+            paired = np.flatnonzero((step[1:] == step[:-1]) & (layer[1:] > layer[:-1]))
             if not len(paired):
                 continue
-            steps = inputs.step[paired]
-            values = distances(inputs.vectors[paired], inputs.vectors[paired + 1])
-            np.add.at(self._paired_steps, kind[np.unique(steps)], 1)
-            below, above = inputs.layer[paired], inputs.layer[paired + 1]
-            layers = sorted(self._layers)
-            for pair in pairwise(layers):
-                mine = (below == pair[0]) & (above == pair[1])
-                if mine.any():
-                    accumulator = self._pairs.setdefault(pair, _Pair.new())
-                    accumulator.update(kind[steps[mine]], steps[mine] + self._steps, values[mine])
+            of_step = kind[step[paired]]
+            new_step = np.diff(step[paired], prepend=-1) > 0
+            self._paired_steps += np.bincount(of_step[new_step], minlength=len(Kind))
+            values = distances(inputs.vectors)[paired]
+            rows = _Rows(layer[paired], layer[paired + 1], of_step, step[paired] + self._steps, values)
+            self._pending.append(rows)
+            self._pending_rows += len(paired)
         self._steps += len(kind)
+        if self._pending_rows >= _ENOUGH:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Add what was collected."""
+        if not self._pending:
+            return
+        rows = _Rows(*map(np.concatenate, zip(*self._pending, strict=True)))
+        self._pending, self._pending_rows = [], 0
+        for pair in pairwise(sorted(self._layers)):
+            mine = np.flatnonzero((rows.below == pair[0]) & (rows.above == pair[1]))
+            if len(mine):
+                accumulator = self._pairs.setdefault(pair, _Pair.new())
+                accumulator.update(rows.kind[mine], rows.step[mine], rows.values[mine])
 
     def settle(self) -> None:
         """Count as prefill what was undecided so far."""
+        self._flush()
         self._paired_steps[Kind.PREFILL] += self._paired_steps[Kind.UNDECIDED]
         self._paired_steps[Kind.UNDECIDED] = 0
         for key, pair in self._pairs.items():
@@ -262,6 +297,8 @@ class GateDistances:
 
     def __iadd__(self, other: GateDistances) -> Self:
         """Add the steps of another log, which come after these."""
+        self._flush()
+        other._flush()
         self._notice(other._layers)
         for key in pairwise(sorted(self._layers)):
             if key in other._pairs:
@@ -278,6 +315,7 @@ class GateDistances:
 
     def summary(self, kinds: Iterable[Kind]) -> tuple[PairDistance, ...]:
         """All pairs over steps of these kinds."""
+        self._flush()
         target = dict.fromkeys(kinds, Kind.PREFILL)
         summaries = []
         for (below, above), pair in sorted(self._pairs.items()):
