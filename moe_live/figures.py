@@ -94,9 +94,12 @@ class Figures:
 
     def _sample(self) -> TokenSample:
         """A sample of the tokens of all rows."""
+        first, *others = [rows.sample for rows in self.rows]
+        if all(other.empty for other in others):
+            return first
         sample = TokenSample(SAMPLED_SELECTIONS)
-        for rows in self.rows:
-            sample.add_rows(rows.sample)
+        for each in (first, *others):
+            sample.add_rows(each)
         return sample
 
     def _flush_rows(self) -> None:

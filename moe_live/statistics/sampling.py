@@ -75,6 +75,12 @@ class TokenSample:
         self._held: dict[int, list[SampledRows]] = {}
         self._selections = 0
         self._limit = _LARGEST
+        self._pruned = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether no token has come so far."""
+        return not self._held and self._limit == _LARGEST
 
     def update(self, tables: Iterable[ExpertRows], kind: NDArray[np.int8]) -> None:
         """Consider the tokens of some steps.
@@ -126,6 +132,7 @@ class TokenSample:
 
     def _add(self, other: TokenSample, shift: int) -> None:
         self._limit = min(self._limit, other._limit)
+        self._pruned = False
         for parts in other._held.values():
             for rows in parts:
                 copy = rows.take(np.arange(len(rows)))
@@ -134,18 +141,21 @@ class TokenSample:
 
     def rows(self) -> tuple[SampledRows, ...]:
         """The sample, one entry for each k, ascending."""
-        self._prune()
+        if not self._pruned:
+            self._prune()
         return tuple(part for k in sorted(self._held) for part in self._held[k])
 
     def _hold(self, rows: SampledRows) -> None:
         self._held.setdefault(rows.experts.shape[1], []).append(rows)
         self._selections += rows.experts.size
+        self._pruned = False
         if self._selections > 2 * self._budget:
             self._prune()
 
     def _prune(self) -> None:
         """Leave one part for each k, and only tokens below the limit that the budget sets."""
         parts = [_joined(self._held[k]) for k in sorted(self._held)]
+        self._pruned = True
         self._held = {}
         self._selections = 0
         if not parts:
