@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.statistics.planes import Slots
+from moe_live.statistics.planes import Slots, with_room
 from moe_live.statistics.rows import RowsByLayer
 
 MAX_CELLS = 1 << 25
-"""Cells of all tables together at most (128 MB): 250 layers of 512 experts. A larger model is not counted."""
+"""Cells of all tables together at most (64 MB, or 128): 250 layers of 512 experts. A larger model is not
+counted."""
 
 SUPPORT = 5.0
 """Rows in which a pair must be expected by chance to be tested at all."""
@@ -31,7 +32,6 @@ to draw distinct experts independently differ by some percent, and enough rows w
 _EXPERTS_STEP = 32
 _CHUNK = 1 << 15  # pairs handled at a time: what fits a processor's cache
 _MAX_UINT16_EXPERTS = 256  # so that the product of an expert and the next fits
-_MAX_UINT32 = (1 << 32) - 1
 _FITTING_ROUNDS = 40
 
 
@@ -41,8 +41,8 @@ class Coactivation:
     A row that names an expert twice does not tell a set of experts: it is left out.
 
     The counts of a layer are a triangle: cell b(b+1)/2 + a counts rows with a and b, a <= b; so (a, a) counts
-    rows with a. Memory: 4 bytes a cell, 51 KB a layer of 160 experts, 525 KB of 512; 8 bytes once a layer has
-    2**32 rows. If more than `MAX_CELLS` were needed, all counts are given up and `too_large` is set.
+    rows with a. Memory: 2 bytes a cell, 26 KB a layer of 160 experts, 263 KB of 512; 4 bytes once a count may
+    exceed 2**16. If more than `MAX_CELLS` were needed, all counts are given up and `too_large` is set.
 
     >>> from moe_live.routing.batch import ExpertRows
     >>> zero, whole = np.zeros(2, np.int64), np.ones(2, np.bool_)
@@ -60,7 +60,7 @@ class Coactivation:
         self._rows = np.zeros(0, np.int64)
         self._capacity = np.zeros(0, np.int64)  # experts a layer's table has room for
         self._base = np.zeros(0, np.int64)  # where it begins
-        self._counts: NDArray[Any] = np.zeros(0, np.uint32)
+        self._counts: NDArray[Any] = np.zeros(0, np.uint16)
 
     @property
     def layers(self) -> list[int]:
@@ -136,8 +136,7 @@ class Coactivation:
     def _count_rows(self, rows: NDArray[np.int64]) -> None:
         """Add rows (slots,); no count can exceed the rows of its layer."""
         self._rows += rows
-        if self._counts.dtype == np.uint32 and self._rows.max(initial=0) > _MAX_UINT32:
-            self._counts = self._counts.astype(np.int64)
+        self._counts = with_room(self._counts, int(rows.max(initial=0)))
 
     def _reserve(self, slot: NDArray[np.int64], experts: NDArray[np.int64]) -> None:
         """Room for this many `experts` (n,) in the tables at `slot` (n,)."""
@@ -165,7 +164,7 @@ class Coactivation:
 
     def _give_up(self) -> None:
         self.too_large = True
-        self._counts = np.zeros(0, np.uint32)
+        self._counts = np.zeros(0, np.uint16)
 
 
 def _cells(capacity: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,13 +10,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.statistics.planes import Slots
+from moe_live.statistics.planes import Slots, with_room
 from moe_live.statistics.rows import RowsByLayer, repeats, same_tokens
 from moe_live.statistics.sampling import SampledRows, TokenSample
 
 MAX_CELLS = 1 << 25
-"""Experts squared, summed over the layers, at most: the tables have fewer cells (128 MB) than that. It admits
-127 layers of 512 experts; a larger model is not counted."""
+"""Experts squared, summed over the layers, at most: the tables have fewer cells than that (64 MB, or 128). It
+admits 127 layers of 512 experts; a larger model is not counted."""
 
 TESTED_TOKENS = 256
 """Tokens that predictions are tested on at most."""
@@ -29,7 +29,6 @@ Pair = tuple[int, int]
 
 _EXPERTS_STEP = 32
 _CHUNK = 1 << 16  # pairs handled at a time: what fits a processor's cache
-_MAX_UINT32 = (1 << 32) - 1
 
 
 class Transitions:
@@ -39,7 +38,7 @@ class Transitions:
     not to be consecutive are dropped. A token counts where both its rows stand in whole blocks, have the same
     k and name no expert twice.
 
-    Memory: 4 bytes a cell, 100 KB a layer of 160 experts, 1 MB of 512; 8 bytes once a layer has 2**32 rows.
+    Memory: 2 bytes a cell, 51 KB a layer of 160 experts, 0.5 MB of 512; 4 bytes once a count may exceed 2**16.
     If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
     """
 
@@ -53,7 +52,7 @@ class Transitions:
         self._height = np.zeros(0, np.int64)
         self._width = np.zeros(0, np.int64)
         self._base = np.zeros(0, np.int64)
-        self._counts: NDArray[Any] = np.zeros(0, np.uint32)
+        self._counts: NDArray[Any] = np.zeros(0, np.uint16)
 
     @property
     def layers(self) -> list[int]:
@@ -141,8 +140,7 @@ class Transitions:
     def _count_tokens(self, tokens: NDArray[np.int64]) -> None:
         """Add tokens (slots,); no count can exceed the tokens of its layer."""
         self._tokens += tokens
-        if self._counts.dtype == np.uint32 and self._tokens.max(initial=0) > _MAX_UINT32:
-            self._counts = self._counts.astype(np.int64)
+        self._counts = with_room(self._counts, int(tokens.max(initial=0)))
 
     def _notice(self, layers: NDArray[np.uint16], experts: NDArray[np.int64]) -> None:
         """Learn that layers (n,) have at least so many experts (n,); make room for their transitions."""
@@ -180,7 +178,7 @@ class Transitions:
 
     def _give_up(self) -> None:
         self.too_large = True
-        self._counts = np.zeros(0, np.uint32)
+        self._counts = np.zeros(0, np.uint16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,17 +78,19 @@ def test_without_rows_there_is_nothing() -> None:
     assert (found.tested, found.strongest, found.weakest) == (0, (), ())
 
 
-def test_counts_larger_than_32_bits_are_exact() -> None:
+@pytest.mark.parametrize("bits", [16, 32])
+def test_counts_that_outgrow_their_type_are_exact(bits: int) -> None:
     pairs = counted([DrawnStep(Kind.DECODE, {3: [(0, 1)]})])
-    pairs._rows[:] = pairs._counts[:3] = 2**32 - 1
+    pairs._rows[:] = 2**bits - 1
+    pairs._counts = np.where(pairs._counts > 0, 2**bits - 1, 0).astype(f"uint{bits}")
     doubled = counted([DrawnStep(Kind.DECODE, {3: [(0, 1)]})])
     pairs += doubled
-    assert pairs.rows(3) == 2**32
-    assert pairs.counts(3, 2).tolist() == [[2**32] * 2] * 2
+    assert pairs.rows(3) == 2**bits
+    assert pairs.counts(3, 2).tolist() == [[2**bits] * 2] * 2
     pairs.update(by_layer([DrawnStep(Kind.DECODE, {3: [(0, 1)]})]))
-    assert pairs.counts(3, 2).tolist() == [[2**32 + 1] * 2] * 2
+    assert pairs.counts(3, 2).tolist() == [[2**bits + 1] * 2] * 2
     doubled += pairs
-    assert doubled.counts(3, 2).tolist() == [[2**32 + 2] * 2] * 2
+    assert doubled.counts(3, 2).tolist() == [[2**bits + 2] * 2] * 2
 
 
 @given(drawn_steps(), PLACES)

@@ -107,13 +107,33 @@ def test_without_rows_there_is_nothing() -> None:
     assert accumulator.tokens(3, 4) == accumulator.counts(3, 4, 8).sum() == 0
 
 
-def test_counts_larger_than_32_bits_are_exact() -> None:
+@pytest.mark.parametrize("bits", [16, 32])
+def test_counts_that_outgrow_their_type_are_exact(bits: int) -> None:
     step = DrawnStep(Kind.DECODE, {3: [(0,)], 4: [(1,)]})
     accumulator, other = counted([step]), counted([step])
-    accumulator._tokens[0] = accumulator._counts[1] = 2**32 - 1
+    accumulator._tokens[0] = 2**bits - 1
+    accumulator._counts = np.where(accumulator._counts > 0, 2**bits - 1, 0).astype(f"uint{bits}")
     accumulator += other
+    assert accumulator.tokens(3, 4) == accumulator.counts(3, 4, 2)[0, 1] == 2**bits
     other += accumulator
-    assert other.tokens(3, 4) == other.counts(3, 4, 2)[0, 1] == 2**32 + 1
+    assert other.tokens(3, 4) == other.counts(3, 4, 2)[0, 1] == 2**bits + 1
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_more_tokens_than_16_bits_can_count(pieces: int) -> None:
+    accumulator = Transitions()
+    experts = np.array([[0], [1]], np.uint16)
+    for _ in range(pieces):
+        n = 50_000
+        rows = ExpertRows(
+            step=np.repeat(np.arange(n), 2),
+            layer=np.tile(np.array([3, 4], np.uint16), n),
+            token=np.zeros(2 * n, np.int64),
+            whole=np.ones(2 * n, np.bool_),
+            experts=np.tile(experts.T, n).T,
+        )
+        accumulator.update([RowsByLayer(rows)])
+    assert accumulator.tokens(3, 4) == accumulator.counts(3, 4, 2)[0, 1] == pieces * 50_000
 
 
 def test_a_layer_in_between_makes_two_no_longer_consecutive() -> None:
