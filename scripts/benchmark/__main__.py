@@ -41,7 +41,10 @@ def main() -> None:
         if "accumulators" in chosen:
             report["accumulators"] = _accumulators(paths)
         if "following" in chosen:
-            report["following"] = _following(paths["decode"], options.seconds)
+            large = directory / "large.log"
+            logs.repeat(paths["decode"], large, options.gigabytes)
+            report["following"] = _following(paths["decode"], large, options.seconds)
+            large.unlink()
         if "frames" in chosen:
             report["frames"] = _frames(paths["mixed"])
     if options.json:
@@ -64,6 +67,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each program (default 3)")
     parser.add_argument(
         "--seconds", type=float, default=8, metavar="S", help="how long each CPU share is taken"
+    )
+    parser.add_argument(
+        "--gigabytes",
+        type=float,
+        default=1,
+        metavar="N",
+        help="size of the log whose first frame is waited for (default 1)",
     )
     parser.add_argument(
         "--directory", metavar="DIR", help="where the logs are written for the time of the run"
@@ -122,11 +132,11 @@ def _accumulators(paths: dict[str, Path]) -> dict[str, dict[str, float]]:
     return costs
 
 
-def _following(path: Path, seconds: float) -> dict[str, float]:
+def _following(path: Path, large: Path, seconds: float) -> dict[str, float]:
     if not Path("/proc/self/stat").exists():
         print("following: not measured, it needs /proc\n")
         return {}
-    result = following.measure(path, seconds)
+    result = following.measure(path, seconds) | following.first_frames(large)
     print("| following | |\n|---|---:|")
     for name, value in result.items():
         print(f"| {name.replace('_', ' ')} | {value:.2f} |")

@@ -1,4 +1,4 @@
-"""What following a server costs, and how late its lines are counted: with writes spread evenly over time."""
+"""What following a server costs, and how late its lines are seen: with writes spread evenly over time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import fcntl
 import multiprocessing
 import os
 import pty
+import re
 import select
+import signal
+import statistics
 import struct
 import sys
 import tempfile
@@ -26,28 +29,66 @@ from moe_live.sources.follow import Follower
 TOKENS_A_SECOND = 100
 SETTLE_SECONDS = 3.0
 
+_FRAME_END = b"\x1b[?2026l"
+_TOKENS = re.compile(rb"([\d,]+)(?:\x1b\[[\d;]*m)* decode tokens")
+
 
 def measure(source: Path, seconds: float) -> dict[str, float]:
-    """CPU shares in percent of a core and latencies in ms, for the lines of `source`."""
+    """CPU shares in percent of a core and latencies in ms, for the lines of `source`, steps of one token.
+
+    A line is counted when a session that looks 20 times a second has analyzed it, and visible when the
+    number of tokens on the dashboard's screen includes its token.
+    """
     lines = source.read_bytes()[: 1 << 23].splitlines(keepends=True)[1:]
     layers = len({line.split(b",", 1)[0] for line in lines[:200]})
+    lines = lines[: len(lines) // layers * layers]
     rate = TOKENS_A_SECOND * layers
     result = {"lines_a_second": float(rate)}
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "followed.log"
         log.touch()
-        with _dashboard(log) as process:
+        with _dashboard(log) as (process, output):
             time.sleep(SETTLE_SECONDS)
             result["idle_percent"] = _share(process, seconds)
             with _writer(log, lines, rate, SETTLE_SECONDS + seconds):
                 time.sleep(SETTLE_SECONDS)
                 result["following_percent"] = _share(process, seconds)
+        latencies = {"visible": _visible(output, np.load(log.with_suffix(".npy"))[:, 0], layers)}
         log.unlink()
         log.touch()
-        latency = _latencies(log, lines, rate, seconds)
-    for percent in (50, 95, 99):
-        result[f"latency_p{percent}_ms"] = float(np.percentile(latency, percent)) * 1e3
+        latencies["counted"] = _counted(log, lines, rate, seconds)
+    for what, latency in latencies.items():
+        for percent in (50, 95, 99):
+            result[f"{what}_p{percent}_ms"] = float(np.percentile(latency, percent)) * 1e3
     return result
+
+
+def first_frames(log: Path, repeat: int = 5) -> dict[str, float]:
+    """Milliseconds from the start to the first frame (median), of a log that is not in memory."""
+    result = {"log_gigabytes": log.stat().st_size / 1e9}
+    for name, arguments, shown in (
+        ("dashboard", ("--follow", str(log)), _FRAME_END),
+        ("progress_bar", (str(log),), log.name.encode()),
+    ):
+        spent = [_first_frame(log, arguments, shown) for _ in range(repeat)]
+        result[f"first_{name}_ms"] = statistics.median(spent) * 1e3
+    return result
+
+
+def _first_frame(log: Path, arguments: tuple[str, ...], shown: bytes) -> float:
+    if hasattr(os, "posix_fadvise"):
+        with log.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    begun = time.monotonic()
+    process, descriptor = _start(*arguments)
+    output = b""
+    while shown not in output:
+        output += os.read(descriptor, 1 << 16)
+    spent = time.monotonic() - begun
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    os.close(descriptor)
+    return spent
 
 
 @contextmanager
@@ -79,29 +120,36 @@ def write(log: Path, lines: list[bytes], rate: float, seconds: float) -> None:
     np.save(log.with_suffix(".npy"), written)
 
 
-@contextmanager
-def _dashboard(log: Path) -> Iterator[int]:
-    """The real dashboard on a terminal of 120x40 that nobody looks at."""
-    process, terminal = pty.fork()
+def _start(*arguments: str) -> tuple[int, int]:
+    """A moe-live on a terminal of 120x40: its process, and the terminal's other end."""
+    process, descriptor = pty.fork()
     if process == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, "-m", "moe_live", "--follow", str(log)])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        os.execv(sys.executable, [sys.executable, "-m", "moe_live", *arguments])
+    return process, descriptor
 
-    def drain() -> None:
+
+@contextmanager
+def _dashboard(log: Path) -> Iterator[tuple[int, list[tuple[float, bytes]]]]:
+    """The real dashboard: its process, and what comes to the screen, piece by piece, and when."""
+    process, descriptor = _start("--follow", str(log))
+    output = []
+
+    def read() -> None:
         with suppress(OSError):
-            while os.read(terminal, 1 << 16):
-                pass
+            while piece := os.read(descriptor, 1 << 16):
+                output.append((time.monotonic(), piece))
 
-    thread = threading.Thread(target=drain, daemon=True)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
-        yield process
+        yield process, output
     finally:
-        os.write(terminal, b"q")
+        os.write(descriptor, b"q")
         os.waitpid(process, 0)
         thread.join()
-        os.close(terminal)
+        os.close(descriptor)
 
 
 def _share(process: int, seconds: float) -> float:
@@ -116,7 +164,23 @@ def _cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _latencies(log: Path, lines: list[bytes], rate: float, seconds: float) -> np.ndarray:
+def _visible(output: list[tuple[float, bytes]], written: np.ndarray, layers: int) -> np.ndarray:
+    """Seconds from the append of each line (n,) until the end of the frame that counts its token."""
+    screen = b"".join(piece for _, piece in output)
+    ends = np.cumsum([len(piece) for _, piece in output])
+    frames = []
+    for found in _TOKENS.finditer(screen):
+        end = screen.find(_FRAME_END, found.end())
+        if end >= 0:
+            piece = int(np.searchsorted(ends, end, side="right"))
+            frames.append((output[piece][0], int(found[1].replace(b",", b""))))
+    times, tokens = np.array(frames).T
+    frame = np.searchsorted(tokens, np.arange(len(written)) // layers + 1)
+    seen = frame < len(times)  # the last token is not complete
+    return times[frame[seen]] - written[seen]
+
+
+def _counted(log: Path, lines: list[bytes], rate: float, seconds: float) -> np.ndarray:
     """Seconds from the append of each line until it is counted."""
     session = Session(Follower(log), Analyzer(), read_ahead=READ_AHEAD)
     counted = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -95,3 +97,13 @@ def write(kind: str, path: Path, megabytes: float) -> None:
         file.write(b"layer_id,expert_ids\n")
         while file.tell() < megabytes * 1e6:
             file.write(base)
+
+
+def repeat(source: Path, path: Path, gigabytes: float) -> None:
+    """A log of this size that is `source` again and again."""
+    with source.open("rb") as begin, path.open("wb") as file:
+        while file.tell() < gigabytes * 1e9:
+            begin.seek(0)
+            shutil.copyfileobj(begin, file, 1 << 24)
+        file.flush()
+        os.fsync(file.fileno())  # only then can it leave the page cache
