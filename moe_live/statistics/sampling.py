@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -63,7 +63,7 @@ class TokenSample:
 
     Only rows of whole blocks belong to a token. One whose layers differ in k is a token for each k.
 
-    Memory: about 2 + 60/k bytes a selection of twice the budget at most.
+    Memory: about 2 + 60/k bytes a selection of twice the budget, and 1.25 times it between updates.
 
     Args:
         budget: selections (expert ids) to keep.
@@ -97,6 +97,11 @@ class TokenSample:
             hashes = _token_hashes(rows, number)
             near = hashes < self._limit
             chosen = np.flatnonzero(near[number]) if near.any() else _NO_ROWS
+            if len(chosen) * rows.experts.shape[1] > self._budget:  # most would not stay: do not copy them
+                selections = np.bincount(number) * rows.experts.shape[1]
+                self._limit = min(self._limit, _limit(hashes, selections, self._budget))
+                self._pruned = False
+                chosen = np.flatnonzero((hashes < self._limit)[number])
             if not len(chosen):
                 continue
             step = rows.step[chosen]
@@ -135,9 +140,7 @@ class TokenSample:
         self._pruned = False
         for parts in other._held.values():
             for rows in parts:
-                copy = rows.take(np.arange(len(rows)))
-                copy.step[:] += shift
-                self._hold(copy)
+                self._hold(replace(rows, step=rows.step + shift))
 
     def rows(self) -> tuple[SampledRows, ...]:
         """The sample, one entry for each k, ascending."""
@@ -149,7 +152,7 @@ class TokenSample:
         self._held.setdefault(rows.experts.shape[1], []).append(rows)
         self._selections += rows.experts.size
         self._pruned = False
-        if self._selections > 2 * self._budget:
+        if 4 * self._selections > 5 * self._budget:
             self._prune()
 
     def _prune(self) -> None:
@@ -196,6 +199,13 @@ def _joined(parts: list[SampledRows]) -> SampledRows:
     return SampledRows(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(SampledRows))
     )
+
+
+def _limit(hashes: NDArray[np.uint64], selections: NDArray[np.int64], budget: int) -> np.uint64:
+    """The lowest hash up to which tokens (n,) have more `selections` (n,) than `budget`; there is one."""
+    order = np.argsort(hashes)
+    limit: np.uint64 = hashes[order[np.searchsorted(np.cumsum(selections[order]), budget, side="right")]]
+    return limit
 
 
 def _token_numbers(rows: ExpertRows) -> NDArray[np.int64]:

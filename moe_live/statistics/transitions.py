@@ -38,8 +38,8 @@ class Transitions:
     not to be consecutive are dropped. A token counts where both its rows stand in whole blocks, have the same
     k and name no expert twice.
 
-    Memory: 2 bytes a cell, 51 KB a layer of 160 experts, 0.5 MB of 512; 4 bytes once a count may exceed 2**16.
-    If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
+    Memory: 2 bytes a cell, 51 KB a layer of 160 experts, 0.5 MB of 512; 4 bytes once a count may exceed
+    2**16. If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
     """
 
     def __init__(self) -> None:
