@@ -18,7 +18,7 @@ from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.locality import Locality
-from moe_live.statistics.pending import PendingRows
+from moe_live.statistics.pending import ENOUGH, PendingRows
 from moe_live.statistics.planes import settle
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
@@ -65,24 +65,23 @@ class RowStatistics:
         self.transitions = Transitions()
         self.sample = TokenSample(SAMPLED_SELECTIONS)
         self.known_transitions: Mapping[Pair, LayerTransition] = {}
-        self._pending = PendingRows()
+        self.pending = PendingRows()
 
     def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], label: str) -> None:
         """Add rows of whole blocks; their `step` indexes `kind`."""
         self.anomalies.update(tables)
         if label:
             self.labels.update(tables, kind, label)
-        self._pending.add(tables, kind)
-        if self._pending.enough:
-            self.flush()
+        self.pending.add(tables, kind)
 
     def flush(self) -> None:
         """Count what was put off."""
-        tables, kind = self._pending.take()
+        tables, kind = self.pending.take()
+        self.sample.update(tables, kind)
         by_layer = [RowsByLayer(rows) for rows in tables]
+        del tables
         self.coactivation.update(by_layer)
         self.transitions.update(by_layer)
-        self.sample.update(tables, kind)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
@@ -108,17 +107,16 @@ class StepStatistics:
     def __init__(self, window: int) -> None:
         self.recent = RecentSteps(window)
         self.locality = Locality()
-        self._pending = PendingRows()
+        self.pending = PendingRows()
 
     def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
         """Add steps; the rows' `step` indexes `kind`."""
-        self._pending.add(tables, kind)
-        if self._pending.enough:
-            self.flush()
+        counts = kind != Kind.PREFILL  # what there is of prefill would be left out later
+        self.pending.add([rows.select(counts[rows.step]) for rows in tables], kind)
 
     def flush(self) -> None:
         """Count what was put off."""
-        tables, kind = self._pending.take()
+        tables, kind = self.pending.take()
         self.recent.update(tables, kind)
         self.locality.update(tables, kind)
 
@@ -172,7 +170,16 @@ class Analysis:
         self.as_logged.update((*single, *written), kind)
         if self.as_verified is not self.as_logged:
             self.as_verified.update((*single, *verified), kind)
+        self._keep_up()
         self.distances.update(batch.gates, kind)
+
+    def _keep_up(self) -> None:
+        """Count where most was put off, once it is much in all."""
+        rows: set[RowStatistics | StepStatistics] = {self.single, self.written, self.verified}
+        steps: set[RowStatistics | StepStatistics] = {self.as_logged, self.as_verified}
+        for group in (rows, steps):
+            while sum(statistic.pending.size for statistic in group) >= ENOUGH:
+                max(group, key=lambda statistic: statistic.pending.size).flush()
 
     def flush(self) -> None:
         """Count what was put off."""

@@ -25,9 +25,9 @@ class PendingRows:
         self._steps = self._rows = 0
 
     @property
-    def enough(self) -> bool:
-        """Whether it is time to take them, for the rows or for the steps without any."""
-        return max(self._rows, self._steps) >= ENOUGH
+    def size(self) -> int:
+        """How many rows there are, or steps if those are more."""
+        return max(self._rows, self._steps)
 
     def add(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
         """Keep the rows of some steps, which nobody changes any more; their `step` indexes `kind`."""
