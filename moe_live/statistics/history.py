@@ -48,5 +48,5 @@ def history(
         tokens += np.bincount(span[first], minlength=bins)
         place = (span * len(layers) + slot[rows.layer]) * n_experts
         keys = rows.experts + place[:, None]
-        counts += np.bincount(keys[rows.experts < n_experts], minlength=len(counts))
+        np.add.at(counts, keys[rows.experts < n_experts], 1)
     return History(sample.steps, tokens, counts.reshape(bins, len(layers), n_experts))
