@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -81,7 +80,6 @@ class Analyzer:
     """
 
     def __init__(self, settings: Settings | None = None, *, paths: tuple[str, ...] = ()) -> None:
-        _keep_freed_memory()
         self._settings = settings or Settings()
         self._paths = paths
         self._decoder = self._new_decoder()
@@ -302,17 +300,6 @@ class Analyzer:
             strided={Verdict.STRIDED: True, Verdict.SOUND: False}.get(verdict),
             verdict=verdict_sentence(verdict, mode, single + written, lost, recovered),
         )
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Make the C library keep memory that is freed, up to some megabytes, for what is allocated next.
-
-    Every span of a log takes and frees arrays of about a megabyte. Returned to the system each time, their
-    pages would have to be cleared and mapped anew: that can take longer than all work on them. The GNU C
-    library returns blocks as large as the largest that was ever freed, and no smaller ones.
-    """
-    np.empty(1 << 20)
 
 
 def _with_sections(

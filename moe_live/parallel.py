@@ -32,11 +32,12 @@ from moe_live.terminal import unhandle_signals, without_interrupts
 MIN_BYTES = 1 << 25
 """Smaller input is read by one process: others would take as long to start."""
 
-PART_BYTES = 1 << 24
+PART_BYTES = 1 << 23
 """Parts are not smaller: merging one takes about as long as reading a megabyte."""
 
-PARTS_A_JOB = 4
-"""So many parts a process, for all to end at about the same time."""
+SHARE = 2
+"""A part is at most one of so many for each process of what is left to hand out. So parts are merged rarely,
+and the last ones are small, for all processes to end at about the same time."""
 
 SEARCH_BYTES = 1 << 24
 """How far the beginning of a step is looked for: the longest common prompt step has 12 MB of expert lines."""
@@ -83,16 +84,20 @@ def plan(
     sizes = [_plain_size(path) for path in paths]
     if jobs < 2 or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
         return []
-    part_bytes = max(part_bytes, sum(size or 0 for size in sizes) // (PARTS_A_JOB * jobs))
+    left = sum(size or 0 for size in sizes)
     parts: list[Part] = []
     for path, size in zip(paths, sizes, strict=True):
-        bounds = [0]
-        for target in range(part_bytes, (size or 0) - part_bytes // 2, part_bytes):
-            begin = find_step(path, max(target, bounds[-1]), settings)
+        bounds, end = [0], size or 0
+        while True:
+            length = max(part_bytes, left // (SHARE * jobs))
+            if bounds[-1] + length + part_bytes // 2 > end:
+                break
+            begin = find_step(path, bounds[-1] + length, settings)
             if begin is None:
                 break  # there are no steps that could be told apart, or very long ones
-            if begin > bounds[-1]:
-                bounds.append(begin)
+            left -= begin - bounds[-1]
+            bounds.append(begin)
+        left -= end - bounds[-1]
         ends = [*bounds[1:], None]
         parts += [Part(os.path.realpath(path), begin, end) for begin, end in zip(bounds, ends, strict=True)]
     return parts if len(parts) > 1 else []

@@ -181,7 +181,7 @@ def test_a_real_log_cut_in_many_places_gives_the_identical_snapshot(tmp_path: Pa
         text = gzip.decompress((real_logs / name).read_bytes())
         path = tmp_path / "log"
         path.write_bytes(text)
-        parts = plan([str(path)], 2, Settings(), min_bytes=0, part_bytes=len(text) // 9)
+        parts = plan([str(path)], 2, Settings(), min_bytes=0, part_bytes=len(text) // 20)
         assert len(parts) > 4
         cuts = [part.begin for part in parts[1:]]
         assert plain(in_parts(path, cuts, Settings()).snapshot()) == plain(at_one_go(text).snapshot())
