@@ -64,7 +64,7 @@ class Transitions:
         for table in tables:
             self._notice(table.layers, table.n_experts)
             if self.too_large:
-                return
+                continue  # the layers are still to be known
             slots = self._slots.of(table.layers)
             following = np.searchsorted(table.layers, self._next[slots])
             tokens = np.zeros_like(self._tokens)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -90,6 +90,13 @@ def test_batching_does_not_matter_and_merging_equals_one_pass(
 
 
 @given(drawn_steps(), PLACES)
+@example(
+    [
+        DrawnStep(Kind.DECODE, {0: [(12, 1, 10)], 1: [(31, 25)], 2: [(23, 29, 37)]}),
+        DrawnStep(Kind.DECODE, {0: [(26, 31)], 1: [(22, 33)], 2: [(7, 33, 27)]}),
+    ],
+    [1],
+)
 def test_a_model_too_large_is_given_up_however_it_is_cut(steps: list[DrawnStep], places: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transitions, "MAX_CELLS", 3 * 32**2)
