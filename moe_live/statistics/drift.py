@@ -63,7 +63,9 @@ class _Latest:
     def hold(self, step: NDArray[np.int64], layer: NDArray[np.uint16], experts: NDArray[np.uint16]) -> None:
         """Add rows of steps that were appended."""
         alive = step > self.dropped
-        if alive.any():
+        if alive.all() and len(step):
+            self.parts.append(_Part(step, layer, experts))
+        elif alive.any():
             self.parts.append(_Part(step[alive], layer[alive], np.compress(alive, experts, axis=1)))
 
 
