@@ -1,7 +1,7 @@
 """Ways to count the experts of a log, each run by itself: `python readers.py NAME PATH` prints a JSON object.
 
-It has the seconds without imports, the peak of the memory, that peak above what the imports took, and a
-checksum of the counts. `summary` is the time that making all figures of the summary takes.
+It has the seconds without imports, the peak of the memory of this process, that peak above what the imports
+took, and a checksum of the counts. `summary` is the time that making all figures of the summary takes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ def checksum(counts: Iterable[tuple[int, int, int]]) -> int:
     return sum(count * (layer * 2048 + expert + 1) ** 2 for layer, expert, count in counts) % 2**64
 
 
-def moe_live(path: str, *, counts_only: bool, jobs: int = 1) -> Callable[[], dict[str, Any]]:
+def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[[], dict[str, Any]]:
+    """`jobs`: None for as many as the command takes without the option."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from moe_live import parallel
     from moe_live.analyzer import Analyzer, Settings
+    from moe_live.config import parse
     from moe_live.session import Session
     from moe_live.snapshot import RowMode
     from moe_live.sources.archive import ArchiveSource
@@ -42,10 +44,11 @@ def moe_live(path: str, *, counts_only: bool, jobs: int = 1) -> Callable[[], dic
     def run() -> dict[str, Any]:
         begun = time.perf_counter()
         settings = Settings(rows=RowMode.LOGGED, counts_only=counts_only)
-        parts = parallel.plan([path], jobs, settings)
+        processes = jobs or parse([path]).jobs
+        parts = parallel.plan([path], processes, settings)
         source = ArchiveSource([path])
         if parts:
-            session: Session = parallel.ParallelSession(source, parts, jobs, settings)
+            session: Session = parallel.ParallelSession(source, parts, processes, settings)
         else:
             session = Session(source, Analyzer(settings))
         while not session.ended:
@@ -114,7 +117,7 @@ READERS: dict[str, Callable[[str], Callable[[], dict[str, Any]]]] = {
     "moe-live, counts": lambda path: moe_live(path, counts_only=True),
     "moe-live, counts, 2 jobs": lambda path: moe_live(path, counts_only=True, jobs=2),
     "moe-live, everything": lambda path: moe_live(path, counts_only=False),
-    "moe-live, everything, 2 jobs": lambda path: moe_live(path, counts_only=False, jobs=2),
+    "moe-live, everything, default jobs": lambda path: moe_live(path, counts_only=False, jobs=None),
     "Polars, 2 threads": polars,
     "DuckDB, 2 threads": duckdb,
     "pandas": pandas,
