@@ -10,7 +10,7 @@ from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from moe_live.statistics.planes import Slots, with_room
 from moe_live.statistics.rows import RowsByLayer
@@ -54,13 +54,13 @@ class Coactivation:
     (2, [[1, 0, 1], [0, 1, 1], [1, 1, 2]])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: DTypeLike = np.uint16) -> None:
         self.too_large = False
         self._slots = Slots()
         self._rows = np.zeros(0, np.int64)
         self._capacity = np.zeros(0, np.int64)  # experts a layer's table has room for
         self._base = np.zeros(0, np.int64)  # where it begins
-        self._counts: NDArray[Any] = np.zeros(0, np.uint16)
+        self._counts: NDArray[Any] = np.zeros(0, counts)
 
     @property
     def layers(self) -> list[int]:

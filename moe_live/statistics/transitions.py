@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from moe_live.statistics.planes import Slots, with_room
 from moe_live.statistics.rows import RowsByLayer, repeats, same_tokens
@@ -42,7 +42,7 @@ class Transitions:
     2**16. If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: DTypeLike = np.uint16) -> None:
         self.too_large = False
         self._slots = Slots()
         self._capacity = np.zeros(0, np.int64)  # experts of a layer there is room for
@@ -52,7 +52,7 @@ class Transitions:
         self._height = np.zeros(0, np.int64)
         self._width = np.zeros(0, np.int64)
         self._base = np.zeros(0, np.int64)
-        self._counts: NDArray[Any] = np.zeros(0, np.uint16)
+        self._counts: NDArray[Any] = np.zeros(0, counts)
 
     @property
     def layers(self) -> list[int]:
