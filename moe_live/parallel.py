@@ -32,8 +32,12 @@ from moe_live.terminal import unhandle_signals, without_interrupts
 MIN_BYTES = 1 << 25
 """Smaller input is read by one process: others would take as long to start."""
 
-PART_BYTES = 1 << 23
-"""Parts are not smaller: merging one takes about as long as reading a megabyte."""
+PART_BYTES = 1 << 25
+"""Parts are not smaller: the tables of one are made, sent and merged in the time that reading ten megabytes
+takes."""
+
+COUNTS_PART_BYTES = 1 << 23
+"""Nor are those of which only counts are wanted, which are sent and merged in no time."""
 
 SHARE = 2
 """A part is at most one of so many for each process of what is left to hand out. So parts are merged rarely,
@@ -66,7 +70,7 @@ def plan(
     settings: Settings,
     *,
     min_bytes: int = MIN_BYTES,
-    part_bytes: int = PART_BYTES,
+    part_bytes: int | None = None,
 ) -> list[Part]:
     """Parts that together are all files, in their order.
 
@@ -75,7 +79,7 @@ def plan(
         jobs: processes that will read.
         settings: of the analysis.
         min_bytes: less than this is not worth more processes than one.
-        part_bytes: of the smallest part.
+        part_bytes: of the smallest part; None for what suits the analysis.
 
     Returns:
         No parts at all if one process should read: there is too little, or something that is packed or not a
@@ -84,6 +88,8 @@ def plan(
     sizes = [_plain_size(path) for path in paths]
     if jobs < 2 or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
         return []
+    if part_bytes is None:
+        part_bytes = COUNTS_PART_BYTES if settings.counts_only else PART_BYTES
     left = sum(size or 0 for size in sizes)
     parts: list[Part] = []
     for path, size in zip(paths, sizes, strict=True):
