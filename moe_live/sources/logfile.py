@@ -51,13 +51,15 @@ class LogFile:
         """Open what `path` names now.
 
         Raises:
-            OSError: it does not exist, cannot be opened, or is not a regular file.
+            OSError: it does not exist, cannot be opened, or is not a regular file of a known size.
         """
         _require_regular(path.stat(), path)  # before opening: opening a FIFO would disturb its writer
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             status = os.fstat(fd)
             _require_regular(status, path)
+            if not status.st_size:
+                _require_stored(fd, path)
         except OSError:
             os.close(fd)
             raise
@@ -166,3 +168,9 @@ def _require_regular(status: os.stat_result, path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def _require_stored(fd: int, path: Path) -> None:
+    """An empty file that can be read, as in /proc, is made up as it is read: it cannot be followed."""
+    if os.pread(fd, 1, 0) and not os.fstat(fd).st_size:
+        raise OSError(errno.EINVAL, "Not a stored file", str(path))
