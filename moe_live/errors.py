@@ -17,6 +17,14 @@ class UsageError(MoeLiveError):
     exit_code = 2
 
 
+class StoppedError(MoeLiveError):
+    """A signal, or the terminal that has gone, ended the run before all was done."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
 def printable(text: str | bytes | os.PathLike[str]) -> str:
     """`text` on one line, safe to print: control characters, undecodable bytes and the like are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fsdecode(text))

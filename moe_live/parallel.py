@@ -23,7 +23,7 @@ from moe_live.errors import MoeLiveError, printable
 from moe_live.formats.lines import MAX_LINE_BYTES
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.routing.steps import StepAssembler
-from moe_live.session import READ_SIZE, Session
+from moe_live.session import READ_SIZE, Session, portion_after
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import Source, SourceStatus, State
 from moe_live.sources.stream import GZIP_MAGIC, ByteStream
@@ -169,6 +169,7 @@ class PartReader:
     def __init__(self, part: Part, settings: Settings, label: str) -> None:
         self.analyzer = Analyzer(replace(settings, label=label))
         self._left = None if part.end is None else part.end - part.begin
+        self._portion = READ_SIZE
         self._problem = ""
         self._stream: ByteStream | None = None
         try:
@@ -182,8 +183,11 @@ class PartReader:
         """Read and analyze some of it; returns whether there is more."""
         if self._stream is None:
             return False
-        data = self._stream.read(READ_SIZE if self._left is None else min(READ_SIZE, self._left))
+        limit = min(READ_SIZE, self._portion)
+        data = self._stream.read(limit if self._left is None else min(limit, self._left))
+        begun = time.monotonic()
         self.analyzer.feed(data)
+        self._portion = portion_after(self._portion, time.monotonic() - begun)
         if self._left is not None:
             self._left -= len(data)
         return self._left != 0 and not self._stream.ended
@@ -360,7 +364,7 @@ class ParallelSession(Session):
             raise MoeLiveError(problem)
         return False
 
-    def finish(self) -> Snapshot:
+    def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:
         """End all processes; the statistics are those of the input so far as nothing before is missing."""
         self._waiting.clear()
         first = self._merged  # of the parts that are not finished
@@ -375,7 +379,7 @@ class ParallelSession(Session):
         for worker in self._workers:
             worker.close()
         self._results, self._reader, self._workers = {}, None, []
-        return super().finish()
+        return super().finish(stop)
 
     def _has_merged_all(self) -> bool:
         return self._merged == len(self._parts)

@@ -23,6 +23,12 @@ READ_AHEAD = 1 << 25
 """Bytes of a followed log that are held until they are analyzed. What is held is safe when the server empties
 the log, and reading is a hundred times faster than analyzing."""
 
+LONG_PORTION = 0.1
+"""Seconds that a portion should not take: keys and signals wait until it is analyzed."""
+
+MIN_PORTION = 1 << 14
+"""Bytes; smaller portions do not take less time."""
+
 RATE_WINDOW = 5.0
 """Seconds over which rates are taken."""
 
@@ -56,6 +62,13 @@ class Status:
         return None if not size else min(1.0, self.source.position / size)
 
 
+def portion_after(portion: int, seconds: float) -> int:
+    """How many bytes to analyze at a time, if so many took so long."""
+    if seconds > LONG_PORTION:
+        return max(portion // 2, MIN_PORTION)
+    return min(2 * portion, READ_SIZE) if seconds < LONG_PORTION / 4 else portion
+
+
 class Session:
     """Feeds an analyzer from a source.
 
@@ -84,6 +97,7 @@ class Session:
         self._held: deque[bytes | memoryview | Break | str] = deque()
         self._label_file = None if label_file is None else LabelFile(label_file, clock)
         self._held_bytes = 0
+        self._portion = READ_SIZE
         self._reset_on_restart = reset_on_restart
         self._clock = clock
         self._started = clock()
@@ -93,6 +107,11 @@ class Session:
     def ended(self) -> bool:
         """Whether all is analyzed and no byte will ever come again."""
         return not self._held and self._source_status().state is State.ENDED
+
+    @property
+    def held(self) -> int:
+        """Bytes that are read and not yet analyzed."""
+        return self._held_bytes
 
     @property
     def pause(self) -> float:
@@ -135,6 +154,14 @@ class Session:
         self._fetch()
         return self.ingest(seconds) if self._held_bytes >= READ_SIZE else bool(self._held)
 
+    def drain(self) -> None:
+        """Read what is there, as far as it may be held, and leave the rest to `finish`.
+
+        Raises:
+            MoeLiveError: the source cannot be read.
+        """
+        self._fetch()
+
     def _progress(self) -> Progress:
         """Totals of what is analyzed."""
         return self.analyzer.progress()
@@ -168,9 +195,12 @@ class Session:
     def _next(self) -> bytes | memoryview | Break | str:
         """What is to be analyzed next; pieces that came one after the other as one."""
         item = self._held.popleft()
+        if isinstance(item, bytes | memoryview) and len(item) > self._portion:
+            self._held.appendleft(item[self._portion :])
+            return item[: self._portion]
         if not isinstance(item, bytes):
             return item
-        pieces, room = [item], READ_SIZE - len(item)
+        pieces, room = [item], self._portion - len(item)
         while self._held and isinstance(piece := self._held[0], bytes) and len(piece) <= room:
             self._held.popleft()
             pieces.append(piece)
@@ -182,8 +212,10 @@ class Session:
             self.analyzer.label = item
             return
         if isinstance(item, bytes | memoryview):
-            self._held_bytes -= len(item)
+            begun = self._clock()
             self.analyzer.feed(item)
+            self._held_bytes -= len(item)
+            self._portion = portion_after(self._portion, self._clock() - begun)
             return
         self.analyzer.interrupt(item)
         if item is Break.RESTARTED and self._reset_on_restart:
@@ -208,13 +240,21 @@ class Session:
         """The statistics of what is analyzed; see `Analyzer.snapshot`."""
         return self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew)
 
-    def finish(self) -> Snapshot:
-        """Close the source, analyze what is held, close the open step: the final statistics."""
+    def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:
+        """Close the source, analyze what is held, close the open step: the final statistics.
+
+        Args:
+            stop: whether to leave the rest of what is held out of them; asked after each portion.
+        """
         self.source.close()
-        while self._held:
+        while self._held and not stop():
             self._analyze(self._next())
         self.analyzer.finish()
-        return self.analyzer.snapshot()
+        snapshot = self.analyzer.snapshot()
+        if not self._held_bytes:
+            return snapshot
+        left_out = f"the run was ended before {self._held_bytes:,} bytes that were read could be analyzed"
+        return replace(snapshot, warnings=(left_out, *snapshot.warnings))
 
     def status(self) -> Status:
         """Rates and state now. Call it regularly: the rates are taken between calls."""

@@ -13,9 +13,12 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Self
+
+from moe_live.errors import StoppedError
 
 if sys.platform != "win32":
     import termios
@@ -27,6 +30,17 @@ _LEAVE = "\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 _READ_SIZE = 4096
 
+BREAKING = (signal.SIGINT, signal.SIGTERM)
+"""With these somebody asks for an end; SIGHUP only says that a terminal has gone."""
+
+_ECHO_SECONDS = 0.25
+"""The same signal within this time is the same request: Ctrl-C comes from the terminal, and once more from a
+parent that passes it on, such as `timeout`."""
+
+MAX_COLUMNS = 1000
+MAX_LINES = 400
+"""What is drawn of a larger terminal. No real one is; a careless program may claim one of 65535 x 65535."""
+
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -35,7 +49,7 @@ class Signals:
 
     A context manager for the whole run, of the main thread. SIGINT and SIGTERM are taken even when inherited
     ignored; an inherited ignored SIGHUP stays ignored (nohup). A second SIGINT ends the process by that
-    signal at once, after `last_words`.
+    signal at once, after `last_words`; one that follows within a quarter of a second is still the first.
 
     Attributes:
         stop: the first signal that asked to end, None so far.
@@ -45,6 +59,8 @@ class Signals:
     def __init__(self) -> None:
         self.stop: signal.Signals | None = None
         self.last_words: Callable[[], None] | None = None
+        self._breaking = False
+        self._last, self._last_at = 0, 0.0
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -89,6 +105,19 @@ class Signals:
                     pass
         return [descriptor for descriptor in watched if descriptor in ready]
 
+    def rearm(self) -> None:
+        """Let the next signal that asks to end be a first one again."""
+        self.stop = None
+
+    @contextlib.contextmanager
+    def breaking(self) -> Iterator[None]:
+        """Herein the `BREAKING` ones raise `StoppedError`, also out of a call that may block forever."""
+        self._breaking = True
+        try:
+            yield
+        finally:
+            self._breaking = False
+
     def die(self, number: int, _frame: FrameType | None = None) -> None:
         """Put the terminal in order and die of the signal, so that the parent sees what happened."""
         if self.last_words is not None:
@@ -97,6 +126,13 @@ class Signals:
         signal.raise_signal(number)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number == self._last and now - self._last_at < _ECHO_SECONDS:
+            return
+        self._last, self._last_at = number, now
+        if self._breaking and number in BREAKING:
+            name = signal.Signals(number).name
+            raise StoppedError(f"{name} ended it before all results were written", number)
         if self.stop is None:
             self.stop = signal.Signals(number)
         elif number == signal.SIGINT:
@@ -184,12 +220,13 @@ class Terminal:
         return self._taken and self._in_foreground()
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines at this moment, whatever COLUMNS and LINES say."""
+        """Columns and lines to draw on at this moment, whatever COLUMNS and LINES say."""
         try:
             columns, lines = os.get_terminal_size(self._output)
         except OSError:
             columns, lines = 0, 0
-        return columns or 80, lines or 24  # some serial lines and containers report 0
+        # Some serial lines and containers report 0.
+        return min(columns or 80, MAX_COLUMNS), min(lines or 24, MAX_LINES)
 
     def wait(self, timeout: float, descriptors: Sequence[int] = ()) -> bytes:
         """Sleep until a key, a signal, one of the descriptors, or the time is up; return what was typed.

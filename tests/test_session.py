@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from itertools import pairwise
 
 from moe_live.analyzer import Analyzer
 from moe_live.session import READ_AHEAD, READ_SIZE, Session
@@ -82,6 +83,45 @@ def test_pieces_on_both_sides_of_a_break_stay_apart() -> None:
     snapshot = session.finish()
     assert portions == [STEP + STEP[:3], STEP]
     assert (snapshot.input.tally.lines, snapshot.input.tally.incomplete_bytes) == (4, 3)
+
+
+class SlowPortions(Portions):
+    """Takes a fifth of a second for 64 KB, by a clock that only it moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def feed(self, data: bytes | memoryview) -> None:
+        super().feed(data)
+        self.now += 0.2 * len(data) / (1 << 16)
+
+
+def test_what_takes_long_is_analyzed_in_small_portions() -> None:
+    analyzer = SlowPortions()
+    text = STEP * (4 * READ_SIZE // len(STEP))
+    source = Script(*(text[i : i + READ_SIZE] for i in range(0, len(text), READ_SIZE)))
+    session = Session(source, analyzer, read_ahead=READ_AHEAD, clock=lambda: analyzer.now)
+    begun = []
+    while not session.ended:
+        begun.append(analyzer.now)
+        session.ingest(0.0)
+    assert begun[1] > 1
+    assert max(after - before for before, after in pairwise(begun[-20:])) <= 0.1
+    assert b"".join(analyzer.portions) == text
+    assert session.finish().steps.total == len(text) // len(STEP)
+
+
+def test_what_is_held_at_the_end_can_be_left_out_and_that_is_said() -> None:
+    analyzer = SlowPortions()
+    text = STEP * (2 * READ_SIZE // len(STEP))
+    session = Session(Script(text), analyzer, read_ahead=READ_AHEAD, clock=lambda: analyzer.now)
+    session.drain()
+    assert session.held == len(text)
+    snapshot = session.finish(lambda: analyzer.now > 4)
+    analyzed = snapshot.input.tally.bytes
+    assert 0 < analyzed < len(text)
+    assert f"{len(text) - analyzed:,} bytes that were read" in snapshot.warnings[0]
 
 
 def test_a_backlog_is_held_outside_the_heap() -> None:

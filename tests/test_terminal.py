@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from moe_live.terminal import Signals
+from moe_live.errors import StoppedError
+from moe_live.terminal import MAX_COLUMNS, MAX_LINES, Signals
 from tests.conftest import REPOSITORY
 
 PATIENCE = 20.0
@@ -329,6 +331,43 @@ def test_the_real_size_counts_at_every_moment(job: Start) -> None:
     child.type(b"q")
     assert child.wait_for_exit() == 0
     child.until(lambda: not child.on(ALTERNATE))
+
+
+def test_of_a_terminal_of_absurd_size_a_part_is_drawn(job: Start) -> None:
+    child = job()
+    child.resize(65535, 65535)
+    child.until(lambda: child.shows(f"\x1b[{MAX_LINES};1H"))
+    assert not child.shows(f"\x1b[{MAX_LINES + 1};1H")
+    assert len(max(child.output.split(b"\x1b["), key=len)) <= MAX_COLUMNS + 10
+    child.type(b"q")
+    assert child.wait_for_exit() == 0
+    child.assert_restored()
+
+
+def test_signals_that_come_twice_at_once_are_one() -> None:
+    with Signals() as signals:
+        stops = []
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+            stops.append(signals.stop)
+            signals.rearm()
+    assert stops == [signal.SIGINT, None, signal.SIGTERM]
+
+
+def test_a_signal_can_break_off_what_would_never_end() -> None:
+    out, into = os.pipe()
+    try:
+        with Signals() as signals, signals.breaking():
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            with pytest.raises(StoppedError, match="SIGTERM") as stopped:
+                os.read(out, 1)
+        assert stopped.value.exit_code == 128 + signal.SIGTERM
+        with Signals() as signals, signals.breaking():
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.stop is signal.SIGHUP
+    finally:
+        os.close(out)
+        os.close(into)
 
 
 def test_signals_give_the_former_handlers_back() -> None:
