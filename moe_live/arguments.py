@@ -9,6 +9,13 @@ from collections.abc import Callable
 _MAX_LAYERS = 1024  # as in `moe_live.formats.records`, which is not imported: it needs numpy
 
 
+def file_name(text: str) -> str:
+    """A path, of whatever kind."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path names no file")
+    return text
+
+
 def layer_set(text: str) -> frozenset[int]:
     """A list of layers such as 20-24,30."""
     layers: set[int] = set()

@@ -7,59 +7,78 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from moe_live.capture.cli import SUBCOMMANDS, run_subcommand
 from moe_live.config import Config, parse
-from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Settings
+    from moe_live.formats.records import LineTally
     from moe_live.session import Session
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
     from moe_live.terminal import Signals
 
-DRAIN_SECONDS = 1.0
-"""How long what is already there is still read after a signal."""
-
-
-def entry_point() -> NoReturn:
-    """The command `moe-live`."""
-    sys.exit(main())
+_OUTPUT_ERRORS = (
+    errno.EPIPE,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EBADF,
+    errno.EAGAIN,
+)
+"""What writing to standard output can fail of."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with these arguments (default: those of the process) and return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started us
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the rest of the run
     # Sums of a few thousand products gain nothing from threads, which would take cores from the server.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    status = 0
     try:
-        status = run_subcommand(argv) if argv[:1] and argv[0] in SUBCOMMANDS else run(parse(argv))
-        sys.stdout.flush()
+        with _standard_output():
+            status = run_subcommand(argv) if argv[:1] and argv[0] in SUBCOMMANDS else run(parse(argv))
     except MoeLiveError as error:
         sys.stderr.write(f"moe-live: {error}\n")
         return error.exit_code
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            sys.stderr.write("moe-live: cannot write the output: no space left; make room and run it again\n")
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
-        # Whoever read the output has had enough, or the terminal has gone. What is still buffered must not
-        # fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Writes out what is printed herein. A reader who has had enough ends that without a word.
+
+    Raises:
+        MoeLiveError: it cannot be written.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS:
+            raise
+        output = sys.stdout.fileno()
+        is_terminal = stat.S_ISCHR(os.fstat(output).st_mode)  # `isatty` says no of one that has gone
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), output
+        )  # what is still buffered must not fail again at exit
+        if error.errno == errno.EPIPE:
+            return
+        if error.errno == errno.EIO and is_terminal:
+            raise StoppedError("the terminal has gone", signal.SIGHUP) from error
+        raise MoeLiveError(f"cannot write the output: {error.strerror}; write it elsewhere") from error
 
 
 def run(config: Config) -> int:
@@ -73,13 +92,17 @@ def run(config: Config) -> int:
     from moe_live.reports.json_report import JSON_SUMMARY
     from moe_live.terminal import Signals
 
-    inputs = (*config.paths, *([config.follow] if config.follow else []))
+    logs = config.paths or (config.follow or "/dev/stdin",)
+    taken = [(path, "the log itself") for path in logs]
+    if config.label_file is not None:
+        taken.append((config.label_file, "the file of labels"))
     if config.json not in (None, "-"):
-        check_destination(config.json, JSON_SUMMARY, inputs)
+        check_destination(config.json, JSON_SUMMARY, taken)
+        taken.append((config.json, "where the JSON summary goes"))
     if config.hot_list is not None:
-        check_destination(config.hot_list, HOT_LIST, inputs)
+        check_destination(config.hot_list, HOT_LIST, taken)
     problem: MoeLiveError | None = None
-    with _source(config) as (source, names), Signals() as signals:
+    with Signals() as signals, _source(config) as (source, names):
         session = _session(config, source, names)
         try:
             _show(session, signals, config)
@@ -88,16 +111,20 @@ def run(config: Config) -> int:
         except MoeLiveError as error:  # what was read until then still has its summary
             problem = error
         interrupted = config.paths and signals.stop is not None and not session.ended
-        snapshot = session.finish()
+        ended_by = signals.stop
+        snapshot = _finish(session, signals)
         if interrupted:
             read = session.status().source
-            sys.stderr.write(f"moe-live: interrupted after {read.position:,} of {read.size or 0:,} bytes\n")
-        _report(snapshot, config)
+            whole = "" if read.size is None else f" of {read.size:,}"
+            sys.stderr.write(f"moe-live: interrupted after {read.position:,}{whole} bytes\n")
+        with signals.breaking(), _standard_output():
+            _report(snapshot, config)
     if problem is not None:
         raise problem
-    if signals.stop is not None and signals.stop.name != "SIGINT":
-        return 128 + signals.stop
-    _check_usable(snapshot, config)
+    for number in (ended_by, signals.stop):
+        if number not in (None, signal.SIGINT):
+            return 128 + number
+    _check_usable(snapshot, config, complete=bool(config.paths) and not interrupted)
     return 0
 
 
@@ -171,22 +198,35 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
         from moe_live.dashboard.run import run_dashboard
 
         run_dashboard(session, signals, refresh=config.refresh, color=config.color)
-        return
-    from moe_live.reports.plain import run_plain
+    else:
+        from moe_live.reports.plain import run_plain
 
-    def wait(seconds: float) -> None:
-        descriptor = session.source.wake_fd()
-        signals.wait(seconds, () if descriptor is None else (descriptor,))
+        def wait(seconds: float) -> None:
+            descriptor = session.source.wake_fd()
+            signals.wait(seconds, () if descriptor is None else (descriptor,))
 
-    run_plain(
-        session,
-        stderr=sys.stderr,
-        stop=lambda: signals.stop is not None,
-        wait=wait,
-        no_color=config.color == "never",
-    )
+        run_plain(
+            session,
+            stderr=sys.stderr,
+            stop=lambda: signals.stop is not None,
+            wait=wait,
+            no_color=config.color == "never",
+        )
     if live and not session.ended:
-        session.ingest(DRAIN_SECONDS)
+        session.drain()
+
+
+def _finish(session: Session, signals: Signals) -> Snapshot:
+    """The final statistics; those who find that analyzing the rest takes too long can do without it."""
+    from moe_live.session import READ_SIZE
+    from moe_live.terminal import BREAKING
+
+    if session.held < READ_SIZE:
+        return session.finish()
+    left = f"{session.held / 1e6:,.1f} MB still to analyze"
+    sys.stderr.write(f"moe-live: finishing: {left}; Ctrl-C ends it without them\n")
+    signals.rearm()
+    return session.finish(lambda: signals.stop in BREAKING)
 
 
 def _has_screen() -> bool:
@@ -199,24 +239,38 @@ def _report(snapshot: Snapshot, config: Config) -> None:
     from moe_live.reports.json_report import write_json
     from moe_live.reports.summary import write_summary
 
-    if config.json is not None:
-        write_json(snapshot, config.json)
-    if config.hot_list is not None:
-        write_hot_list(snapshot, config.hot_list, config.hot_experts or 0)
-    if config.json != "-":
-        write_summary(snapshot, sys.stdout, top=config.top)
+    with ExitStack() as outputs:  # the last first, and each of them even if another fails
+        if config.json != "-":
+            outputs.callback(write_summary, snapshot, sys.stdout, top=config.top)
+        if config.hot_list is not None:
+            outputs.callback(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
+        if config.json is not None:
+            outputs.callback(write_json, snapshot, config.json)
 
 
-def _check_usable(snapshot: Snapshot, config: Config) -> None:
-    """Fail if lines were read and not one was of use, or if finished files hold none."""
+def _check_usable(snapshot: Snapshot, config: Config, *, complete: bool) -> None:
+    """Fail if lines were read and not one was of use, or if finished files, read completely, hold none."""
     tally = snapshot.input.tally
     if tally.lines > tally.malformed_lines + tally.header_lines + tally.label_lines:
         return
-    name = printable(config.follow or ", ".join(config.paths) or "standard input")
+    name = printable(config.follow or (config.paths or ("standard input",))[0])
+    if len(config.paths) > 1:
+        name = f"{len(config.paths)} files"
     if tally.malformed_lines:
         sample = printable(tally.samples[0][:60])
         raise MoeLiveError(
             f"no usable line in {name}, whose first is {sample!r}: is it a log of MoE routing?"
         )
-    if config.paths:
-        raise MoeLiveError(f"no usable line in {name}: the log is empty")
+    if complete:
+        raise MoeLiveError(f"no usable line in {name}: {_contents(tally)}")
+
+
+def _contents(tally: LineTally) -> str:
+    """What there is instead of lines about experts or gate inputs."""
+    if not tally.bytes:
+        return "the log is empty"
+    if tally.nul_bytes == tally.bytes:
+        return f"all {tally.bytes:,} bytes are NUL"
+    if not tally.lines:
+        return f"no line is complete: there is no newline in {tally.bytes:,} bytes"
+    return "nothing but a header" if tally.header_lines else "nothing but labels"

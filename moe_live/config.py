@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moe_live import __version__
-from moe_live.arguments import frame_rate, layer_set, whole_number
+from moe_live.arguments import file_name, frame_rate, layer_set, whole_number
 
 _EPILOG = """\
 examples:
@@ -19,7 +19,8 @@ examples:
   moe-live --demo                                         a simulated server, to look around
 
 exit status: 0 ended by q, Ctrl-C or the end of input; 1 runtime error or no usable line;
-2 wrong usage or unreadable input; 128 + n ended by another signal n, after the summary.
+2 wrong usage or unreadable input; 128 + n ended by another signal n, after the summary,
+or by any signal before all results were written.
 """
 
 
@@ -101,8 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_argument_group("input")
-    source.add_argument("paths", nargs="*", metavar="PATH", help="finished logs, .gz too: read to the end")
-    source.add_argument("--follow", metavar="PATH", help="follow a growing log across restarts and rotation")
+    source.add_argument(
+        "paths", nargs="*", type=file_name, metavar="PATH", help="finished logs, .gz too: read to the end"
+    )
+    source.add_argument(
+        "--follow", type=file_name, metavar="PATH", help="follow a growing log across restarts and rotation"
+    )
     source.add_argument("--demo", action="store_true", help="follow the log of a simulated server")
     source.add_argument(
         "--from", dest="start", choices=("start", "end"), default="start", help="where to begin following"
@@ -153,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument(
         "--label-file",
+        type=file_name,
         metavar="PATH",
         help="a file that holds the label of what comes now; it may change",
     )
@@ -166,7 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--json", metavar="FILE", help="write the summary as JSON too; - for JSON alone on standard output"
+        "--json",
+        type=file_name,
+        metavar="FILE",
+        help="write the summary as JSON too; - for JSON alone on standard output",
     )
     output.add_argument(
         "--top",
@@ -183,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     output.add_argument(
         "--hot-list",
+        type=file_name,
         metavar="FILE",
         help="write the most used experts: JSON, or CSV if FILE ends in .csv",
     )

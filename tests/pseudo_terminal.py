@@ -94,6 +94,11 @@ class PseudoTerminal:
         """Send a signal to the program."""
         os.kill(self.pid, number)
 
+    def hang_up(self) -> None:
+        """Close the terminal's other end, as a closed window does. There is nothing to read or type then."""
+        with Path(os.devnull).open("r+b") as nothing:
+            os.dup2(nothing.fileno(), self._master)
+
     def wait_until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         """Read what the program writes until the condition holds; fails after `seconds`."""
         deadline = time.monotonic() + seconds

@@ -18,7 +18,6 @@ from moe_live.snapshot import Section
 from moe_live.terminal import Signals, Terminal
 
 _INGEST_SECONDS = 0.05
-_DRAIN_SECONDS = 1.0
 _IDLE_PERIOD = 1.0
 _ESCAPE_SECONDS = 0.05
 """So long a lone ESC waits for the rest of a sequence."""
@@ -61,8 +60,8 @@ def run_dashboard(
 ) -> Ending:
     """Show the session until a key, the end of the input or a signal ends it.
 
-    Afterwards the terminal is as it was before, also if this raises, and what was there to read by then has
-    been read (for a second at most). The session is not finished yet: `Session.finish` is the caller's.
+    Afterwards the terminal is as it was before, also if this raises. The session is not finished yet: its
+    `drain` and `finish` are the caller's.
 
     Args:
         session: what is shown.
@@ -75,10 +74,7 @@ def run_dashboard(
         MoeLiveError: the source cannot be read.
     """
     with Terminal(signals, output) as terminal:
-        ending = _Loop(session, signals, terminal, refresh, color).run()
-    if ending.reason is not Reason.INPUT_ENDED:
-        session.ingest(_DRAIN_SECONDS)
-    return ending
+        return _Loop(session, signals, terminal, refresh, color).run()
 
 
 class _Loop:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import deque
 from collections.abc import Sequence
@@ -11,11 +10,9 @@ from pathlib import Path
 
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.sources.source import Break, SourceStatus, State
-from moe_live.sources.stream import ByteStream
+from moe_live.sources.stream import ByteStream, own_descriptor
 
 IDLE_PAUSE_S = 0.05
-
-_OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 
 
 class ArchiveSource:
@@ -143,10 +140,10 @@ def _open(path: str) -> ByteStream:
     Raises:
         OSError: it cannot be opened.
     """
-    own = _OWN_DESCRIPTOR.fullmatch("/dev/fd/0" if path == "/dev/stdin" else path)
+    own = own_descriptor(path)
     if own is not None and not Path(path).is_file():
         # Opened anew, a pipe whose writer has left already would look as if it were still to come.
-        return ByteStream(os.dup(int(own[1])), path)
+        return ByteStream(os.dup(own), path)
     return ByteStream(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
 import zlib
@@ -13,6 +14,15 @@ from moe_live.errors import printable
 READ_BYTES = 1 << 20
 PACKED_BYTES = 1 << 17
 GZIP_MAGIC = b"\x1f\x8b"
+
+_OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+
+
+def own_descriptor(path: str) -> int | None:
+    """The descriptor of this process that a path such as /dev/fd/63 or /dev/stdin means; None for others."""
+    found = _OWN_DESCRIPTOR.fullmatch(path)
+    return _STANDARD.get(path) if found is None else int(found[1])
 
 
 class ByteStream:
