@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from moe_live.errors import UsageError, printable
 
 MAX_BYTES = 256
 """A label is what stands in the first line, as far as this."""
 
 CHECK_INTERVAL = 0.05
 """Seconds between two looks at the file."""
+
+
+def check_label_file(path: str) -> None:
+    """See before a run whether there can be labels in the file; it may be missing, and appear later.
+
+    Raises:
+        UsageError: it is not a regular file, or may not be read.
+    """
+    problem = ""
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            problem = "it is not a regular file"
+        elif not os.access(path, os.R_OK):
+            problem = "permission denied"
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise UsageError(f"cannot read labels from {printable(path)}: {problem}; name another file")
 
 
 class LabelFile:

@@ -58,7 +58,12 @@ class Watcher:
         """
         if self._given_up:
             return False
-        directory = Path(os.path.realpath(self._path)).parent
+        try:
+            directory = Path(os.path.realpath(self._path)).parent
+        except FileNotFoundError:
+            self.disarm()
+            self.problem = "the working directory was removed: polling"
+            return False
         if self._watch is not None:
             if self._watches(directory):
                 self._give_up_if_dead()

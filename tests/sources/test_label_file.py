@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from moe_live.sources.label_file import LabelFile
+import pytest
+
+from moe_live.errors import UsageError
+from moe_live.sources.label_file import LabelFile, check_label_file
 
 
 class Clock:
@@ -34,6 +37,16 @@ def test_what_cannot_be_read_is_no_label_and_never_blocks(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", tmp_path / "missing" / "label"):
         assert LabelFile(path, Clock()).changed() is None
+
+
+def test_what_can_never_be_a_label_file_is_told_at_the_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero"), tmp_path / ("x" * 300)):
+        with pytest.raises(UsageError, match="cannot read labels"):
+            check_label_file(str(path))
+    (tmp_path / "label").touch()
+    for path in (tmp_path / "label", tmp_path / "missing", tmp_path / "label" / "missing"):
+        check_label_file(str(path))
 
 
 def test_it_is_not_looked_at_all_the_time(tmp_path: Path) -> None:

@@ -257,6 +257,20 @@ def test_f10_watch_is_set_anew_on_a_directory_made_again(tmp_path: Path) -> None
     watcher.close()
 
 
+def test_a_working_directory_that_was_removed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    watcher = Watcher(Path("moe.log"))
+    assert watcher.arm()
+    directory.rmdir()
+    assert not watcher.arm()
+    assert watcher.problem == "the working directory was removed: polling"
+    watcher.close()
+
+
 def test_f24_idle_process_uses_hardly_any_time(log: Path) -> None:
     reader = Reader(log, watch=True)
     reader.follower._clock = time.monotonic
