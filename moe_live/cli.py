@@ -64,21 +64,27 @@ def _standard_output() -> Iterator[None]:
     try:
         try:
             yield
+        except StoppedError:  # perhaps because nobody takes what is printed
+            _discard_output()
+            raise
         finally:
             sys.stdout.flush()
     except OSError as error:
         if error.errno not in _OUTPUT_ERRORS:
             raise
-        output = sys.stdout.fileno()
-        is_terminal = stat.S_ISCHR(os.fstat(output).st_mode)  # `isatty` says no of one that has gone
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), output
-        )  # what is still buffered must not fail again at exit
+        # `isatty` says no of a terminal that has gone.
+        is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
+        _discard_output()
         if error.errno == errno.EPIPE:
             return
         if error.errno == errno.EIO and is_terminal:
             raise StoppedError("the terminal has gone", signal.SIGHUP) from error
         raise MoeLiveError(f"cannot write the output: {error.strerror}; write it elsewhere") from error
+
+
+def _discard_output() -> None:
+    """Give up what is still buffered: it must not fail, or wait, again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(config: Config) -> int:
@@ -90,11 +96,13 @@ def run(config: Config) -> int:
     from moe_live.reports.files import check_destination
     from moe_live.reports.hot_list import HOT_LIST
     from moe_live.reports.json_report import JSON_SUMMARY
+    from moe_live.sources.label_file import check_label_file
     from moe_live.terminal import Signals
 
     logs = config.paths or (config.follow or "/dev/stdin",)
     taken = [(path, "the log itself") for path in logs]
     if config.label_file is not None:
+        check_label_file(config.label_file)
         taken.append((config.label_file, "the file of labels"))
     if config.json not in (None, "-"):
         check_destination(config.json, JSON_SUMMARY, taken)
@@ -231,7 +239,7 @@ def _finish(session: Session, signals: Signals) -> Snapshot:
 
 def _has_screen() -> bool:
     """Whether standard output is a terminal that can be drawn on."""
-    return os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
+    return os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def _report(snapshot: Snapshot, config: Config) -> None:
@@ -241,6 +249,7 @@ def _report(snapshot: Snapshot, config: Config) -> None:
 
     with ExitStack() as outputs:  # the last first, and each of them even if another fails
         if config.json != "-":
+            outputs.callback(sys.stdout.flush)
             outputs.callback(write_summary, snapshot, sys.stdout, top=config.top)
         if config.hot_list is not None:
             outputs.callback(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
@@ -272,5 +281,5 @@ def _contents(tally: LineTally) -> str:
     if tally.nul_bytes == tally.bytes:
         return f"all {tally.bytes:,} bytes are NUL"
     if not tally.lines:
-        return f"no line is complete: there is no newline in {tally.bytes:,} bytes"
+        return "no line is complete, there is no newline"
     return "nothing but a header" if tally.header_lines else "nothing but labels"

@@ -61,8 +61,12 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         parser.error("give either PATHs, or --follow PATH, or --demo")
     if not inputs and os.isatty(0):
         parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in; see --help")
+    if options.start == "end" and options.follow is None:
+        parser.error("--from end goes with --follow PATH")
     if (options.hot_experts is None) != (options.hot_list is None):
         parser.error("--hot-experts N and --hot-list FILE go together")
+    if options.hot_list == "-":
+        parser.error("--hot-list needs the name of a file; /dev/stdout is one")
     return Config(
         paths=tuple(options.paths),
         follow=options.follow,

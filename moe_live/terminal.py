@@ -90,15 +90,18 @@ class Signals:
             former = self._former.pop(number)
             signal.signal(number, signal.SIG_DFL if former is None else former)
 
-    def wait(self, timeout: float, descriptors: Sequence[int] = ()) -> list[int]:
+    def wait(
+        self, timeout: float, descriptors: Sequence[int] = (), writable: Sequence[int] = ()
+    ) -> list[int]:
         """Sleep until a descriptor is readable, a signal came or time is up; return the readable descriptors.
 
-        A signal that came before the call ends it at once. On Windows only time and signals count.
+        So do those in `writable` that can be written to. A signal that came before the call ends it at once.
+        On Windows only time and signals count.
         """
         watched = list(descriptors) if sys.platform != "win32" else []
         wakeup = self._receiver.fileno()
         # select, because neither kqueue nor poll can watch a terminal on macOS.
-        ready, _, _ = select.select([wakeup, *watched], [], [], max(0.0, timeout))
+        ready, _, _ = select.select([wakeup, *watched], writable, [], max(0.0, timeout))
         if wakeup in ready:
             with contextlib.suppress(BlockingIOError):
                 while self._receiver.recv(_READ_SIZE):
@@ -165,8 +168,9 @@ class Terminal:
 
     Keys come from the controlling terminal, never from stdin. Only a process in the foreground may touch it:
     while in the background the screen is not taken (`ours` is False), no key is read, and nothing stops the
-    process. The screen, the cursor and the terminal's mode come back on every way out: leaving the context
-    for whatever reason, signals, suspension, and at the latest at interpreter exit.
+    process. A terminal that takes nothing, at the end of a connection that hangs say, holds nobody up. The
+    screen, the cursor and the terminal's mode come back on every way out: leaving the context for whatever
+    reason, signals, suspension, and at the latest at interpreter exit.
 
     Args:
         signals: entered already; its flag `stop` is also set when the terminal goes away.
@@ -180,6 +184,8 @@ class Terminal:
         self.redraw = True
         self._signals = signals
         self._output = output
+        self._screen = output
+        self._unsent = b""
         self._tty: int | None = None
         self._mode: list[Any] | None = None
         self._taken = False
@@ -193,6 +199,9 @@ class Terminal:
         if sys.platform != "win32":
             with contextlib.suppress(OSError):  # no controlling terminal: a dashboard without keys
                 self._tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+            with contextlib.suppress(OSError):  # it cannot be opened anew: writing may block
+                # The open file description of `output` is shared with others, who may expect it to block.
+                self._screen = os.open(os.ttyname(self._output), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
             self._handle(signal.SIGCONT, self._note_continued)
             self._handle(signal.SIGWINCH, self._note_resized)
             self._handle(signal.SIGQUIT, self._signals.die)
@@ -210,14 +219,17 @@ class Terminal:
         self._signals.release(self._handled)
         self._signals.last_words = None
         atexit.unregister(self._leave)
+        if self._screen != self._output:
+            os.close(self._screen)
+            self._screen = self._output
         if self._tty is not None:
             os.close(self._tty)
             self._tty = None
 
     @property
     def ours(self) -> bool:
-        """Whether the screen may be drawn on now."""
-        return self._taken and self._in_foreground()
+        """Whether the screen may be drawn on now. It has taken all that was written before."""
+        return self._is_shown() and not self._unsent
 
     def size(self) -> tuple[int, int]:
         """Columns and lines to draw on at this moment, whatever COLUMNS and LINES say."""
@@ -233,26 +245,40 @@ class Terminal:
 
         Suspension (SIGTSTP) happens in here: it returns after the process was continued.
         """
-        keys = [self._tty] if self._tty is not None and self.ours else []
-        ready = self._signals.wait(timeout, [*descriptors, *keys])
+        shown = self._is_shown()
+        keys = [self._tty] if self._tty is not None and shown else []
+        unsent = [self._screen] if self._unsent and shown else []
+        ready = self._signals.wait(timeout, [*descriptors, *keys], unsent)
         if self._suspend_asked:
             self._suspend()
         self._take()
-        if self._tty in ready and self.ours:
+        if not self._is_shown():
+            return b""
+        self._send()
+        if self._tty in ready:
             return self._read()
         return b""
 
     def write(self, text: str) -> None:
-        """Write all of the text to the screen; a terminal that went away counts as a hangup."""
-        data = memoryview(text.encode("utf-8", "replace"))
-        while data:
-            try:
-                data = data[os.write(self._output, data) :]
-            except BlockingIOError:
-                select.select([], [self._output], [])
-            except OSError:
-                self._hang_up()
-                return
+        """Write the text to the screen, now or in later `wait`s; a terminal that went away is a hangup."""
+        self._unsent += text.encode("utf-8", "replace")
+        self._send()
+
+    def _is_shown(self) -> bool:
+        return self._taken and self._in_foreground()
+
+    def _send(self) -> None:
+        """Write as much as the terminal takes."""
+        left = memoryview(self._unsent)
+        try:
+            while left:
+                left = left[os.write(self._screen, left) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            left = left[:0]
+            self._hang_up()
+        self._unsent = bytes(left)
 
     def _handle(self, number: int, handler: Handler) -> None:
         self._signals.handle(number, handler)
@@ -301,12 +327,19 @@ class Terminal:
         if not self._taken:
             return
         self._taken = False
-        with contextlib.suppress(OSError):
-            os.write(self._output, _LEAVE.encode())
-        # In the background the mode is the shell's business, and setting it would stop us.
-        if self._tty is not None and self._mode is not None and self._in_foreground():
+        self._unsent = b""
+        foreground, held_up = self._in_foreground(), False
+        if foreground and sys.platform != "win32":
             with contextlib.suppress(OSError, termios.error):
-                termios.tcsetattr(self._tty, termios.TCSADRAIN, self._mode)
+                held_up = not select.select([], [self._screen], [], 0)[1]
+                if held_up:  # what the terminal has not taken so far is dropped, or this would wait for it
+                    termios.tcflush(self._screen, termios.TCOFLUSH)
+        with contextlib.suppress(OSError):
+            os.write(self._screen, _LEAVE.encode())
+        # In the background the mode is the shell's business, and setting it would stop us.
+        if foreground and self._tty is not None and self._mode is not None:
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetattr(self._tty, termios.TCSANOW if held_up else termios.TCSADRAIN, self._mode)
 
     def _suspend(self) -> None:
         self._suspend_asked = False

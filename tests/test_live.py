@@ -239,6 +239,9 @@ def test_a_damaged_archive_is_used_as_far_as_it_goes_and_reported(log: Path, tmp
         (["--gate-layers", "9-3"], 2, "range"),
         (["--n-experts", "-1"], 2, "n-experts"),
         (["--no-such-option"], 2, "no-such-option"),
+        (["a.log", "--from", "end"], 2, "--follow"),
+        (["a.log", "--hot-experts", "3", "--hot-list", "-"], 2, "/dev/stdout"),
+        (["a.log", "--label-file", REPOSITORY], 2, "cannot read labels"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments: list[Any], status: int, message: str) -> None:

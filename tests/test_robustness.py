@@ -190,7 +190,7 @@ def test_an_empty_path_is_wrong_usage(option: list[str]) -> None:
     [
         (b"", "the log is empty"),
         (b"\0" * 1000, "all 1,000 bytes are NUL"),
-        (b"3,1 2 3", "no line is complete: there is no newline in 7 bytes"),
+        (b"3,1 2 3", "no line is complete, there is no newline"),
         (HEADER, "nothing but a header"),
         (b"# label: x\n", "nothing but labels"),
     ],
@@ -292,3 +292,28 @@ def test_a_closed_terminal_is_status_129_and_files_are_still_written(
     finally:
         os.close(feeder)
     assert json.loads(summary.read_bytes())["source"]["lines"] > 0
+
+
+@linux_only
+def test_a_terminal_that_takes_nothing_holds_up_neither_the_reading_nor_the_end(
+    tmp_path: Path, log: Path
+) -> None:
+    path, summary = tmp_path / "growing.log", tmp_path / "summary.json"
+    path.write_bytes(log.read_bytes())
+    with PseudoTerminal([*MOE_LIVE, "--follow", str(path), "--json", str(summary)]) as terminal:
+        terminal.wait_for("layers")
+        for _ in range(100):
+            terminal.press(b"21")  # frames that nobody takes
+            time.sleep(0.01)
+        before = bytes_read(terminal.process)
+        with path.open("ab") as growing:
+            growing.write(log.read_bytes()[len(HEADER) :])
+        until(lambda: bytes_read(terminal.process) >= before + log.stat().st_size - len(HEADER))
+        while terminal.process.poll() is None:  # the first end the run, one the summary that nobody takes
+            terminal.signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                terminal.process.wait(0.5)
+        assert terminal.wait() in (128 + signal.SIGTERM, -signal.SIGTERM)
+        assert terminal.mode == terminal.mode_before
+        assert terminal.output.rfind(b"\x1b[?1049l") > terminal.output.rfind(b"\x1b[?1049h")
+    assert json.loads(summary.read_bytes())["steps"]["total"] == 40
