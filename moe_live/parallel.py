@@ -26,7 +26,7 @@ from moe_live.routing.steps import StepAssembler
 from moe_live.session import READ_SIZE, Session, portion_after
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import Source, SourceStatus, State
-from moe_live.sources.stream import GZIP_MAGIC, ByteStream
+from moe_live.sources.stream import GZIP_MAGIC, ByteStream, shortened
 from moe_live.terminal import unhandle_signals, without_interrupts
 
 MIN_BYTES = 1 << 25
@@ -168,6 +168,7 @@ class PartReader:
 
     def __init__(self, part: Part, settings: Settings, label: str) -> None:
         self.analyzer = Analyzer(replace(settings, label=label))
+        self._part = part
         self._left = None if part.end is None else part.end - part.begin
         self._portion = READ_SIZE
         self._problem = ""
@@ -196,9 +197,15 @@ class PartReader:
         """Close the part, read to its end or not."""
         if self._stream is not None:
             self._problem = self._stream.problem
+            if self._stream.ended and not self._problem and self._is_short(self._stream):
+                self._problem = shortened(printable(self._part.path))
             self._stream.close()
         self.analyzer.finish()
         return PartResult(self.analyzer, self._problem)
+
+    def _is_short(self, stream: ByteStream) -> bool:
+        """Whether there was more when the parts were planned, as far as the stream itself cannot tell."""
+        return self._part.begin > 0 and not stream.size if self._left is None else self._left > 0
 
 
 class _Worker:
@@ -329,8 +336,9 @@ class ParallelSession(Session):
         self._reader: PartReader | None = None
         self._index, self._label = 0, ""
         self._workers: list[_Worker] = []
-        for _ in range(min(jobs, len(parts)) - 1):
-            self._workers.append(_Worker(settings, [worker.connection for worker in self._workers]))
+        with suppress(OSError):  # no more processes, or descriptors, may be had: fewer do
+            for _ in range(min(jobs, len(parts)) - 1):
+                self._workers.append(_Worker(settings, [worker.connection for worker in self._workers]))
 
     def ingest(self, seconds: float) -> bool:
         """Read and analyze what is there, for about `seconds` at most.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import json
@@ -230,6 +231,34 @@ def test_a_file_that_has_gone_is_told_at_the_end(
         read_all(session)
     assert session.ended
     assert session.finish().input.tally.bytes == paths[0].stat().st_size
+
+
+@pytest.mark.parametrize("left", [0, 10, 25_000])
+def test_a_file_that_becomes_shorter_is_told_at_the_end(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession], left: int
+) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(decode_log())
+    session = parallel_session([path])
+    os.truncate(path, left)
+    with pytest.raises(MoeLiveError, match=r"1\.log became shorter while it was read"):
+        read_all(session)
+    assert session.ended
+    assert session.finish().input.tally.bytes <= left
+
+
+def test_without_further_processes_this_one_reads_all(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(parallel, "_Worker", no_process)
+    path = tmp_path / "1.log"
+    path.write_bytes(decode_log())
+    session = parallel_session([path])
+    read_all(session)
+    assert session.finish().input.tally.bytes == path.stat().st_size
 
 
 def test_the_command_gives_the_same_json_with_any_number_of_jobs(

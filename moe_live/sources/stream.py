@@ -25,6 +25,11 @@ def own_descriptor(path: str) -> int | None:
     return _STANDARD.get(path) if found is None else int(found[1])
 
 
+def shortened(name: str) -> str:
+    """What is wrong with a file that has fewer bytes than it had; `name` is printable."""
+    return f"{name} became shorter while it was read; what was read of it is used"
+
+
 class ByteStream:
     """Reads a descriptor to its end, never seeking and never blocking. Owns the descriptor.
 
@@ -103,7 +108,9 @@ class ByteStream:
             return b""
         start, self.position = self.position, self.position + len(raw)
         if not raw:
-            if self._unpacker is not None and not self._unpacker.complete:
+            if self.size is not None and start < self.size:
+                self._end(shortened(self._name))
+            elif self._unpacker is not None and not self._unpacker.complete:
                 self._end(f"{self._name} is cut short; what could be unpacked is used; copy or make it again")
             self._end(self.problem)
             return self._held_back

@@ -216,6 +216,19 @@ def test_file_that_vanishes_in_between_does_not_keep_the_others_from_being_read(
     assert problem == f"{paths[1]} is gone (No such file or directory); the others are used"
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_file_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path, packed: bool) -> None:  # noqa: FBT001
+    path = tmp_path / "log"
+    text = b"".join(b"%d\n" % i for i in range(100_000))
+    path.write_bytes(gzip.compress(text) if packed else text)
+    source = ArchiveSource([path])
+    first = source.read(1000)
+    os.truncate(path, 10)
+    items, problem = read_all(source)
+    assert text.startswith(b"".join(contents([*first, *items])))
+    assert problem == f"{path} became shorter while it was read; what was read of it is used"
+
+
 def test_f22_read_error_is_a_problem_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / str(i) for i in range(2)]
     for path in paths:
