@@ -74,12 +74,11 @@ class Coactivation:
             self._reserve(slots, table.n_experts)
             if self.too_large:
                 return
-            layers = [table.of(index) for index in range(len(slots))]
             rows = np.zeros_like(self._rows)
-            rows[slots] = [layer.experts.shape[1] for layer in layers]
+            rows[slots] = table.sizes
             self._count_rows(rows)
-            for slot, layer in zip(slots.tolist(), layers, strict=True):
-                self._count(slot, layer.experts)
+            for index, slot in enumerate(slots.tolist()):
+                self._count(slot, table.of(index).experts)
 
     def __iadd__(self, other: Coactivation) -> Self:
         """Add the counts of another log."""

@@ -44,9 +44,12 @@ class LayerRows:
 class RowsByLayer:
     """Rows that name no expert twice, layer by layer, so that each layer's table is touched once for many.
 
+    The rows stay where they are; those of a layer are gathered when they are asked for.
+
     Attributes:
         layers: (l,) uint16, layers with rows, also with such as are left out; ascending.
         n_experts: (l,) int64, the highest expert of each plus one, likewise.
+        sizes: (l,) int64, how many rows each has.
     """
 
     def __init__(self, rows: ExpertRows) -> None:
@@ -60,14 +63,19 @@ class RowsByLayer:
         if repeating is not None:
             distinct = ~repeating[order]
             order, layer = order[distinct], layer[distinct]
-        self._bounds = [*np.searchsorted(layer, self.layers).tolist(), len(layer)]
-        self._step, self._token, self._whole = rows.step[order], rows.token[order], rows.whole[order]
-        self._experts = np.take(experts, order, axis=1)
+        bounds = np.append(np.searchsorted(layer, self.layers), len(layer))
+        self.sizes = np.diff(bounds)
+        self._bounds, self._order, self._rows = bounds.tolist(), order, rows
 
     def of(self, index: int) -> LayerRows:
         """The rows of one of `layers`."""
-        part = slice(*self._bounds[index : index + 2])
-        return LayerRows(self._step[part], self._token[part], self._whole[part], self._experts[:, part])
+        rows, chosen = self._rows, self._order[self._bounds[index] : self._bounds[index + 1]]
+        return LayerRows(
+            rows.step.take(chosen),
+            rows.token.take(chosen),
+            rows.whole.take(chosen),
+            rows.experts.T.take(chosen, axis=1),
+        )
 
 
 def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:

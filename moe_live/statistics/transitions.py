@@ -65,19 +65,16 @@ class Transitions:
             self._notice(table.layers, table.n_experts)
             if self.too_large:
                 continue  # the layers are still to be known
+            self._counts = with_room(self._counts, int(table.sizes.max()))
             slots = self._slots.of(table.layers)
-            following = np.searchsorted(table.layers, self._next[slots])
-            tokens = np.zeros_like(self._tokens)
-            pairs = []
-            for index in np.flatnonzero(
-                table.layers.take(following, mode="clip") == self._next[slots]
-            ).tolist():
-                pair = same_tokens(table.of(index), table.of(int(following[index])))
-                tokens[slots[index]] = pair[0].shape[1]
-                pairs.append((int(slots[index]), *pair))
-            self._count_tokens(tokens)
-            for slot, lower, upper in pairs:
-                self._count(slot, lower, upper)
+            goes_on = np.append(table.layers[1:], -2) == self._next[slots]  # -1 stands for none
+            upper = table.of(0)
+            for index, slot in enumerate(slots.tolist()):
+                lower = upper
+                if index + 1 < len(slots):
+                    upper = table.of(index + 1)
+                if goes_on[index]:
+                    self._count(slot, *same_tokens(lower, upper))
 
     def __iadd__(self, other: Transitions) -> Self:
         """Add the counts of another log, which comes after this one."""
@@ -90,7 +87,8 @@ class Transitions:
         slots = slots[theirs]
         added = np.zeros_like(self._tokens)
         added[slots] = other._tokens[theirs]
-        self._count_tokens(added)
+        self._tokens += added
+        self._counts = with_room(self._counts, int(added.max(initial=0)))
         for slot, source in zip(slots.tolist(), theirs.tolist(), strict=True):
             table = other._table(source)
             self._table(slot)[: table.shape[0], : table.shape[1]] += table.astype(self._counts.dtype)
@@ -125,7 +123,8 @@ class Transitions:
         return self._counts[base : base + height * width].reshape(height, width)
 
     def _count(self, slot: int, lower: NDArray[np.uint16], upper: NDArray[np.uint16]) -> None:
-        """Count tokens by their experts in one layer (k, m) and in the next (l, m)."""
+        """Count tokens by their experts in one layer (k, m) and in the next (l, m): there is room."""
+        self._tokens[slot] += lower.shape[1]
         table = self._table(slot)
         counts = table.reshape(-1)
         one = counts.dtype.type(1)  # a Python integer would make this a hundred times slower
@@ -136,11 +135,6 @@ class Transitions:
             line = lower[:, part].astype(key) * key(table.shape[1])
             cell = line[:, None] + upper[:, part].astype(key, copy=False)
             np.add.at(counts, cell.reshape(-1).astype(np.int64), one)
-
-    def _count_tokens(self, tokens: NDArray[np.int64]) -> None:
-        """Add tokens (slots,); no count can exceed the tokens of its layer."""
-        self._tokens += tokens
-        self._counts = with_room(self._counts, int(tokens.max(initial=0)))
 
     def _notice(self, layers: NDArray[np.uint16], experts: NDArray[np.int64]) -> None:
         """Learn that layers (n,) have at least so many experts (n,); make room for their transitions."""
