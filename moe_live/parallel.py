@@ -46,6 +46,12 @@ and the last ones are small, for all processes to end at about the same time."""
 SEARCH_BYTES = 1 << 24
 """How far the beginning of a step is looked for: the longest common prompt step has 12 MB of expert lines."""
 
+GLANCE_BYTES = 1 << 18
+"""How much is read at first: most steps of decode are shorter."""
+
+PROGRESS_S = 0.05
+"""Seconds after which a process tells its progress again."""
+
 _LAYER = re.compile(rb"(gate_input,)?([0-9]{1,4}),(0,)?")
 
 
@@ -121,19 +127,31 @@ def find_step(path: str, offset: int, settings: Settings) -> int | None:
     with open(path, "rb", buffering=MAX_LINE_BYTES) as file:  # noqa: PTH123 - `Path` has no other way either
         file.seek(offset)
         position = offset + len(file.readline(MAX_LINE_BYTES))
-        before, layer_before = b"", -1
-        while position < offset + SEARCH_BYTES:
-            line = file.readline(MAX_LINE_BYTES)
-            if not line.endswith(b"\n"):
-                return None
-            found = _LAYER.match(line)
-            layer = int(found[2]) if found else -1
-            goes_down = 0 <= layer < layer_before
-            first_again = layer == layer_before and found is not None and found[1] and found[3]
-            if (goes_down or first_again) and _begins_step(before, line, settings):
-                return position
-            before, layer_before = line, layer
-            position += len(line)
+        for length in (GLANCE_BYTES, SEARCH_BYTES):
+            file.seek(position)
+            begin = _first_step(file.read(length), settings)
+            if begin is not None:
+                return position + begin
+    return None
+
+
+def _first_step(text: bytes, settings: Settings) -> int | None:
+    """Where in the text, from its second line on, a step begins."""
+    before, layer_before = b"", -1
+    start = 0
+    while end := text.find(b"\n", start) + 1:
+        line = text[start:end]
+        found = _LAYER.match(line)
+        layer = int(found[2]) if found else -1
+        goes_down = 0 <= layer < layer_before
+        first_again = layer == layer_before and found is not None and found[1] and found[3]
+        if (goes_down or first_again) and _begins_step(before, line, settings):
+            return start
+        if found is not None and not found[1]:  # no step begins among the other rows of this layer
+            other = re.compile(rb"\n(?!%b,)" % found[2]).search(text, end - 1)
+            end = other.end() if other else len(text)
+            line = text[text.rfind(b"\n", 0, end - 1) + 1 : end]
+        before, layer_before, start = line, layer, end
     return None
 
 
@@ -297,8 +315,11 @@ def _work(connection: Connection, settings: Settings, others: Sequence[Connectio
         while (task := connection.recv()) is not None:
             part, label = task
             reader = PartReader(part, settings, label)
+            due = 0.0
             while reader.read() and not connection.poll():
-                connection.send(reader.analyzer.progress())
+                if time.monotonic() >= due:
+                    connection.send(reader.analyzer.progress())
+                    due = time.monotonic() + PROGRESS_S
             connection.send(reader.finish())
 
 

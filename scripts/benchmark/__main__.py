@@ -18,6 +18,9 @@ import frames
 import logs
 import throughput
 
+SHORT_MEGABYTES = 64
+"""As much of the decode log is read by pandas, in 1.7 GB of memory."""
+
 SECTIONS = ("throughput", "accumulators", "following", "frames")
 
 
@@ -35,7 +38,7 @@ def main() -> None:
             logs.write(kind, paths[kind], size)
         short = directory / "short.log"
         with paths["decode"].open("rb") as file:
-            beginning = file.read(options.megabytes * 1_000_000)
+            beginning = file.read(min(options.megabytes, SHORT_MEGABYTES) * 1_000_000)
         short.write_bytes(beginning[: beginning.rindex(b"\n") + 1])
         if "throughput" in chosen:
             report |= _throughput(paths, short, directory, options.repeat)
@@ -61,7 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--megabytes",
         type=int,
-        default=64,
+        default=128,
         metavar="N",
         help="size of the logs; the decode log has four times as much",
     )
