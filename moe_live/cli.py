@@ -143,7 +143,8 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
 
     settings = _settings(config)
     if config.jobs > 1 and config.paths and config.label_file is None:
-        from moe_live.parallel import ParallelSession, plan
+        from moe_live.parallel import ParallelSession
+        from moe_live.parts import plan
 
         if parts := plan(config.paths, config.jobs, settings):
             return ParallelSession(source, parts, config.jobs, settings, paths=names)

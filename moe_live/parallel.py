@@ -1,11 +1,9 @@
-"""Large finished files read by several processes: cut at the beginnings of steps, merged in their order."""
+"""Large finished files read by several processes, a part at a time, and merged in their order."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import re
-import stat
 import sys
 import time
 from collections import deque
@@ -20,47 +18,15 @@ from typing import NamedTuple
 
 from moe_live.analyzer import Analyzer, Progress, Settings
 from moe_live.errors import MoeLiveError, printable
-from moe_live.formats.lines import MAX_LINE_BYTES
-from moe_live.formats.llama_server import LlamaServerDecoder
-from moe_live.routing.steps import StepAssembler
+from moe_live.parts import Part
 from moe_live.session import READ_SIZE, Session, portion_after
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import Source, SourceStatus, State
-from moe_live.sources.stream import GZIP_MAGIC, ByteStream, shortened
+from moe_live.sources.stream import ByteStream, shortened
 from moe_live.terminal import unhandle_signals, without_interrupts
-
-MIN_BYTES = 1 << 25
-"""Smaller input is read by one process: others would take as long to start."""
-
-PART_BYTES = 1 << 25
-"""Parts are not smaller: the tables of one are made, sent and merged in the time that reading ten megabytes
-takes."""
-
-COUNTS_PART_BYTES = 1 << 23
-"""Nor are those of which only counts are wanted, which are sent and merged in no time."""
-
-SHARE = 2
-"""A part is at most one of so many for each process of what is left to hand out. So parts are merged rarely,
-and the last ones are small, for all processes to end at about the same time."""
-
-SEARCH_BYTES = 1 << 24
-"""How far the beginning of a step is looked for: the longest common prompt step has 12 MB of expert lines."""
-
-GLANCE_BYTES = 1 << 18
-"""How much is read at first: most steps of decode are shorter."""
 
 PROGRESS_S = 0.05
 """Seconds after which a process tells its progress again."""
-
-_LAYER = re.compile(rb"(gate_input,)?([0-9]{1,4}),(0,)?")
-
-
-class Part(NamedTuple):
-    """A piece of a file, from `begin` to before `end` (None: to the end of the file); steps begin at both."""
-
-    path: str
-    begin: int
-    end: int | None
 
 
 class PartResult(NamedTuple):
@@ -68,111 +34,6 @@ class PartResult(NamedTuple):
 
     analyzer: Analyzer
     problem: str
-
-
-def plan(
-    paths: Sequence[str],
-    jobs: int,
-    settings: Settings,
-    *,
-    min_bytes: int = MIN_BYTES,
-    part_bytes: int | None = None,
-) -> list[Part]:
-    """Parts that together are all files, in their order.
-
-    Args:
-        paths: the files.
-        jobs: processes that will read.
-        settings: of the analysis.
-        min_bytes: less than this is not worth more processes than one.
-        part_bytes: of the smallest part; None for what suits the analysis.
-
-    Returns:
-        No parts at all if one process should read: there is too little, or something that is packed or not a
-        regular file.
-    """
-    sizes = [_plain_size(path) for path in paths]
-    if jobs < 2 or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
-        return []
-    if part_bytes is None:
-        part_bytes = COUNTS_PART_BYTES if settings.counts_only else PART_BYTES
-    left = sum(size or 0 for size in sizes)
-    parts: list[Part] = []
-    for path, size in zip(paths, sizes, strict=True):
-        bounds, end = [0], size or 0
-        while True:
-            length = max(part_bytes, left // (SHARE * jobs))
-            if bounds[-1] + length + part_bytes // 2 > end:
-                break
-            begin = find_step(path, bounds[-1] + length, settings)
-            if begin is None:
-                break  # there are no steps that could be told apart, or very long ones
-            left -= begin - bounds[-1]
-            bounds.append(begin)
-        left -= end - bounds[-1]
-        ends = [*bounds[1:], None]
-        parts += [Part(os.path.realpath(path), begin, end) for begin, end in zip(bounds, ends, strict=True)]
-    return parts if len(parts) > 1 else []
-
-
-def find_step(path: str, offset: int, settings: Settings) -> int | None:
-    """The offset of the first line after `offset` that is known to begin a step by the line before it alone.
-
-    Both lines are well-formed and nothing stands between them, so a reader that starts with the second one
-    sees all that one who came from the first sees, but for the label in force.
-
-    Returns:
-        None if there is no such line within `SEARCH_BYTES`.
-    """
-    with open(path, "rb", buffering=MAX_LINE_BYTES) as file:  # noqa: PTH123 - `Path` has no other way either
-        file.seek(offset)
-        position = offset + len(file.readline(MAX_LINE_BYTES))
-        for length in (GLANCE_BYTES, SEARCH_BYTES):
-            file.seek(position)
-            begin = _first_step(file.read(length), settings)
-            if begin is not None:
-                return position + begin
-    return None
-
-
-def _first_step(text: bytes, settings: Settings) -> int | None:
-    """Where in the text, from its second line on, a step begins."""
-    before, layer_before = b"", -1
-    start = 0
-    while end := text.find(b"\n", start) + 1:
-        line = text[start:end]
-        found = _LAYER.match(line)
-        layer = int(found[2]) if found else -1
-        goes_down = 0 <= layer < layer_before
-        first_again = layer == layer_before and found is not None and found[1] and found[3]
-        if (goes_down or first_again) and _begins_step(before, line, settings):
-            return start
-        if found is not None and not found[1]:  # no step begins among the other rows of this layer
-            other = re.compile(rb"\n(?!%b,)" % found[2]).search(text, end - 1)
-            end = other.end() if other else len(text)
-            line = text[text.rfind(b"\n", 0, end - 1) + 1 : end]
-        before, layer_before, start = line, layer, end
-    return None
-
-
-def _begins_step(before: bytes, line: bytes, settings: Settings) -> bool:
-    """Whether both lines are well-formed and a step begins with the second."""
-    decoder = LlamaServerDecoder(gate_layers=settings.gate_layers)
-    assembler = StepAssembler(max_slots=settings.max_slots)
-    complete = sum(1 for records in decoder.feed(before + line) for _ in assembler.feed(records))
-    return complete == 1 and decoder.tally.malformed_lines == 0
-
-
-def _plain_size(path: str) -> int | None:
-    """Bytes of a regular file that is not packed; None for anything else."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - before opening: a FIFO would be disturbed
-            return None
-        with open(os.path.realpath(path), "rb") as file:  # noqa: PTH123
-            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-            return None if packed else os.fstat(file.fileno()).st_size
-    except OSError:
-        return None
 
 
 class PartReader:

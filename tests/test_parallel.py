@@ -23,7 +23,8 @@ from moe_live import parallel
 from moe_live.analyzer import Analyzer, Settings
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
-from moe_live.parallel import ParallelSession, Part, PartReader, find_step, plan
+from moe_live.parallel import ParallelSession, PartReader
+from moe_live.parts import Part, find_step, plan
 from moe_live.session import Session
 from moe_live.snapshot import RowMode
 from moe_live.sources.archive import ArchiveSource
@@ -264,7 +265,7 @@ def test_without_further_processes_this_one_reads_all(
 def test_the_command_gives_the_same_json_with_any_number_of_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(parallel, "plan", functools.partial(plan, min_bytes=0, part_bytes=30_000))
+    monkeypatch.setattr("moe_live.parts.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000))
     path = tmp_path / "log"
     path.write_bytes(decode_log())
     summaries = []
@@ -279,8 +280,8 @@ SINGLE_THREAD = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 IN_PARTS = """
 import functools, sys
-from moe_live import cli, parallel
-parallel.plan = functools.partial(parallel.plan, min_bytes=0, part_bytes=30_000)
+from moe_live import cli, parallel, parts
+parts.plan = functools.partial(parts.plan, min_bytes=0, part_bytes=30_000)
 if sys.argv[1] == "spawn":
     parallel._context = functools.partial(parallel.multiprocessing.get_context, "spawn")
 if __name__ == "__main__":
@@ -310,8 +311,9 @@ WORKERS = """
 import sys, time
 from moe_live import parallel
 from moe_live.analyzer import Settings
+from moe_live.parts import plan
 from moe_live.sources.archive import ArchiveSource
-parts = parallel.plan(sys.argv[1:], 4, Settings(), min_bytes=0, part_bytes=20_000)
+parts = plan(sys.argv[1:], 4, Settings(), min_bytes=0, part_bytes=20_000)
 session = parallel.ParallelSession(ArchiveSource(sys.argv[1:]), parts, 4, Settings())
 print(*(worker._process.pid for worker in session._workers), flush=True)
 time.sleep(60)

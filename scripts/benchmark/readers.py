@@ -34,9 +34,10 @@ def checksum(counts: Iterable[tuple[int, int, int]]) -> int:
 def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[[], dict[str, Any]]:
     """`jobs`: None for as many as the command takes without the option."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    from moe_live import parallel
     from moe_live.analyzer import Analyzer, Settings
     from moe_live.config import parse
+    from moe_live.parallel import ParallelSession
+    from moe_live.parts import plan
     from moe_live.session import Session
     from moe_live.snapshot import RowMode
     from moe_live.sources.archive import ArchiveSource
@@ -45,10 +46,10 @@ def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[
         begun = time.perf_counter()
         settings = Settings(rows=RowMode.LOGGED, counts_only=counts_only)
         processes = jobs or parse([path]).jobs
-        parts = parallel.plan([path], processes, settings)
+        parts = plan([path], processes, settings)
         source = ArchiveSource([path])
         if parts:
-            session: Session = parallel.ParallelSession(source, parts, processes, settings)
+            session: Session = ParallelSession(source, parts, processes, settings)
         else:
             session = Session(source, Analyzer(settings))
         while not session.ended:
