@@ -143,7 +143,7 @@ def _plain_size(path: str) -> int | None:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - before opening: a FIFO would be disturbed
             return None
-        with open(os.path.realpath(path), "rb") as file:  # noqa: PTH123
+        with open(os.path.realpath(path), "rb") as file:  # noqa: PTH123 - as above
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             return None if packed else os.fstat(file.fileno()).st_size
     except OSError:

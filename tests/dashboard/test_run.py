@@ -200,7 +200,7 @@ def test_views_that_are_passed_by_are_not_made() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "refreshed"), [(0.5, False), (0.01, True)])
-def test_figures_that_take_long_wait_until_the_keys_rest(seconds: float, refreshed: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_figures_that_take_long_wait_until_the_keys_rest(seconds: float, refreshed: bool) -> None:
     def asked(script: list[bytes]) -> int:
         session = Asked(seconds)
         run(script, session=session)
@@ -232,7 +232,7 @@ def test_the_first_frame_does_not_wait_for_the_log() -> None:
 
     signals = Signals()
     terminal = Terminal([b""], signals)
-    loop._Loop(Session(Long(), Analyzer()), signals, terminal, 1e6, "never").run()  # type: ignore[arg-type]
+    loop._Loop(Session(Long(), Analyzer()), signals, terminal, 1e6, "never").run()  # type: ignore[arg-type] # a stand-in
     assert "It has 10.0 GB so far" in terminal.frames[0]
 
 

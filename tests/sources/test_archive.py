@@ -217,7 +217,7 @@ def test_file_that_vanishes_in_between_does_not_keep_the_others_from_being_read(
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_file_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path, packed: bool) -> None:  # noqa: FBT001
+def test_a_file_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path, packed: bool) -> None:
     path = tmp_path / "log"
     text = b"".join(b"%d\n" % i for i in range(100_000))
     path.write_bytes(gzip.compress(text) if packed else text)
@@ -250,7 +250,7 @@ def test_f22_read_error_is_a_problem_of_one_file(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_f19_fifo_as_a_path(tmp_path: Path, packed: bool) -> None:  # noqa: FBT001
+def test_f19_fifo_as_a_path(tmp_path: Path, packed: bool) -> None:
     fifo, plain = tmp_path / "fifo", tmp_path / "plain"
     os.mkfifo(fifo)
     plain.write_bytes(b"plain\n")
@@ -290,7 +290,7 @@ while source.status().state.value != "ended":
 
 
 @pytest.mark.parametrize("redirected", [True, False])
-def test_f19_dev_stdin_in_a_real_process(tmp_path: Path, redirected: bool) -> None:  # noqa: FBT001
+def test_f19_dev_stdin_in_a_real_process(tmp_path: Path, redirected: bool) -> None:
     log = tmp_path / "log"
     log.write_bytes(TEXT)
     command = [sys.executable, "-c", PROGRAM]

@@ -214,7 +214,7 @@ def test_f09_space_of_deleted_files_is_given_back(start: Start, log: Path) -> No
 
 
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
-def test_f10_parent_directory_deleted_and_made_again(start: Start, tmp_path: Path, moved: bool) -> None:  # noqa: FBT001
+def test_f10_parent_directory_deleted_and_made_again(start: Start, tmp_path: Path, moved: bool) -> None:
     log = tmp_path / "logs" / "moe.log"
     log.parent.mkdir()
     log.write_bytes(b"0\n")
