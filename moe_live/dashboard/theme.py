@@ -5,7 +5,6 @@ They use the terminal's own colours: these fit light and dark ones.
 
 from rich.style import Style
 
-PLAIN = Style()
 STRONG = Style(bold=True)
 FAINT = Style(dim=True)
 TITLE = Style(bold=True, color="cyan")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -109,8 +108,3 @@ class StepBatch:
     written: tuple[ExpertRows, ...]
     verified: tuple[ExpertRows, ...]
     gates: tuple[StepGates, ...]
-
-
-def row_count(tables: Iterable[ExpertRows]) -> int:
-    """Rows in all tables together."""
-    return sum(map(len, tables))

@@ -30,15 +30,6 @@ class ExactSums:
         self._limbs = np.zeros((2, size, _LIMBS), np.int64)
         self._adds = 0
 
-    def __len__(self) -> int:
-        return self._limbs.shape[1]
-
-    def grow(self, size: int) -> None:
-        """Make it `size` sums long; the new ones are 0."""
-        limbs = np.zeros((2, size, _LIMBS), np.int64)
-        limbs[:, : len(self)] = self._limbs
-        self._limbs = limbs
-
     def add(self, index: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """Add finite values (n,), each to the sum at its `index` (n,)."""
         self._carry(len(values) * 3)
@@ -49,12 +40,6 @@ class ExactSums:
         low = values - high
         for part in (high * high, 2 * high * low, low * low):
             _add(squares, index, part)
-
-    def move(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> None:
-        """Add the sums at `source` to those at `target` and make them 0. No index occurs twice."""
-        self._carry(self._adds)
-        self._limbs[:, target] += self._limbs[:, source]
-        self._limbs[:, source] = 0
 
     def merge(self, target: NDArray[np.int64], other: ExactSums, source: NDArray[np.int64]) -> None:
         """Add the sums at `source` of `other` to those at `target`. No target occurs twice."""
