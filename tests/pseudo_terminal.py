@@ -1,4 +1,4 @@
-"""A program in a pseudo-terminal, and what its user sees."""
+"""moe-live in a process: with pipes, or in a pseudo-terminal with what its user sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any, Self
@@ -126,3 +127,21 @@ class PseudoTerminal:
         self.output += data
         self._stream.feed(data)
         return bool(data)
+
+
+@contextmanager
+def started(
+    *arguments: str | Path, program: Sequence[str] = MOE_LIVE, stderr: int = subprocess.PIPE, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """moe-live while it runs; killed at the end, in case it would not end by itself."""
+    with subprocess.Popen(
+        [*program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        cwd=REPOSITORY,
+        **options,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

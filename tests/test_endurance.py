@@ -9,15 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moe_live.formats.llama_server import LlamaServerDecoder
-from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal
+from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, started
 
 pytestmark = pytest.mark.slow
 
@@ -52,19 +51,9 @@ def expert_text(rng: np.random.Generator, steps: int, n_layers: int = 40, n_expe
     )
 
 
-@contextmanager
-def following(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def following(path: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """moe-live following a log without a terminal."""
-    with subprocess.Popen(
-        [*MOE_LIVE, "--follow", path, "--json", "-"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=REPOSITORY,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return started("--follow", path, "--json", "-", stderr=subprocess.DEVNULL)
 
 
 def finished(process: subprocess.Popen[bytes]) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
-from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal
+from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, started
 
 PATIENCE = 60.0
 
@@ -61,24 +61,6 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def started(
-    *arguments: str | Path, program: Sequence[str] = MOE_LIVE, **options: Any
-) -> Iterator[subprocess.Popen[bytes]]:
-    """moe-live while it runs; killed at the end, in case it would not end by itself."""
-    with subprocess.Popen(
-        [*program, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=REPOSITORY,
-        **options,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def bytes_read(process: subprocess.Popen[bytes]) -> int:
