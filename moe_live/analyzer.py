@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,31 @@ class Progress(NamedTuple):
     bytes: int
     lines: int
     tokens: int
+
+
+class Finished(Protocol):
+    """The statistics of a log that was read to its end, here or by another process, for merging."""
+
+    def pieces(self, highest: int) -> Iterator[Any]:
+        """What was found, in the pieces and the order that `Analyzer.merge` takes.
+
+        Merged one at a time, they never are in memory all at once.
+
+        Args:
+            highest: the highest layer in what comes before.
+        """
+        ...
+
+
+class _Outline(NamedTuple):
+    """All of an analyzer but its statistics."""
+
+    assembler: StepAssembler
+    highest: int
+    tally: LineTally
+    paths: tuple[str, ...]
+    restarts: int
+    rotations: int
 
 
 class Analyzer:
@@ -135,29 +160,28 @@ class Analyzer:
             self._highest = -1
         self._statistics = self._new_statistics()
 
-    def merge(self, other: Analyzer) -> None:
-        """Add a log that comes after this one. Both are finished; `other` is used up."""
-        if self._highest < other._highest:
+    def merge(self, other: Finished) -> None:
+        """Add a log that comes after this one, which is finished as well; `other` is used up."""
+        pieces = other.pieces(self._highest)
+        outline: _Outline = next(pieces)
+        if self._highest < outline.highest:
             self._statistics.settle()
-        elif other._highest < self._highest:
-            other._statistics.settle()
-        self._assembler.absorb(other._assembler)
+        self._assembler.absorb(outline.assembler)
         self._highest = self._assembler.highest
-        self._statistics += other._statistics
-        self._merged_tally += other.tally
-        self._paths += other._paths
-        self._restarts += other._restarts
-        self._rotations += other._rotations
+        self._merged_tally += outline.tally
+        self._paths += outline.paths
+        self._restarts += outline.restarts
+        self._rotations += outline.rotations
+        self._statistics.merge(pieces)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What a finished analyzer needs to be merged elsewhere."""
-        state = {**self.__dict__, "_merged_tally": self.tally}
-        del state["_decoder"]  # buffers
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._decoder = self._new_decoder()
+    def pieces(self, highest: int) -> Iterator[Any]:
+        """What a finished analyzer has found, one piece after the other; see `Finished`."""
+        if self._highest < highest:
+            self._statistics.settle()
+        yield _Outline(
+            self._assembler, self._highest, self.tally, self._paths, self._restarts, self._rotations
+        )
+        yield from self._statistics.pieces()
 
     def _new_decoder(self) -> LlamaServerDecoder:
         return LlamaServerDecoder(

@@ -145,9 +145,11 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
     if config.jobs > 1 and config.paths and config.label_file is None:
         from moe_live.parallel import ParallelSession
         from moe_live.parts import plan
+        from moe_live.workers import start_workers
 
-        if parts := plan(config.paths, config.jobs, settings):
-            return ParallelSession(source, parts, config.jobs, settings, paths=names)
+        parts = plan(config.paths, config.jobs, settings)
+        if workers := start_workers(min(config.jobs, len(parts)), settings):
+            return ParallelSession(source, parts, workers, settings, paths=names)
     return Session(
         source,
         Analyzer(settings, paths=names),

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from moe_live.analyzer import Settings
@@ -18,15 +19,14 @@ MIN_BYTES = 1 << 25
 """Smaller input is read by one process: others would take as long to start."""
 
 PART_BYTES = 1 << 25
-"""Parts are not smaller: the tables of one are made, sent and merged in the time that reading ten megabytes
-takes."""
+"""Parts are hardly smaller: the tables of one are made, sent and merged in the time that ten megabytes are
+read."""
 
 COUNTS_PART_BYTES = 1 << 23
 """Nor are those of which only counts are wanted, which are sent and merged in no time."""
 
-SHARE = 2
-"""A part is at most one of so many for each process of what is left to hand out. So parts are merged rarely,
-and the last ones are small, for all processes to end at about the same time."""
+ROUNDS = 4
+"""Parts for each process at most. Merging them costs the same whatever their length."""
 
 SEARCH_BYTES = 1 << 24
 """How far the beginning of a step is looked for: the longest common prompt step has 12 MB of expert lines."""
@@ -60,7 +60,7 @@ def plan(
         jobs: processes that will read.
         settings: of the analysis.
         min_bytes: less than this is not worth more processes than one.
-        part_bytes: of the smallest part; None for what suits the analysis.
+        part_bytes: of a part that is not the first or last; None for what suits the analysis.
 
     Returns:
         No parts at all if one process should read: there is too little, or something that is packed or not a
@@ -71,23 +71,36 @@ def plan(
         return []
     if part_bytes is None:
         part_bytes = COUNTS_PART_BYTES if settings.counts_only else PART_BYTES
-    left = sum(size or 0 for size in sizes)
+    places = _places(sum(size or 0 for size in sizes), jobs, part_bytes)
     parts: list[Part] = []
+    before = 0  # bytes of the files before
     for path, size in zip(paths, sizes, strict=True):
         bounds, end = [0], size or 0
-        while True:
-            length = max(part_bytes, left // (SHARE * jobs))
-            if bounds[-1] + length + part_bytes // 2 > end:
-                break
-            begin = find_step(path, bounds[-1] + length, settings)
-            if begin is None:
-                break  # there are no steps that could be told apart, or very long ones
-            left -= begin - bounds[-1]
-            bounds.append(begin)
-        left -= end - bounds[-1]
+        for place in places:
+            if bounds[-1] + part_bytes // 2 <= place - before <= end - part_bytes // 2:
+                begin = find_step(path, place - before, settings)
+                if begin is None:
+                    break  # there are no steps that could be told apart, or very long ones
+                bounds.append(begin)
+        before += end
         ends = [*bounds[1:], None]
         parts += [Part(os.path.realpath(path), begin, end) for begin, end in zip(bounds, ends, strict=True)]
     return parts if len(parts) > 1 else []
+
+
+def _places(size: int, jobs: int, part_bytes: int) -> list[int]:
+    """Where to cut, roughly, for processes that work at the same speed.
+
+    Parts are merged in their order. The first ones are shorter each than the next, so that the processes come
+    to their ends one after the other, and the last ones are longer, so that all end together.
+    """
+    rest = size // part_bytes - jobs - 1
+    if rest < 0:
+        weights = [1] * min(jobs, size // part_bytes)
+    else:
+        rise = list(range(1, jobs + 1))
+        weights = rise + [jobs] * min(rest, (ROUNDS - 2) * jobs) + rise[::-1]
+    return [size * weight // sum(weights) for weight in accumulate(weights[:-1])]
 
 
 def find_step(path: str, offset: int, settings: Settings) -> int | None:

@@ -7,28 +7,34 @@ import functools
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_live import parallel
+from moe_live import workers
 from moe_live.analyzer import Analyzer, Settings
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
-from moe_live.parallel import ParallelSession, PartReader
+from moe_live.parallel import ParallelSession
 from moe_live.parts import Part, find_step, plan
 from moe_live.session import Session
 from moe_live.snapshot import RowMode
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break
+from moe_live.statistics.collection import RowStatistics, StepStatistics
+from moe_live.workers import PartReader, start_workers
 from tests.comparison import plain
 from tests.pseudo_terminal import REPOSITORY
 from tests.synthetic import SyntheticLog, logs
@@ -61,10 +67,9 @@ def in_parts(path: Path, cuts: Sequence[int], settings: Settings) -> Analyzer:
         reader = PartReader(Part(str(path), begin, end), settings, merged.label)
         while reader.read():
             pass
-        analyzer, problem = reader.finish()
-        assert not problem
-        merged.merge(analyzer)
-        merged.label = analyzer.label
+        assert not reader.finish()
+        merged.merge(reader.analyzer)
+        merged.label = reader.analyzer.label
     return merged
 
 
@@ -146,7 +151,8 @@ def parallel_session() -> Callable[..., ParallelSession]:
         names = tuple(map(str, paths))
         settings = settings or Settings()
         parts = plan(names, jobs, settings, min_bytes=0, part_bytes=20_000)
-        return ParallelSession(ArchiveSource(names), parts, jobs, settings, paths=names)
+        started = start_workers(jobs, settings)
+        return ParallelSession(ArchiveSource(names), parts, started, settings, paths=names)
 
     return session
 
@@ -192,12 +198,12 @@ def test_a_real_log_cut_in_many_places_gives_the_identical_snapshot(tmp_path: Pa
 def test_an_interrupted_run_has_the_figures_of_a_beginning_of_the_log(
     tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "READ_SIZE", 3000)
+    monkeypatch.setattr(workers, "READ_SIZE", 3000)
     path = tmp_path / "log"
     text = decode_log()
     path.write_bytes(text)
     session = parallel_session([path])
-    for _ in range(30):
+    while not session.analyzer.tally.bytes:
         session.ingest(0.0)
     assert not session.ended
     snapshot = session.finish()
@@ -213,11 +219,77 @@ def test_a_process_that_dies_is_told(
     path.write_bytes(decode_log())
     session = parallel_session([path])
     session.ingest(0.0)
-    (worker,) = session._workers
-    worker._process.kill()
+    session._workers[0]._process.kill()
     with pytest.raises(MoeLiveError, match="died"):
         read_all(session)
+    read = session.finish().input.tally.bytes
+    assert read < path.stat().st_size
+
+
+def test_there_are_no_figures_once_half_a_part_may_be_in_them(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(decode_log())
+    session = parallel_session([path])
+    receive, received = workers._receive_piece, []
+
+    def receive_and_kill(connection: Connection) -> Any:
+        received.append(receive(connection))
+        if len(received) == 4:
+            for worker in session._workers:
+                worker._process.kill()
+                worker._process.join()
+        return received[-1]
+
+    monkeypatch.setattr(workers, "_receive_piece", receive_and_kill)
+    with pytest.raises(MoeLiveError, match="died"):
+        read_all(session)
+    assert session.snapshot().layers
+    with pytest.raises(MoeLiveError, match="died"):
+        session.finish()
+
+
+def test_merging_holds_one_piece_of_a_part_at_a_time(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(decode_log())
+    pieces: list[weakref.ref[Any]] = []
+    receive = workers._receive_piece
+
+    def receive_and_look(connection: Connection) -> Any:
+        alive = [piece() for piece in pieces if piece() is not None]
+        assert not alive
+        piece = receive(connection)
+        if isinstance(piece, RowStatistics | StepStatistics):
+            pieces.append(weakref.ref(piece))
+        return piece
+
+    monkeypatch.setattr(workers, "_receive_piece", receive_and_look)
+    session = parallel_session([path])
+    read_all(session)
+    assert len(pieces) == 4 * len(session._parts)
     session.finish()
+
+
+def test_a_worker_that_is_done_before_its_turn_waits(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
+) -> None:
+    path = tmp_path / "log"
+    text = decode_log()
+    path.write_bytes(text)
+    session = parallel_session([path])
+    session.ingest(0.0)
+    first, second = (session._busy[index]._process.pid for index in (0, 1))
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    while not session._busy[1].finished:
+        session.ingest(0.01)
+    os.kill(first, signal.SIGCONT)
+    read_all(session)
+    assert {worker._process.pid for worker in session._workers} == {first, second}
+    assert plain(session.finish()) == plain(at_one_go(text, paths=(str(path),)).snapshot())
 
 
 def test_a_file_that_has_gone_is_told_at_the_end(
@@ -248,20 +320,6 @@ def test_a_file_that_becomes_shorter_is_told_at_the_end(
     assert session.finish().input.tally.bytes <= left
 
 
-def test_without_further_processes_this_one_reads_all(
-    tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_process(*_: object) -> None:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    monkeypatch.setattr(parallel, "_Worker", no_process)
-    path = tmp_path / "1.log"
-    path.write_bytes(decode_log())
-    session = parallel_session([path])
-    read_all(session)
-    assert session.finish().input.tally.bytes == path.stat().st_size
-
-
 def test_the_command_gives_the_same_json_with_any_number_of_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,7 +330,14 @@ def test_the_command_gives_the_same_json_with_any_number_of_jobs(
     for jobs in ("1", "3"):
         assert main([str(path), "--jobs", jobs, "--json", "-"]) == 0
         summaries.append(json.loads(capsys.readouterr().out))
-    assert summaries[0] == summaries[1]
+
+    def no_process(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(workers, "Worker", no_process)  # then this process reads all
+    assert main([str(path), "--jobs", "3", "--json", "-"]) == 0
+    summaries.append(json.loads(capsys.readouterr().out))
+    assert summaries[0] == summaries[1] == summaries[2]
     assert summaries[0]["steps"]["total"] == 300
 
 
@@ -280,10 +345,10 @@ SINGLE_THREAD = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 IN_PARTS = """
 import functools, sys
-from moe_live import cli, parallel, parts
+from moe_live import cli, parts, workers
 parts.plan = functools.partial(parts.plan, min_bytes=0, part_bytes=30_000)
 if sys.argv[1] == "spawn":
-    parallel._context = functools.partial(parallel.multiprocessing.get_context, "spawn")
+    workers._context = functools.partial(workers.multiprocessing.get_context, "spawn")
 if __name__ == "__main__":
     sys.exit(cli.main(sys.argv[2:]))
 """
@@ -308,24 +373,19 @@ def test_copies_of_the_process_and_fresh_ones_give_the_same(tmp_path: Path, meth
 
 
 WORKERS = """
-import sys, time
-from moe_live import parallel
+import time
 from moe_live.analyzer import Settings
-from moe_live.parts import plan
-from moe_live.sources.archive import ArchiveSource
-parts = plan(sys.argv[1:], 4, Settings(), min_bytes=0, part_bytes=20_000)
-session = parallel.ParallelSession(ArchiveSource(sys.argv[1:]), parts, 4, Settings())
-print(*(worker._process.pid for worker in session._workers), flush=True)
+from moe_live.workers import start_workers
+workers = start_workers(3, Settings())
+print(*(worker._process.pid for worker in workers), flush=True)
 time.sleep(60)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not copied")
-def test_no_process_outlives_the_one_that_asks(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(decode_log())
+def test_no_process_outlives_the_one_that_asks() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", WORKERS, path], env=SINGLE_THREAD, cwd=REPOSITORY, stdout=subprocess.PIPE
+        [sys.executable, "-c", WORKERS], env=SINGLE_THREAD, cwd=REPOSITORY, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         workers = process.stdout.readline().split()

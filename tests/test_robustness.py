@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -121,14 +122,25 @@ def test_a_log_on_standard_input_is_not_overwritten_with_its_summary(log: Path) 
     assert "the log itself" in one_line(result.stderr)
 
 
+def has_reader(fifo: Path) -> bool:
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        assert error.errno == errno.ENXIO
+        return False
+    return True
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_pipe_that_nobody_reads_can_be_given_up(log: Path, tmp_path: Path, number: signal.Signals) -> None:
-    fifo = tmp_path / "fifo"
+    source, fifo = tmp_path / "source", tmp_path / "fifo"
+    os.mkfifo(source)
     os.mkfifo(fifo)
-    with started(log, "--json", fifo) as process:
+    with started(source, "--json", fifo) as process:
+        source.write_bytes(log.read_bytes())  # waits until it is opened, when signals are handled
+        until(lambda: not has_reader(source))
         errors = b""
         while not errors:  # one that comes too early only ends the reading
-            time.sleep(0.5)
             process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 output, errors = process.communicate(timeout=0.5)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy, deepcopy
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -197,18 +197,26 @@ class Analysis:
         if self.as_verified is not self.as_logged:
             self.as_verified.settle()
 
-    def __iadd__(self, other: Analysis) -> Self:
-        """Add another log, which comes after this one."""
-        self.single += other.single
-        self.written += other.written
-        self.verified += other.verified
-        if other.as_verified is not other.as_logged:
-            self._tell_apart()
+    def pieces(self) -> Iterator[Any]:
+        """What was found, in the pieces that `merge` takes."""
+        yield self.as_verified is not self.as_logged
+        yield from (self.single, self.written, self.verified, self.distances, self.as_logged)
         if self.as_verified is not self.as_logged:
-            self.as_verified += other.as_verified
-        self.as_logged += other.as_logged
-        self.distances += other.distances
-        return self
+            yield self.as_verified
+
+    def merge(self, pieces: Iterator[Any]) -> None:
+        """Add what was found in another log, which comes after this one."""
+        is_told_apart: bool = next(pieces)
+        self.single += next(pieces)
+        self.written += next(pieces)
+        self.verified += next(pieces)
+        self.distances += next(pieces)
+        steps: StepStatistics = next(pieces)
+        if is_told_apart:
+            self._tell_apart()
+        self.as_logged += steps
+        if self.as_verified is not self.as_logged:
+            self.as_verified += next(pieces) if is_told_apart else steps
 
     def _tell_apart(self) -> None:
         """From now on rows as logged and as verified differ in steps whose order counts."""
@@ -273,16 +281,24 @@ class Statistics:
         if self.analysis is not None:
             self.analysis.settle()
 
-    def __iadd__(self, other: Statistics) -> Self:
+    def pieces(self) -> Iterator[Any]:
+        """What was counted, in the pieces that `merge` takes."""
+        counted = copy(self)
+        counted.analysis = None
+        yield counted
+        if self.analysis is not None:
+            yield from self.analysis.pieces()
+
+    def merge(self, pieces: Iterator[Any]) -> None:
         """Add another log, which comes after this one and was counted alike."""
-        self.steps += other.steps
-        self.tokens += other.tokens
-        self.single += other.single
-        self.written += other.written
-        self.verified += other.verified
-        self.recovered += other.recovered
-        self.n_embd.update(other.n_embd)
-        self.gate_layers |= other.gate_layers
-        if self.analysis is not None and other.analysis is not None:
-            self.analysis += other.analysis
-        return self
+        counted: Statistics = next(pieces)
+        self.steps += counted.steps
+        self.tokens += counted.tokens
+        self.single += counted.single
+        self.written += counted.written
+        self.verified += counted.verified
+        self.recovered += counted.recovered
+        self.n_embd.update(counted.n_embd)
+        self.gate_layers |= counted.gate_layers
+        if self.analysis is not None:
+            self.analysis.merge(pieces)

@@ -1,7 +1,7 @@
 """Ways to count the experts of a log, each run by itself: `python readers.py NAME PATH` prints a JSON object.
 
-It has the seconds without imports, the peak of the memory of this process, that peak above what the imports
-took, and a checksum of the counts. `summary` is the time that making all figures of the summary takes.
+It has the seconds without imports, the peak of the memory of its largest process, that peak above what the
+imports took, and a checksum of the counts. `summary` is the time that making all figures takes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ PEERS_THREADS = 2
 
 
 def peak_mb() -> float:
+    """Of this process, or of one that it started and that has ended, if that is more."""
+    of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     try:
         found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     except OSError:  # not Linux; there it counts what the parent had before this program began, too
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return int(found[1]) / 1e3 if found else float("nan")
+        return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, of_children) / 1e6
+    return max(int(found[1]), of_children) / 1e3 if found else float("nan")
 
 
 def checksum(counts: Iterable[tuple[int, int, int]]) -> int:
@@ -41,6 +43,7 @@ def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[
     from moe_live.session import Session
     from moe_live.snapshot import RowMode
     from moe_live.sources.archive import ArchiveSource
+    from moe_live.workers import start_workers
 
     def run() -> dict[str, Any]:
         begun = time.perf_counter()
@@ -48,8 +51,8 @@ def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[
         processes = jobs or parse([path]).jobs
         parts = plan([path], processes, settings)
         source = ArchiveSource([path])
-        if parts:
-            session: Session = ParallelSession(source, parts, processes, settings)
+        if workers := start_workers(min(processes, len(parts)), settings):
+            session: Session = ParallelSession(source, parts, workers, settings)
         else:
             session = Session(source, Analyzer(settings))
         while not session.ended:

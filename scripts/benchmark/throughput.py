@@ -15,6 +15,7 @@ from typing import Any
 from readers import READERS
 
 C = "C, state machine"
+PEAK_MB = 80
 MAWK = (
     'BEGIN { FS = "[, ]" } NR > 1 { for (i = 2; i <= NF; i++) count[$1 "," $i]++ } '
     "END { print length(count) }"
@@ -131,4 +132,8 @@ def targets(table: list[Measured]) -> list[tuple[str, float, float]]:
     promise("everything (default jobs) / pandas", 12, ("decode", everything), ("decode", "pandas"))
     for kind, of_650 in (("decode", 60), ("prefill", 150), ("mixed", 250)):
         promise(f"everything (default jobs), {kind} / C", of_650 / 650, (kind, everything), ("decode", C))
+    for entry in table:
+        if entry.program == everything and entry.log != "ragged":
+            memory = entry.median("above_imports_mb")
+            promised.append((f"{PEAK_MB} MB / peak above imports, {entry.log}", PEAK_MB / memory, 1))
     return promised
