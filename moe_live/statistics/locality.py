@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -139,23 +139,70 @@ class Locality:
         self._n_experts = max(self._n_experts, *(int(rows.experts.max()) + 1 for rows in tables))
         self._reserve(reuse)
         number = np.cumsum(counts) - 1
-        steps = [number[rows.step] for rows in tables]
+        listings = [
+            Listing(number[rows.step], slot, rows.token, rows.experts.T)
+            for rows, slot in zip(tables, slots, strict=True)
+        ]
+        listings, passed = _in_layer_time(listings, n_steps, len(self._slots))
         k = max(rows.experts.shape[1] for rows in tables)
         per_step = k * (1 + max(int(rows.token.max()) for rows in tables))
-        size = reuse.batch_size(per_step)
-        for begin in range(0, n_steps, size):
-            end = min(begin + size, n_steps)
-            listings = []
-            for rows, step, slot in zip(tables, steps, slots, strict=True):
-                part = slice(*np.searchsorted(step, (begin, end)))
+        index = np.empty_like(passed)
+        begin = 0
+        while len(going_on := np.flatnonzero(passed > begin)):
+            size = reuse.batch_size(len(going_on), per_step)
+            end = min(begin + size, int(passed[going_on].min()))
+            index[going_on] = np.arange(len(going_on))
+            run = []
+            for rows in listings:
+                part = slice(*np.searchsorted(rows.time, (begin, end)))
                 if part.start < part.stop:
-                    place = rows.token[part] * k
-                    listings.append(Listing(step[part] - begin, slot[part], place, rows.experts.T[:, part]))
-            if listings:
-                reuse.update(end - begin, listings, self._scratch)
+                    slot, place = index[rows.slot[part]], rows.place[part] * k
+                    run.append(Listing(rows.time[part] - begin, slot, place, rows.experts[:, part]))
+            reuse.update(going_on, end - begin, run, self._scratch)
+            begin = end
 
     def _reserve(self, reuse: Reuse) -> None:
         reuse.reserve(len(self._slots), self._n_experts)
+
+
+def _in_layer_time(
+    listings: list[Listing], n_steps: int, n_layers: int
+) -> tuple[list[Listing], NDArray[np.int64]]:
+    """Count time in steps of each layer, whatever steps other layers have.
+
+    Args:
+        listings: rows, ascending by `time`, which counts all steps.
+        n_steps: how many.
+        n_layers: all layers.
+
+    Returns:
+        The same, ascending by the time of their layers, and how much of it (n_layers,) passes.
+    """
+    if n_steps * n_layers <= 8 * sum(len(rows.time) for rows in listings):  # no more memory than they take
+        has_rows = np.zeros((n_steps, n_layers), np.bool_)
+        for rows in listings:
+            has_rows[rows.time, rows.slot] = True
+        passed = np.count_nonzero(has_rows, axis=0)
+        if ((passed == 0) | (passed == n_steps)).all():
+            return listings, passed
+    step, place = np.unique(
+        np.concatenate([rows.slot * n_steps + rows.time for rows in listings]), return_inverse=True
+    )
+    slot = step // n_steps
+    passed = np.bincount(slot, minlength=n_layers)
+    time = np.split(
+        (np.arange(len(step)) - (np.cumsum(passed) - passed)[slot])[place],
+        np.cumsum([len(rows.time) for rows in listings[:-1]]),
+    )
+    return [_sorted(replace(rows, time=own)) for rows, own in zip(listings, time, strict=True)], passed
+
+
+def _sorted(rows: Listing) -> Listing:
+    """The rows ascending by time."""
+    order = np.argsort(rows.time, kind="stable")
+    return Listing(
+        rows.time[order], rows.slot[order], rows.place[order], np.take(rows.experts, order, axis=1)
+    )
 
 
 def _summarize(reuse: Reuse, layers: list[int], n_experts: int) -> tuple[LayerLocality, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,36 +84,40 @@ class Reuse:
         words = (experts // 32, _KEPT, layers)
         self.head, self.tail = _grown(self.head, words), _grown(self.tail, words)
 
-    def batch_size(self, per_step: int) -> int:
-        """How many steps `update` takes best at a time, if a step lists so many experts of a layer."""
-        return max(1, min(_CELLS // max(1, self.uses.size), _PLACES // per_step, MAX_STEPS))
+    def batch_size(self, n_layers: int, per_step: int) -> int:
+        """How many steps of so many layers `update` takes best at a time, if one lists so many experts."""
+        cells = n_layers * self.uses.shape[1]
+        return max(1, min(_CELLS // cells, _PLACES // per_step, MAX_STEPS))
 
-    def update(self, n_steps: int, listings: Sequence[Listing], scratch: Scratch) -> None:
+    def update(
+        self, slots: NDArray[np.int64], n_steps: int, listings: Sequence[Listing], scratch: Scratch
+    ) -> None:
         """Add steps, for whose layers and experts there is room.
 
         Args:
-            n_steps: how many.
-            listings: their rows; `time` counts all these steps, also those in which the layer has no rows.
+            slots: (l,) the layers, in any order.
+            n_steps: how many steps of each.
+            listings: their rows, some in each step of each of these layers; `slot` is an index of `slots`.
             scratch: memory to work in.
         """
-        listings, passed = self._in_layer_time(n_steps, listings)
-        run = Run(self.age, self.depth, n_steps, listings, scratch)
-        self._count_shared(run.used, passed)
-        self.uses += run.used.view(np.uint8).sum(axis=0, dtype=np.min_scalar_type(n_steps))
+        run = Run(self.age[slots], self.depth[slots], n_steps, listings, scratch)
+        self._count_shared(slots, run.used)
+        self.uses[slots] += run.used.view(np.uint8).sum(axis=0, dtype=np.min_scalar_type(n_steps))
         width = self.uses.shape[1]
         for rows, uses in zip(listings, run.uses(), strict=True):
+            slot = slots[rows.slot]
             first = np.flatnonzero(uses.depth < 0)
-            nth = first % len(rows.slot)
-            expert = rows.slot[nth] * width + rows.experts.reshape(-1)[first]
-            self.first.reshape(-1)[expert] = self.steps[rows.slot[nth]] + rows.time[nth]
+            nth = first % len(slot)
+            expert = slot[nth] * width + rows.experts.reshape(-1)[first]
+            self.first.reshape(-1)[expert] = self.steps[slot[nth]] + rows.time[nth]
             place = np.minimum(uses.distance, _FAR)
-            place += rows.slot * (_FAR + 1)
+            place += slot * (_FAR + 1)
             np.add.at(self.distances.reshape(-1), place.reshape(-1), uses.weight)
-            place = uses.depth + (rows.slot * (width + 1) + 1)
+            place = uses.depth + (slot * (width + 1) + 1)
             np.add.at(self.depths.reshape(-1), place.reshape(-1), uses.weight)
-        age, self.depth = run.after()
-        self.age = _aged(age, passed)
-        self.steps += passed
+        age, self.depth[slots] = run.after()
+        self.age[slots] = _aged(age, np.full(len(slots), n_steps))
+        self.steps[slots] += n_steps
 
     def merge(self, other: Reuse, slots: NDArray[np.int64]) -> None:
         """Add steps that come after these.
@@ -141,14 +144,13 @@ class Reuse:
             np.add.at(other.depths[layer], 1 + np.count_nonzero(since, axis=1), 1)
             other.depths[layer, 0] -= len(again)
 
-        tail, head = self.tail[:, :, slots], self.head[:, :, slots]
+        tail = self.tail[:, :, slots]
         sizes = np.bitwise_count(other.head).sum(axis=0, dtype=np.int64)
         layers = np.arange(len(slots))
         for lag, shared in zip(LAGS, other.shared, strict=True):
             both = np.bitwise_count(other.head[:, :lag] & tail[:, _KEPT - lag :]).sum(axis=0, dtype=np.int64)
             np.add.at(shared, (layers, sizes[:lag]), both)
-        _continue(head, self.steps[slots], other.head)
-        self.head[:, :, slots] = head
+        _continue(self.head, slots, self.steps[slots], other.head)
         latest = _latest(np.concatenate((tail, other.head), axis=1), np.minimum(other.steps, _KEPT))
         self.tail[:, :, slots] = np.where(other.steps < _KEPT, latest, other.tail)
 
@@ -162,41 +164,34 @@ class Reuse:
         self.distances[slots] += other.distances
         self.shared[:, slots] += other.shared
 
-    def _in_layer_time(
-        self, n_steps: int, listings: Sequence[Listing]
-    ) -> tuple[Sequence[Listing], NDArray[np.int64]]:
-        """The rows with the time of their layer, and the time (layers,) that passes in each layer."""
-        has_rows = np.zeros((n_steps, len(self.steps)), np.bool_)
-        for rows in listings:
-            has_rows[rows.time, rows.slot] = True
-        if has_rows.all():
-            return listings, np.full(len(self.steps), n_steps)
-        time = np.cumsum(has_rows, axis=0)
-        return [replace(rows, time=time[rows.time, rows.slot] - 1) for rows in listings], time[-1]
-
-    def _count_shared(self, used: NDArray[np.bool_], passed: NDArray[np.int64]) -> None:
+    def _count_shared(self, slots: NDArray[np.int64], used: NDArray[np.bool_]) -> None:
         """Count what steps share with those before, and keep the first and the latest ones."""
         n_steps, n_layers, n_experts = used.shape
         words = np.empty((n_experts // 32, _KEPT + n_steps, n_layers), np.uint32)
-        words[:, :_KEPT] = self.tail
+        words[:, :_KEPT] = self.tail[:, :, slots]
         new = words[:, _KEPT:]
         packed = np.packbits(used, bitorder="little").view(np.uint32).reshape(n_steps, n_layers, -1)
         new[:] = packed.transpose(2, 0, 1)
         sizes = np.bitwise_count(new).sum(axis=0, dtype=np.int64)
-        place = (sizes + np.arange(n_layers) * (n_experts + 1)).reshape(-1)
+        place = (sizes + slots * (n_experts + 1)).reshape(-1)
         for lag, shared in zip(LAGS, self.shared, strict=True):
             both = np.bitwise_count(new & words[:, _KEPT - lag : -lag]).sum(axis=0, dtype=np.int64)
             np.add.at(shared.reshape(-1), place, both.reshape(-1))
-        _continue(self.head, self.steps, new)
-        self.tail = _latest(words, passed)
+        _continue(self.head, slots, self.steps[slots], new)
+        self.tail[:, :, slots] = words[:, n_steps:]
 
 
-def _continue(head: NDArray[np.uint32], steps: NDArray[np.int64], more: NDArray[np.uint32]) -> None:
-    """Put the steps `more` (words, n, layers) into `head` after as many steps (layers,) as it has."""
-    for slot in np.flatnonzero(steps < _KEPT).tolist():
-        begun = int(steps[slot])
-        following = more[:, : _KEPT - begun, slot]
-        head[:, begun : begun + following.shape[1], slot] = following
+def _continue(
+    head: NDArray[np.uint32],
+    slots: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    more: NDArray[np.uint32],
+) -> None:
+    """Put the steps `more` (words, n, l) into `head` at `slots` (l,), after the `steps` (l,) it has."""
+    for index in np.flatnonzero(steps < _KEPT).tolist():
+        begun = int(steps[index])
+        following = more[:, : _KEPT - begun, index]
+        head[:, begun : begun + following.shape[1], slots[index]] = following
 
 
 def _aged(age: NDArray[np.int16], passed: NDArray[np.int64]) -> NDArray[np.int16]:

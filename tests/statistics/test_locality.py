@@ -182,6 +182,16 @@ def test_a_layer_counts_its_own_steps_only() -> None:
     assert upper.overlap[1] == 1
 
 
+def test_each_layer_counts_its_own_steps_where_every_row_is_a_step() -> None:
+    rng = np.random.default_rng(5)
+    layers = np.minimum(rng.zipf(1.5, 1500), 40)
+    rows = [tuple(rng.choice(N_EXPERTS, k, replace=False).tolist()) for k in rng.integers(1, 4, len(layers))]
+    steps = [DrawnStep(Kind.DECODE, {layer: [row]}) for layer, row in zip(layers.tolist(), rows, strict=True)]
+    wanted = [slow(layer, lists, N_EXPERTS) for layer, lists in decode_lists(steps, DECODE).items()]
+    check(counted(steps).summary(DECODE, N_EXPERTS), wanted)
+    check(counted(steps[:700], steps[700:]).summary(DECODE, N_EXPERTS), wanted)
+
+
 def test_distances_and_windows_in_a_long_run() -> None:
     rows = np.full((2500, 1, 1), 7, np.uint16)
     rows[[100, 1100, 2101]] = 3
