@@ -62,7 +62,7 @@ class Figures:
         self._flush_rows()
         found = {}
         for layer in [layer for layer in layers if layer in self.layers]:
-            accumulators = [rows.coactivation for rows in self.rows]
+            accumulators = [rows.coactivation for rows in self.rows if rows.coactivation.rows(layer)]
             counts = sum(
                 (accumulator.counts(layer, self.n_experts) for accumulator in accumulators),
                 np.zeros((self.n_experts, self.n_experts), np.int64),

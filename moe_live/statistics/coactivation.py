@@ -249,16 +249,16 @@ def notable_pairs(
         n: pairs of each end at most.
         clustering: how many times more counts vary than over independent rows, 1 or more.
     """
-    n_experts = len(counts)
-    single = np.diagonal(counts)
-    a, b = np.triu_indices(n_experts, 1)
-    expected = expected_together(counts)[a, b]
-    supported = np.flatnonzero(expected >= SUPPORT)
-    a, b, expected = a[supported], b[supported], expected[supported]
+    if not rows:
+        return LayerPairs(0, math.nan, 0, math.nan, (), ())
+    together = expected_together(counts)
+    supported = np.flatnonzero(np.triu(together >= SUPPORT, 1))
     chance = _chance_lift(counts, rows)
-    if not len(expected):
+    if not len(supported):
         return LayerPairs(rows, chance, 0, math.nan, (), ())
-    count = counts[a, b]
+    single = np.diagonal(counts)
+    a, b = np.divmod(supported, len(counts))
+    expected, count = together.take(supported), counts.take(supported)
     z = _deviance_root(count, expected) / math.sqrt(clustering)
     z_needed = -NormalDist().inv_cdf(FALSE_ALARMS / 2 / len(z))
     lift = count * rows / (single[a].astype(np.float64) * single[b])
