@@ -120,8 +120,6 @@ class Analyzer:
         for records in self._decoder.feed(data):
             if len(records.gates.layer):
                 self._statistics.gate_layers.update(np.unique(records.gates.layer).tolist())
-            if records.label is not None:
-                self._assembler.label = records.label
             self._update(self._assembler.feed(records))
 
     @property

@@ -165,10 +165,13 @@ def read_all(session: Session) -> None:
 def test_several_processes_give_the_identical_snapshot(
     tmp_path: Path, parallel_session: Callable[..., ParallelSession]
 ) -> None:
-    """Two files, with labels: that of the first holds on in the second."""
+    """Two files, with labels: that at the end of the first holds on in the second."""
     paths = [tmp_path / "1.log", tmp_path / "2.log"]
     half, rest = decode_log(), decode_log(seed=1)
-    texts = [half + b"# label: code\n" + half, rest + b"# label: prose\n" + rest + b"3,1"]
+    texts = [
+        half + b"# label: code\n" + half + b"# label: text\n",
+        rest + b"# label: prose\n" + rest + b"3,1",
+    ]
     for path, text in zip(paths, texts, strict=True):
         path.write_bytes(text)
     session = parallel_session(paths)

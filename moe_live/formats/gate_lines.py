@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moe_live.formats.expert_lines import ExpertLines
 from moe_live.formats.float_text import FloatLines
@@ -92,22 +93,31 @@ def carve(
     return lines, others
 
 
-def interleave(rows: ExpertLines, lines: GateLines, floats: FloatLines) -> Iterator[Records]:
-    """Put expert rows and gate lines into one order again.
+def interleave(
+    rows: ExpertLines,
+    bounds: Sequence[Bounds],
+    lines: GateLines,
+    floats: FloatLines,
+    labels: Sequence[tuple[int, str]],
+) -> Iterator[Records]:
+    """Put expert rows, gate lines and labels into one order again.
 
     Args:
         rows: the expert rows, with offsets counted in the bytes of other than gate lines.
+        bounds: where these are in the text.
         lines: the gate lines.
         floats: of the wanted ones; those that are not good are left out.
+        labels: names, and from which offset in the text on they hold, ascending.
 
     Yields:
         Records, a new one where n_embd changes.
     """
     good = np.ones(len(lines.start), np.bool_)
     good[lines.wanted] = floats.good
+    placed = _placed(labels, rows, bounds, np.array(lines.start)[good]) if labels else []
     if not good.any():
-        if len(rows):
-            yield Records(rows.layer, rows.experts)
+        if len(rows) or labels:
+            yield Records(rows.layer, rows.experts, labels=tuple(placed))
         return
     width = np.zeros(len(lines.start), np.int64)
     width[lines.wanted] = floats.width
@@ -135,5 +145,24 @@ def interleave(rows: ExpertLines, lines: GateLines, floats: FloatLines) -> Itera
             vector=np.maximum(vector[first:stop] - np.searchsorted(wanted, first), -1),
             vectors=vectors,
         )
-        yield Records(rows.layer[rows_before:rows_end], rows.experts.part(rows_before, rows_end), gates)
+        lines_before, lines_end = rows_before + first, rows_end + stop + (stop == len(width))
+        yield Records(
+            rows.layer[rows_before:rows_end],
+            rows.experts.part(rows_before, rows_end),
+            gates,
+            tuple((line - lines_before, name) for line, name in placed if lines_before <= line < lines_end),
+        )
         rows_before = rows_end
+
+
+def _placed(
+    labels: Sequence[tuple[int, str]], rows: ExpertLines, bounds: Sequence[Bounds], gates: NDArray[np.int64]
+) -> list[tuple[int, str]]:
+    """The labels with the number of lines before them: expert rows, and `gates` (m,), by where they start."""
+    offset = np.array([offset for offset, _ in labels])
+    begin, end = np.array([(0, 0), *bounds]).T
+    size = end - begin
+    index = np.searchsorted(begin, offset, "right") - 1
+    others = (np.cumsum(size) - size)[index] + np.minimum(offset, end[index]) - begin[index]
+    lines = rows.before(others) + np.searchsorted(gates, offset)
+    return list(zip(lines.tolist(), (name for _, name in labels), strict=True))

@@ -19,7 +19,7 @@ import functools
 import operator
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,6 @@ class LlamaServerDecoder:
         self._sample_bytes = min(SAMPLE_BYTES, max_line_bytes)
         self._counter = LineCounter()
         self._assembler = LineAssembler(self._counter, max_line_bytes)
-        self._label: str | None = None
         self._experts = ExpertLineParser()
         self._floats = FloatTextParser()
 
@@ -85,31 +84,20 @@ class LlamaServerDecoder:
         """
         text = self._assembler.text
         for start, end in self._assembler.spans(data):
-            begin = start
-            while text.find(b"#", begin, end) >= 0 and (found := _LABEL.search(text, begin, end)):
-                if begin < found.start():
-                    yield from self._labelled(self._decode(text, begin, found.start()))
-                self._counter.lines += 1
-                self._counter.label_lines += 1
-                self._label = found[1].decode("utf-8", "replace").strip()[:MAX_LABEL]
-                begin = found.end()
-            if begin < end:
-                yield from self._labelled(self._decode(text, begin, end))
+            yield from self._decode(text, start, end)
 
     def restart(self) -> None:
         """The log starts anew, or has ended: drop the unfinished line."""
         self._assembler.end()
 
-    def _labelled(self, decoded: Iterator[Records]) -> Iterator[Records]:
-        """The records, the first with the label that was read since the last ones."""
-        for records in decoded:
-            label, self._label = self._label, None
-            yield records if label is None else replace(records, label=label)
-
     def _decode(self, text: bytes | bytearray, start: int, end: int) -> Iterator[Records]:
         """The records of the complete lines ``text[start:end]``."""
         if text.find(b"\r", start, end) >= 0:
             text = text[start:end].replace(b"\r\n", b"\n")
+            start, end = 0, len(text)
+        labels: list[tuple[int, str]] = []
+        if text.find(b"#", start, end) >= 0:
+            text, labels = _without_labels(text, start, end)
             start, end = 0, len(text)
         gates, bounds = carve(text, start, end, self._gate_layers, every_row=self._every_row)
         if len(bounds) == 1:
@@ -121,11 +109,12 @@ class LlamaServerDecoder:
         rows = self._experts.parse(other_text, start, end)
         floats = self._floats.parse(text, gates.floats)
 
-        self._counter.lines += len(rows) + len(rows.others) + len(gates.start)
+        self._counter.lines += len(rows) + len(rows.others) + len(gates.start) + len(labels)
+        self._counter.label_lines += len(labels)
         if len(rows.others) or (gates.wanted and not floats.good.all()):
             parsed = memoryview(other_text)[start:end]
             self._count_others(parsed, rows.others, memoryview(text), gates, floats)
-        yield from interleave(rows, gates, floats)
+        yield from interleave(rows, bounds, gates, floats, labels)
 
     def _count_others(
         self,
@@ -151,6 +140,20 @@ class LlamaServerDecoder:
         first.sort(key=operator.itemgetter(0, 1))
         samples = [bytes(line[: self._sample_bytes]) for _, _, line in first]
         self._counter.add_malformed(len(malformed) + len(bad_gates), samples)
+
+
+def _without_labels(text: bytes | bytearray, start: int, end: int) -> tuple[bytes, list[tuple[int, str]]]:
+    """The complete lines ``text[start:end]`` without those that are labels.
+
+    Returns:
+        The others, and for each label the offset in them from which on it holds, and its name.
+    """
+    found = list(_LABEL.finditer(text, start, end))
+    bounds = [start, *(bound for label in found for bound in label.span()), end]
+    view = memoryview(text)
+    others = [view[begin:stop] for begin, stop in zip(bounds[::2], bounds[1::2], strict=True)]
+    names = [label[1].decode("utf-8", "replace").strip()[:MAX_LABEL] for label in found]
+    return b"".join(others), list(zip(accumulate(map(len, others)), names, strict=False))
 
 
 @functools.cache

@@ -108,13 +108,14 @@ class Records:
         layer: (n,) uint16, the layer of each expert row.
         experts: of these rows.
         gates: the gate lines among them.
-        label: what a line before these called the steps that begin from here on; None for no such line.
+        labels: what lines among these call the steps that begin from there on: for each such line how many of
+            the expert rows and gate lines stand before it, ascending, and the name.
     """
 
     layer: NDArray[np.uint16]
     experts: Experts
     gates: GateRows = field(default_factory=GateRows.none)
-    label: str | None = None
+    labels: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,23 +78,26 @@ class StepAssembler:
             records: the next lines, at most `MAX_HELD_LINES` of them.
         """
         lines = Lines.of(records)
+        places = [place for place, _ in records.labels]
+        names = [self.label, *(name for _, name in records.labels)]
+        self.label = names[-1]
+        if not len(lines):
+            return
         begins = self._begins(lines)
         if not self._held:
-            self._open_label = self.label
-        if len(begins) and self.label != self._open_label:
-            first = int(begins[0])
-            yield from self._hold(lines.part(0, first))
-            yield from self.interrupt()
-            lines, begins = lines.part(first, len(lines)), begins[1:] - first
-            self._open_label = self.label
-        if not len(begins):
-            yield from self._hold(lines)
+            self._open_label = names[places.count(0)]
+        if names == [self._open_label]:
+            yield from self._take(lines, begins)
             return
-        first, last = int(begins[0]), int(begins[-1])
-        if first:
-            yield from self._hold(lines.part(0, first))
-        yield self._close(lines.part(first, last), begins[:-1] - first)
-        yield from self._hold(lines.part(last, len(lines)))
+        named = np.searchsorted(places, begins, "right")
+        start = done = 0
+        for index in np.flatnonzero(np.diff(named, prepend=-1)).tolist():  # the first step after each label
+            name, begin = names[named[index]], int(begins[index])
+            if name != self._open_label:
+                yield from self._take(lines.part(start, begin), begins[done:index] - start)
+                yield from self.interrupt()
+                self._open_label, start, done = name, begin, index + 1
+        yield from self._take(lines.part(start, len(lines)), begins[done:] - start)
 
     def interrupt(self) -> Iterator[StepBatch]:
         """Close the open step: the lines that follow do not belong to it."""
@@ -107,6 +110,17 @@ class StepAssembler:
         self.evidence += other.evidence
         self.highest = max(self.highest, other.highest)
         self._shown_last = max(self._shown_last, other._shown_last)
+
+    def _take(self, lines: Lines, begins: NDArray[np.intp]) -> Iterator[StepBatch]:
+        """The steps that `lines` complete, all of one label; new ones begin at `begins`."""
+        if not len(begins):
+            yield from self._hold(lines)
+            return
+        first, last = int(begins[0]), int(begins[-1])
+        if first:
+            yield from self._hold(lines.part(0, first))
+        yield self._close(lines.part(first, last), begins[:-1] - first)
+        yield from self._hold(lines.part(last, len(lines)))
 
     def _begins(self, lines: Lines) -> NDArray[np.intp]:
         """Indices of the lines that begin a step, seen from the line before; the very first line does not."""
