@@ -144,22 +144,40 @@ class Locality:
             for rows, slot in zip(tables, slots, strict=True)
         ]
         listings, passed = _in_layer_time(listings, n_steps, len(self._slots))
-        k = max(rows.experts.shape[1] for rows in tables)
-        per_step = k * (1 + max(int(rows.token.max()) for rows in tables))
-        index = np.empty_like(passed)
-        begin = 0
-        while len(going_on := np.flatnonzero(passed > begin)):
-            size = reuse.batch_size(len(going_on), per_step)
-            end = min(begin + size, int(passed[going_on].min()))
-            index[going_on] = np.arange(len(going_on))
+        by_passed = np.argsort(passed, kind="stable")[np.count_nonzero(passed == 0) :]
+        size = reuse.batch_layers()
+        for first in range(0, len(by_passed), size):
+            some = by_passed[first : first + size]
+            self._add_layers(reuse, some, passed[some], _of_layers(listings, some, len(passed)))
+
+    def _add_layers(
+        self,
+        reuse: Reuse,
+        slots: NDArray[np.int64],
+        passed: NDArray[np.int64],
+        listings: list[Listing],
+    ) -> None:
+        """Add steps of some layers.
+
+        Args:
+            reuse: where to add them.
+            slots: (l,) the layers.
+            passed: (l,) steps of each, ascending.
+            listings: their rows; `slot` is an index of `slots`, `place` that of the row in its block.
+        """
+        k = max(len(rows.experts) for rows in listings)
+        per_step = k * (1 + max(int(rows.place.max()) for rows in listings))
+        begin = done = 0
+        while done < len(slots):
+            end = min(begin + reuse.batch_size(len(slots) - done, per_step), int(passed[done]))
             run = []
             for rows in listings:
                 part = slice(*np.searchsorted(rows.time, (begin, end)))
                 if part.start < part.stop:
-                    slot, place = index[rows.slot[part]], rows.place[part] * k
-                    run.append(Listing(rows.time[part] - begin, slot, place, rows.experts[:, part]))
-            reuse.update(going_on, end - begin, run, self._scratch)
-            begin = end
+                    time, slot, place = rows.time[part] - begin, rows.slot[part] - done, rows.place[part] * k
+                    run.append(Listing(time, slot, place, rows.experts[:, part]))
+            reuse.update(slots[done:], end - begin, run, self._scratch)
+            begin, done = end, int(np.searchsorted(passed, end, "right"))
 
     def _reserve(self, reuse: Reuse) -> None:
         reuse.reserve(len(self._slots), self._n_experts)
@@ -194,14 +212,24 @@ def _in_layer_time(
         (np.arange(len(step)) - (np.cumsum(passed) - passed)[slot])[place],
         np.cumsum([len(rows.time) for rows in listings[:-1]]),
     )
-    return [_sorted(replace(rows, time=own)) for rows, own in zip(listings, time, strict=True)], passed
+    in_layer = [replace(rows, time=own) for rows, own in zip(listings, time, strict=True)]
+    return [_taken(rows, np.argsort(rows.time, kind="stable")) for rows in in_layer], passed
 
 
-def _sorted(rows: Listing) -> Listing:
-    """The rows ascending by time."""
-    order = np.argsort(rows.time, kind="stable")
+def _of_layers(listings: list[Listing], slots: NDArray[np.int64], n_layers: int) -> list[Listing]:
+    """The rows of some of `n_layers` layers; their `slot` is an index of `slots`."""
+    if np.array_equal(slots, np.arange(n_layers)):
+        return listings
+    index = np.full(n_layers, -1)
+    index[slots] = np.arange(len(slots))
+    found = [replace(rows, slot=index[rows.slot]) for rows in listings]
+    return [_taken(rows, np.flatnonzero(rows.slot >= 0)) for rows in found if rows.slot.max() >= 0]
+
+
+def _taken(rows: Listing, which: NDArray[np.intp]) -> Listing:
+    """The rows at these indices (n,)."""
     return Listing(
-        rows.time[order], rows.slot[order], rows.place[order], np.take(rows.experts, order, axis=1)
+        rows.time[which], rows.slot[which], rows.place[which], np.take(rows.experts, which, axis=1)
     )
 
 

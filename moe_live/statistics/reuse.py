@@ -22,6 +22,7 @@ _KEPT = max(LAGS)
 _EXPERTS_STEP = 32
 _CELLS = 1 << 21  # experts x layers x steps handled at a time, and
 _PLACES = 1 << 9  # places in the order of use: what a processor's cache holds
+_ORDERED = 1 << 16  # experts x layers at a time, so that many steps of them are
 
 
 class Reuse:
@@ -83,6 +84,10 @@ class Reuse:
         self.depth = depth
         words = (experts // 32, _KEPT, layers)
         self.head, self.tail = _grown(self.head, words), _grown(self.tail, words)
+
+    def batch_layers(self) -> int:
+        """How many layers `update` takes best at a time."""
+        return max(1, _ORDERED // self.uses.shape[1])
 
     def batch_size(self, n_layers: int, per_step: int) -> int:
         """How many steps of so many layers `update` takes best at a time, if one lists so many experts."""
