@@ -38,8 +38,8 @@ def wrap(text: str, width: int, most: int) -> list[str]:
     if line:
         lines.append(line)
     if len(lines) > most:
-        lines = lines[:most]
-        lines[-1] = set_cell_size(lines[-1], min(width - 1, cell_len(lines[-1]))) + "…"
+        rest = set_cell_size(" ".join(lines[most - 1 :]), width - 1)
+        lines[most - 1 :] = [rest.rstrip() + "…"]
     return lines
 
 

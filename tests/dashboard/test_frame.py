@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.segment import Segment
@@ -155,6 +155,7 @@ def test_a_view_keeps_to_its_room_by_itself(
 
 
 @given(st.integers(1, MIN_WIDTH - 1), st.integers(1, 60))
+@example(width=9, height=2)
 def test_too_small_says_what_is_needed(width: int, height: int) -> None:
     plain = compose(FULL, status(), ViewState(), width, height).plain
     assert "".join(plain.split()).startswith(f"{width}x{height}istoosmall"[: width * height // 2])
