@@ -15,6 +15,7 @@ SAMPLED_SELECTIONS = 1 << 18
 """Budget of the sample of a log: 368 tokens of 89 layers and 8 experts, 11 for each of the 32 bins of a
 history; 278 tokens of 94 layers and 10 experts."""
 
+_CHUNK = 1 << 14  # rows handled at a time: what fits a processor's cache
 _HASHED_EXPERTS = 4  # of a row; a token has rows of many layers
 _ODD_1 = np.uint64(0x9E3779B97F4A7C15)
 _ODD_2 = np.uint64(0xBF58476D1CE4E5B9)
@@ -51,6 +52,10 @@ class SampledRows:
     def take(self, rows: NDArray[np.intp]) -> SampledRows:
         """These rows."""
         return SampledRows(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def below(self, limit: np.uint64) -> SampledRows:
+        """The rows of the tokens with lower hashes."""
+        return self.take(np.flatnonzero(self.hash < limit))
 
 
 class TokenSample:
@@ -157,9 +162,15 @@ class TokenSample:
 
     def _prune(self) -> None:
         """Leave one part for each k, and only tokens below the limit that the budget sets."""
-        parts = [_joined(self._held[k]) for k in sorted(self._held)]
         self._pruned = True
-        self._held = {}
+        if self._selections > self._budget:
+            held = [part for parts in self._held.values() for part in parts]
+            hashes = np.concatenate([part.hash for part in held])
+            selections = np.repeat([part.experts.shape[1] for part in held], [len(part) for part in held])
+            self._limit = min(self._limit, _limit(hashes, selections, self._budget))
+            del held
+        # What stays is picked before it is joined: of the rest nothing is copied.
+        parts = [_joined([rows.below(self._limit) for rows in self._held.pop(k)]) for k in sorted(self._held)]
         self._selections = 0
         if not parts:
             return
@@ -169,15 +180,8 @@ class TokenSample:
                 *((part.hash, part.step, part.token, part.layer) for part in parts), strict=True
             )
         )
-        width = np.concatenate([np.full(len(part), part.experts.shape[1]) for part in parts])
-        by_hash = np.argsort(hashes)
-        ascending = hashes[by_hash]
-        last = np.flatnonzero(ascending != np.append(ascending[1:], _LARGEST))  # row of each hash
-        kept = int(np.searchsorted(np.cumsum(width[by_hash])[last], self._budget, side="right"))
-        if kept < len(last):
-            self._limit = min(self._limit, ascending[last[kept]])
-        order = by_hash[: np.searchsorted(ascending, self._limit)]
-        order = order[np.lexsort((layer[order], token[order], step[order], width[order], hashes[order]))]
+        width = np.repeat([part.experts.shape[1] for part in parts], [len(part) for part in parts])
+        order = np.lexsort((layer, token, step, width, hashes))
         begins = np.arange(len(order)) == 0
         for key in (hashes, width, step, token):
             begins[1:] |= key[order[1:]] != key[order[:-1]]
@@ -220,16 +224,18 @@ def _token_numbers(rows: ExpertRows) -> NDArray[np.int64]:
 
 def _token_hashes(rows: ExpertRows, number: NDArray[np.int64]) -> NDArray[np.uint64]:
     """A hash (max(number) + 1,) of the rows of each token, whatever their order."""
-    row = rows.layer.astype(np.uint64)
-    row += np.uint64(rows.experts.shape[1] << 16)
-    for expert in rows.experts.T[:_HASHED_EXPERTS]:
-        row *= _ODD_1
-        row += expert
-    row ^= row >> np.uint64(29)
-    row *= _ODD_2
-    row ^= row >> np.uint64(32)
     token = np.zeros(int(number.max()) + 1, np.uint64)
-    np.add.at(token, number, row)
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        row = rows.layer[part].astype(np.uint64)
+        row += np.uint64(rows.experts.shape[1] << 16)
+        for expert in rows.experts.T[:_HASHED_EXPERTS, part]:
+            row *= _ODD_1
+            row += expert
+        row ^= row >> np.uint64(29)
+        row *= _ODD_2
+        row ^= row >> np.uint64(32)
+        np.add.at(token, number[part], row)
     # The finalizer of SplitMix64 (Steele et al., OOPSLA 2014).
     token ^= token >> np.uint64(30)
     token *= _ODD_2
