@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from moe_live.statistics.planes import Slots, with_room
+from moe_live.statistics.cells import Cells
+from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer
 
 MAX_CELLS = 1 << 25
@@ -41,8 +42,9 @@ class Coactivation:
     A row that names an expert twice does not tell a set of experts: it is left out.
 
     The counts of a layer are a triangle: cell b(b+1)/2 + a counts rows with a and b, a <= b; so (a, a) counts
-    rows with a. Memory: 2 bytes a cell, 26 KB a layer of 160 experts, 263 KB of 512; 4 bytes once a count may
-    exceed 2**16. If more than `MAX_CELLS` were needed, all counts are given up and `too_large` is set.
+    rows with a. Memory: 2 bytes a cell, 26 KB a layer of 160 experts, 263 KB of 512; up to twice that once
+    many counts exceed 2**16. If more than `MAX_CELLS` were needed, all counts are given up and `too_large` is
+    set.
 
     >>> from moe_live.routing.batch import ExpertRows
     >>> zero, whole = np.zeros(2, np.int64), np.ones(2, np.bool_)
@@ -54,13 +56,13 @@ class Coactivation:
     (2, [[1, 0, 1], [0, 1, 1], [1, 1, 2]])
     """
 
-    def __init__(self, counts: DTypeLike = np.uint16) -> None:
+    def __init__(self) -> None:
         self.too_large = False
         self._slots = Slots()
         self._rows = np.zeros(0, np.int64)
         self._capacity = np.zeros(0, np.int64)  # experts a layer's table has room for
         self._base = np.zeros(0, np.int64)  # where it begins
-        self._counts: NDArray[Any] = np.zeros(0, counts)
+        self._counts = Cells()
 
     @property
     def layers(self) -> list[int]:
@@ -74,9 +76,8 @@ class Coactivation:
             self._reserve(slots, table.n_experts)
             if self.too_large:
                 return
-            rows = np.zeros_like(self._rows)
-            rows[slots] = table.sizes
-            self._count_rows(rows)
+            self._rows[slots] += table.sizes
+            self._counts.make_room(int(table.sizes.max()))  # no count can grow by more
             for index, slot in enumerate(slots.tolist()):
                 self._count(slot, table.of(index).experts)
 
@@ -87,15 +88,12 @@ class Coactivation:
         if self.too_large or other.too_large:
             self._give_up()
             return self
-        added = np.zeros_like(self._rows)
-        added[slots] = other._rows
-        self._count_rows(added)
+        self._rows[slots] += other._rows
+        self._counts.make_room_for(other._counts)
         for ours, theirs, size in zip(
             self._base[slots].tolist(), other._base.tolist(), _cells(other._capacity).tolist(), strict=True
         ):
-            self._counts[ours : ours + size] += other._counts[theirs : theirs + size].astype(
-                self._counts.dtype
-            )
+            self._counts.add(ours, size, other._counts, theirs, (1, size))
         return self
 
     def rows(self, layer: int) -> int:
@@ -111,14 +109,14 @@ class Coactivation:
         if layer in self.layers:
             slot = self._slots.layers.index(layer)
             seen = min(n_experts, int(self._capacity[slot]))
-            triangle = self._counts[self._base[slot] :]
+            triangle = self._counts.counts(int(self._base[slot]), int(_cells(self._capacity[slot])))
             counts[:seen, :seen] = triangle[_triangle_index(n_experts)[:seen, :seen]]
         return counts
 
     def _count(self, slot: int, experts: NDArray[np.uint16]) -> None:
         """Count the rows (k, n) of one layer."""
         base, capacity = int(self._base[slot]), int(self._capacity[slot])
-        counts = self._counts[base : base + capacity * (capacity + 1) // 2]
+        counts = self._counts.low[base : base + capacity * (capacity + 1) // 2]
         one = counts.dtype.type(1)  # a Python integer would make this a hundred times slower
         k, n = experts.shape
         i, j = _pairs(k)
@@ -131,11 +129,6 @@ class Coactivation:
             # Of b's line + a and a's line + b, the cell of the pair is the larger one.
             cell = np.maximum(line[i] + part[j], line[j] + part[i])
             np.add.at(counts, cell.reshape(-1).astype(np.int64), one)
-
-    def _count_rows(self, rows: NDArray[np.int64]) -> None:
-        """Add rows (slots,); no count can exceed the rows of its layer."""
-        self._rows += rows
-        self._counts = with_room(self._counts, int(rows.max(initial=0)))
 
     def _reserve(self, slot: NDArray[np.int64], experts: NDArray[np.int64]) -> None:
         """Room for this many `experts` (n,) in the tables at `slot` (n,)."""
@@ -154,16 +147,16 @@ class Coactivation:
             self._give_up()
             return
         base = np.cumsum(cells) - cells
-        counts = np.zeros(int(cells.sum()), self._counts.dtype)
+        counts = Cells(int(cells.sum()), self._counts)
         for old, place, size in zip(
             self._base.tolist(), base.tolist(), _cells(self._capacity).tolist(), strict=True
         ):
-            counts[place : place + size] = self._counts[old : old + size]
+            counts.add(place, size, self._counts, old, (1, size))
         self._capacity, self._base, self._counts = capacity, base, counts
 
     def _give_up(self) -> None:
         self.too_large = True
-        self._counts = np.zeros(0, np.uint16)
+        self._counts = Cells()
 
 
 def _cells(capacity: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from copy import copy, deepcopy
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.statistics.anomalies import AnomalyCounter
@@ -56,16 +56,13 @@ class RowStatistics:
 
     Pairs, transitions and the sample of tokens are counted in large portions; `flush` brings them up to
     date before they are looked at. What was found in the transitions then is kept in `known_transitions`.
-
-    Args:
-        counts: the type of the counts of pairs and transitions at first; a wider one follows when needed.
     """
 
-    def __init__(self, counts: DTypeLike = np.uint16) -> None:
+    def __init__(self) -> None:
         self.anomalies = AnomalyCounter()
         self.labels = LabelCounts()
-        self.coactivation = Coactivation(counts)
-        self.transitions = Transitions(counts)
+        self.coactivation = Coactivation()
+        self.transitions = Transitions()
         self.sample = TokenSample(SAMPLED_SELECTIONS)
         self.known_transitions: Mapping[Pair, LayerTransition] = {}
         self.pending = PendingRows()
@@ -152,8 +149,7 @@ class Analysis:
     """
 
     def __init__(self, window: int) -> None:
-        # Most rows of a long log are these: they would outgrow 16 bits, and memory would grow in the middle.
-        self.single = RowStatistics(np.uint32)
+        self.single = RowStatistics()
         self.written = RowStatistics()
         self.verified = RowStatistics()
         self.as_logged = self.as_verified = StepStatistics(window)

@@ -21,18 +21,6 @@ def settle(planes: NDArray[Any]) -> None:
     planes[Kind.UNDECIDED] = 0
 
 
-def with_room(counts: NDArray[Any], more: int) -> NDArray[Any]:
-    """Counts in a type in which each of them can grow by so many more; the same ones if that is theirs.
-
-    Args:
-        counts: (n,) uint16, uint32 or int64.
-        more: how much the next additions add to one of them at most.
-    """
-    most = int(counts.max(initial=0)) + more
-    fitting = (dtype for dtype in (counts.dtype, np.uint32, np.int64) if most <= np.iinfo(dtype).max)
-    return counts.astype(next(fitting), copy=False)
-
-
 class Slots:
     """Dense indices for the layer numbers that occur, in the order of their first appearance."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from moe_live.statistics.planes import Slots, with_room
+from moe_live.statistics.cells import Cells
+from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer, repeats, same_tokens
 from moe_live.statistics.sampling import SampledRows, TokenSample
 
@@ -38,11 +40,11 @@ class Transitions:
     not to be consecutive are dropped. A token counts where both its rows stand in whole blocks, have the same
     k and name no expert twice.
 
-    Memory: 2 bytes a cell, 51 KB a layer of 160 experts, 0.5 MB of 512; 4 bytes once a count may exceed
-    2**16. If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
+    Memory: 2 bytes a cell, 51 KB a layer of 160 experts, 0.5 MB of 512; up to twice that once many counts
+    exceed 2**16. If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
     """
 
-    def __init__(self, counts: DTypeLike = np.uint16) -> None:
+    def __init__(self) -> None:
         self.too_large = False
         self._slots = Slots()
         self._capacity = np.zeros(0, np.int64)  # experts of a layer there is room for
@@ -52,7 +54,7 @@ class Transitions:
         self._height = np.zeros(0, np.int64)
         self._width = np.zeros(0, np.int64)
         self._base = np.zeros(0, np.int64)
-        self._counts: NDArray[Any] = np.zeros(0, counts)
+        self._counts = Cells()
 
     @property
     def layers(self) -> list[int]:
@@ -65,7 +67,7 @@ class Transitions:
             self._notice(table.layers, table.n_experts)
             if self.too_large:
                 continue  # the layers are still to be known
-            self._counts = with_room(self._counts, int(table.sizes.max()))
+            self._counts.make_room(int(table.sizes.max()))
             slots = self._slots.of(table.layers)
             goes_on = np.append(table.layers[1:], -2) == self._next[slots]  # -1 stands for none
             upper = table.of(0)
@@ -85,13 +87,11 @@ class Transitions:
         slots = self._slots.of(np.array(other._slots.layers, np.uint16))
         theirs = np.flatnonzero((self._next[slots] == other._next) & (other._next >= 0))
         slots = slots[theirs]
-        added = np.zeros_like(self._tokens)
-        added[slots] = other._tokens[theirs]
-        self._tokens += added
-        self._counts = with_room(self._counts, int(added.max(initial=0)))
+        self._tokens[slots] += other._tokens[theirs]
+        self._counts.make_room_for(other._counts)
         for slot, source in zip(slots.tolist(), theirs.tolist(), strict=True):
-            table = other._table(source)
-            self._table(slot)[: table.shape[0], : table.shape[1]] += table.astype(self._counts.dtype)
+            begin, (_, width) = self._place(slot)
+            self._counts.add(begin, width, other._counts, *other._place(source))
         return self
 
     def tokens(self, layer: int, following: int) -> int:
@@ -107,7 +107,8 @@ class Transitions:
         counts = np.zeros((n_experts, n_experts), np.int64)
         slot = self._find(layer, following)
         if slot is not None:
-            table = self._table(slot)[:n_experts, :n_experts]
+            begin, shape = self._place(slot)
+            table = self._counts.counts(begin, math.prod(shape)).reshape(shape)[:n_experts, :n_experts]
             counts[: table.shape[0], : table.shape[1]] = table
         return counts
 
@@ -117,22 +118,21 @@ class Transitions:
         slot = self._slots.layers.index(layer)
         return slot if self._next[slot] == following else None
 
-    def _table(self, slot: int) -> NDArray[Any]:
-        """The counts of one layer, as a view."""
-        height, width, base = int(self._height[slot]), int(self._width[slot]), int(self._base[slot])
-        return self._counts[base : base + height * width].reshape(height, width)
+    def _place(self, slot: int) -> tuple[int, tuple[int, int]]:
+        """Where the table of one layer begins, and its shape."""
+        return int(self._base[slot]), (int(self._height[slot]), int(self._width[slot]))
 
     def _count(self, slot: int, lower: NDArray[np.uint16], upper: NDArray[np.uint16]) -> None:
         """Count tokens by their experts in one layer (k, m) and in the next (l, m): there is room."""
         self._tokens[slot] += lower.shape[1]
-        table = self._table(slot)
-        counts = table.reshape(-1)
+        begin, (height, width) = self._place(slot)
+        counts = self._counts.low[begin : begin + height * width]
         one = counts.dtype.type(1)  # a Python integer would make this a hundred times slower
-        key = np.dtype(np.uint16 if table.size <= 1 << 16 else np.uint32).type
+        key = np.dtype(np.uint16 if len(counts) <= 1 << 16 else np.uint32).type
         chunk = max(1, _CHUNK // (len(lower) * len(upper)))
         for start in range(0, lower.shape[1], chunk):
             part = slice(start, start + chunk)
-            line = lower[:, part].astype(key) * key(table.shape[1])
+            line = lower[:, part].astype(key) * key(width)
             cell = line[:, None] + upper[:, part].astype(key, copy=False)
             np.add.at(counts, cell.reshape(-1).astype(np.int64), one)
 
@@ -163,16 +163,14 @@ class Transitions:
         width[has_next] = self._capacity[self._slots.of(self._next[has_next].astype(np.uint16))]
         cells = height * width
         base = np.cumsum(cells) - cells
-        counts = np.zeros(int(cells.sum()), self._counts.dtype)
+        counts = Cells(int(cells.sum()), self._counts)
         for slot in np.flatnonzero(self._height).tolist():
-            old = self._table(slot)
-            table = counts[base[slot] : base[slot] + cells[slot]].reshape(height[slot], width[slot])
-            table[: old.shape[0], : old.shape[1]] = old
+            counts.add(int(base[slot]), int(width[slot]), self._counts, *self._place(slot))
         self._height, self._width, self._base, self._counts = height, width, base, counts
 
     def _give_up(self) -> None:
         self.too_large = True
-        self._counts = np.zeros(0, np.uint16)
+        self._counts = Cells()
 
 
 @dataclass(frozen=True, slots=True)

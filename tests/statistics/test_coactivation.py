@@ -82,7 +82,7 @@ def test_without_rows_there_is_nothing() -> None:
 def test_counts_that_outgrow_their_type_are_exact(bits: int) -> None:
     pairs = counted([DrawnStep(Kind.DECODE, {3: [(0, 1)]})])
     pairs._rows[:] = 2**bits - 1
-    pairs._counts = np.where(pairs._counts > 0, 2**bits - 1, 0).astype(f"uint{bits}")
+    pairs._counts.low = np.where(pairs._counts.low > 0, 2**bits - 1, 0).astype(f"uint{bits}")
     doubled = counted([DrawnStep(Kind.DECODE, {3: [(0, 1)]})])
     pairs += doubled
     assert pairs.rows(3) == 2**bits

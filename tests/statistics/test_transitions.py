@@ -119,7 +119,7 @@ def test_counts_that_outgrow_their_type_are_exact(bits: int) -> None:
     step = DrawnStep(Kind.DECODE, {3: [(0,)], 4: [(1,)]})
     accumulator, other = counted([step]), counted([step])
     accumulator._tokens[0] = 2**bits - 1
-    accumulator._counts = np.where(accumulator._counts > 0, 2**bits - 1, 0).astype(f"uint{bits}")
+    accumulator._counts.low = np.where(accumulator._counts.low > 0, 2**bits - 1, 0).astype(f"uint{bits}")
     accumulator += other
     assert accumulator.tokens(3, 4) == accumulator.counts(3, 4, 2)[0, 1] == 2**bits
     other += accumulator
