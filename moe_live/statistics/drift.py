@@ -25,11 +25,16 @@ BLOCKS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """Rows of some steps: step numbers (n,), layers (n,), experts (k, n)."""
+    """Rows of some steps: step numbers (n,), ascending, layers (n,), experts (k, n)."""
 
     step: NDArray[np.int64]
     layer: NDArray[np.uint16]
     experts: NDArray[np.uint16]
+
+    def after(self, step: int) -> _Part:
+        """The rows of later steps, in memory of their own."""
+        first = np.searchsorted(self.step, step, side="right")
+        return _Part(self.step[first:].copy(), self.layer[first:].copy(), self.experts[:, first:].copy())
 
 
 class _Latest:
@@ -59,6 +64,8 @@ class _Latest:
         self.number, self.selections = number[first:], selections[first:]
         while self.parts and self.parts[0].step[-1] <= self.dropped:
             self.parts.popleft()
+        if self.parts and self.parts[0].step[0] <= self.dropped:
+            self.parts[0] = self.parts[0].after(self.dropped)
 
     def hold(self, step: NDArray[np.int64], layer: NDArray[np.uint16], experts: NDArray[np.uint16]) -> None:
         """Add rows of steps that were appended."""

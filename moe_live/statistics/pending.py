@@ -49,6 +49,8 @@ class PendingRows:
 
 def _joined(parts: Sequence[tuple[int, ExpertRows]]) -> ExpertRows:
     """The rows of all parts, whose steps are counted from these numbers on."""
+    if len(parts) == 1 and not parts[0][0]:
+        return parts[0][1]
     return ExpertRows(
         np.concatenate([rows.step + first for first, rows in parts]),
         np.concatenate([rows.layer for _, rows in parts]),

@@ -59,8 +59,12 @@ class Scratch:
         self._memory: dict[str, NDArray[np.uint8]] = {}
 
     def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
-        """A copy has nothing: what is held is of no use to anybody."""
+        """In another process there is nothing: what is held is of no use to anybody."""
         return Scratch, ()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Scratch:
+        """Copies in one process take turns with the same memory."""
+        return self
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array of that name; it holds until the next one of the same name is asked for."""
