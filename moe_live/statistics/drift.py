@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,6 +21,8 @@ MAX_SELECTIONS = 1 << 21
 
 BLOCKS = 8
 """Parts of the window that are held against each other to see how much tokens cluster."""
+
+_PIECE = 1 << 14  # rows counted at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,18 +158,37 @@ class RecentSteps:
         slot = np.full(1 << 16, -1)
         slot[list(layers)] = np.arange(len(layers))
         for latest in chosen:
-            for k in {len(part.experts) for part in latest.parts}:
-                parts = [part for part in latest.parts if len(part.experts) == k]
-                step = np.concatenate([part.step for part in parts])
-                layer = slot[np.concatenate([part.layer for part in parts])]
-                experts = np.concatenate([part.experts for part in parts], axis=1)
-                block = np.searchsorted(number, step) * BLOCKS // len(number)
+            for part in _pieces(latest.parts):
+                layer = slot[part.layer]
+                block = np.searchsorted(number, part.step) * BLOCKS // len(number)
                 place = (block * len(layers) + layer) * n_experts
-                inside = (step >= number[0]) & (layer >= 0)
-                for line in experts:  # one at a time: keys are four times as large
+                inside = (part.step >= number[0]) & (layer >= 0)
+                for line in part.experts:  # one at a time: keys are four times as large
                     counted = inside & (line < n_experts)
                     np.add.at(counts, place[counted] + line[counted], 1)
         return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
+
+
+def _pieces(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """All rows, in few pieces of some `_PIECE` rows at most; order is lost."""
+    by_k: dict[int, list[_Part]] = {}
+    for part in parts:
+        same = by_k.setdefault(len(part.experts), [])
+        for begin in range(0, len(part.step), _PIECE):
+            rows = slice(begin, begin + _PIECE)
+            same.append(_Part(part.step[rows], part.layer[rows], part.experts[:, rows]))
+            if sum(len(piece.step) for piece in same) >= _PIECE:
+                yield _joined(same)
+                same.clear()
+    yield from (_joined(same) for same in by_k.values() if same)
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    return _Part(
+        np.concatenate([part.step for part in parts]),
+        np.concatenate([part.layer for part in parts]),
+        np.concatenate([part.experts for part in parts], axis=1),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
