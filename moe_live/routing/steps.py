@@ -146,9 +146,9 @@ class StepAssembler:
             layer = held.layer[:MAX_HELD_LINES]
             changes = np.flatnonzero(layer[1:] != layer[:-1])
             cut = int(changes[-1]) + 1 if len(changes) else MAX_HELD_LINES
-            yield self._batch(held.part(0, cut), np.zeros(1, np.int64), unfinished=True)
             self._held = [held.part(cut, len(held)).copy()]
             self._held_lines = len(held) - cut
+            yield self._batch(held.part(0, cut), np.zeros(1, np.int64), unfinished=True)
 
     def _close(self, following: Lines, begins: NDArray[np.intp]) -> StepBatch:
         """The open step and the complete steps `following` it, which begin at `begins`."""

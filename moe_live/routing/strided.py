@@ -35,6 +35,7 @@ A model has a block a layer and step: the first prompt settles it, or the first 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -51,6 +52,8 @@ BITS_NEEDED = -math.log2(1e-12)
 
 TOLERATED_FAILURES = 0.01
 """Share of chunks that may fail in a log that is called strided."""
+
+_ENTRIES = 1 << 17  # of blocks that are tested at a time
 
 
 class Verdict(Enum):
@@ -205,7 +208,7 @@ def _count_complete(
     """
     whole = np.empty(len(begin), np.bool_)
     chunks = width // n_experts
-    for mine in _alike(n_experts * (int(chunks.max(initial=0)) + 1) + chunks):
+    for mine in _alike(n_experts * (int(chunks.max(initial=0)) + 1) + chunks, chunks * n_experts):
         length, n = int(n_experts[mine[0]]), int(chunks[mine[0]])
         entries = np.lib.stride_tricks.sliding_window_view(flat, n * length)[begin[mine]]
         cells = entries.reshape(-1, length).astype(np.int64)
@@ -222,16 +225,22 @@ def _count_partial(
     tally: NDArray[np.int64], flat: NDArray[np.uint16], begin: NDArray[np.int64], width: NDArray[np.int64]
 ) -> None:
     """Test blocks shorter than one chunk: are all entries distinct?"""
-    for mine in _alike(width):
+    for mine in _alike(width, width):
         length = int(width[mine[0]])
         entries = np.sort(np.lib.stride_tricks.sliding_window_view(flat, length)[begin[mine]], axis=1)
         passed = np.all(entries[:, 1:] != entries[:, :-1], axis=1)
         tally[length] += len(passed), np.count_nonzero(passed)
 
 
-def _alike(keys: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-    """The indices of each value that occurs in `keys` (b,)."""
-    if not len(keys):
-        return []
+def _alike(keys: NDArray[np.int64], entries: NDArray[np.int64]) -> Iterator[NDArray[np.intp]]:
+    """The indices of each value that occurs in `keys` (b,), few at a time.
+
+    Args:
+        keys: of blocks; those that are equal have as many entries.
+        entries: (b,) how many each block has.
+    """
     order = np.argsort(keys, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    for mine in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+        if len(mine):
+            size = max(1, _ENTRIES // int(entries[mine[0]]))
+            yield from (mine[start : start + size] for start in range(0, len(mine), size))

@@ -158,6 +158,8 @@ class Analysis:
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
         kind = batch.kind
+        if sum(map(len, (*batch.single, *batch.written, *batch.verified))) > ENOUGH:
+            self.flush()  # what waits would be joined to what is enough by itself
         # The arrays of a batch are used again for the next one; what is put off is kept by several.
         single, written, verified = (
             tuple(rows.copy() for rows in tables) for tables in (batch.single, batch.written, batch.verified)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.planes import Slots, settle
 
+_CHUNK = 1 << 14  # rows handled at a time
 _EXPERTS_STEP = 32
 
 
@@ -61,8 +62,10 @@ class Frequency:
             row_key = (plane * np.int64(n_slots) + slot) * n_experts
             # Adding short integers and widening the sum is faster than adding wide ones.
             short = np.uint16 if self._selections.size <= 1 << 16 else np.int64
-            key = np.add(rows.experts.T, row_key.astype(short), dtype=short).astype(np.int64, copy=False)
-            np.add.at(self._selections.reshape(-1), key.reshape(-1), 1)
+            for start in range(0, len(rows), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                key = np.add(rows.experts.T[:, part], row_key[part].astype(short), dtype=short)
+                np.add.at(self._selections.reshape(-1), key.reshape(-1).astype(np.int64, copy=False), 1)
 
     def settle(self) -> None:
         """Count as prefill what was undecided so far."""
