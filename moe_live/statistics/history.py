@@ -47,6 +47,7 @@ def history(
         first = np.flatnonzero(np.append(True, rows.rank[1:] != rows.rank[:-1])[: len(rows)])
         tokens += np.bincount(span[first], minlength=bins)
         place = (span * len(layers) + slot[rows.layer]) * n_experts
-        keys = rows.experts + place[:, None]
-        np.add.at(counts, keys[rows.experts < n_experts], 1)
+        for line in rows.experts.T:  # one at a time: keys are four times as large
+            counted = line < n_experts
+            np.add.at(counts, place[counted] + line[counted], 1)
     return History(sample.steps, tokens, counts.reshape(bins, len(layers), n_experts))
