@@ -89,7 +89,7 @@ class FloatTextParser:
         lines_end = np.cumsum([end + 1 - start for start, end in bounds])
         size = int(lines_end[-1])
         if size > self._capacity:
-            self._allocate(max(size, 2 * self._capacity))
+            self._allocate(max(size, self._capacity * 5 // 4))
         source, target = memoryview(text), memoryview(self._text)[_FRONT:]
         for (start, end), line_end in zip(bounds, lines_end.tolist(), strict=True):
             target[line_end - (end + 1 - start) : line_end] = source[start : end + 1]
