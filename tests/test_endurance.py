@@ -249,3 +249,55 @@ def test_memory_of_large_models(shape: tuple[int, int, int], megabytes: int) -> 
         check=True,
     ).stdout
     assert float(output) < megabytes
+
+
+# Runs the command, and tells how much more memory than the imports its largest process took.
+MEASURE_COMMAND = """
+import resource, sys
+from pathlib import Path
+from moe_live import cli, parallel, parts, workers
+from moe_live.dashboard import run
+from moe_live.reports import hot_list, json_report, plain, summary
+from moe_live.sources import archive, follow, pipe
+
+def peak():
+    status = Path("/proc/self/status").read_text().splitlines()
+    own = int(next(line for line in status if line.startswith("VmHWM")).split()[1])
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1000
+
+before = peak()
+assert cli.main(sys.argv[1:]) == 0
+print(peak() - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def large_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Answers of 32 tokens to strided prompts of 512, 400 MB."""
+    rng = np.random.default_rng(15)
+    blocks = [rng.permuted(np.tile(np.arange(160), (26, 1)), axis=1).ravel()[: 512 * 8] for _ in range(89)]
+    prompt = b"".join(
+        b"%d,%b\n" % (layer, b" ".join(b"%d" % expert for expert in row))
+        for layer, block in enumerate(blocks)
+        for row in block.reshape(512, 8).tolist()
+    )
+    piece = prompt + expert_text(rng, 32, 89, 160)
+    path = tmp_path_factory.mktemp("large") / "server.log"
+    with path.open("wb") as log:
+        log.write(HEADER)
+        while log.tell() < 400e6:
+            log.write(piece)
+    return path
+
+
+@needs_proc
+@pytest.mark.parametrize("jobs", ["1", "2", "3"])
+def test_no_process_takes_more_than_80_mb_of_memory_over_a_long_log(large_log: Path, jobs: str) -> None:
+    output = subprocess.run(
+        [sys.executable, "-c", MEASURE_COMMAND, large_log, "--jobs", jobs, "--json", "/dev/null"],
+        capture_output=True,
+        cwd=REPOSITORY,
+        check=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # as the command itself has it, before imports
+    ).stdout
+    assert float(output.splitlines()[-1]) < 80
