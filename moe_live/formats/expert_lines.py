@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from moe_live.formats.ranges import offsets
 from moe_live.formats.records import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, Experts
 
-_BLOCK_BYTES = (1 << 18) + (1 << 12)  # the longest text taken in one go
+_BLOCK_BYTES = (1 << 19) + (1 << 12)  # the longest text taken in one go
 _FRONT = 8  # bytes before the text in each scratch array, so that shifted views exist; even
 _NEWLINE, _COMMA, _SPACE = b"\n, "
 _NO_BOUNDS = np.empty((0, 2), np.int64)
