@@ -26,6 +26,8 @@ _FLOATS = re.compile(_FLOAT.pattern + rb"(?: " + _FLOAT.pattern + rb")*+")
 _FRONT = 16  # blanks before the text; a multiple of 8, and more than the window of a number looks back
 _BACK = 16
 
+_BLOCK_BYTES = 1 << 17  # of text, and the rest of its last line, are parsed at a time
+
 _MAX_PLACES = 22  # 10**22 is the largest power of ten that a double holds exactly
 _ALL = 0xFFFFFFFFFFFFFFFF
 
@@ -50,7 +52,7 @@ class FloatLines:
     Attributes:
         good: (m,) bool, False for lines with anything in them that is not a float.
         width: (m,) int64, how many floats each line has; 0 if it is not good.
-        values: (sum of width,) float64, line after line. Holds until the parser is used again.
+        values: (sum of width,) float64, line after line.
     """
 
     good: NDArray[np.bool_]
@@ -84,8 +86,21 @@ class FloatTextParser:
 
     def parse(self, text: bytes | bytearray, bounds: Sequence[tuple[int, int]]) -> FloatLines:
         r"""Parse each line ``text[start:end]`` of `bounds`; ``text[end]`` is its ``\n``."""
-        if not bounds:
+        parts = []
+        first = size = 0
+        for index, (start, end) in enumerate(bounds):
+            size += end + 1 - start
+            if size >= _BLOCK_BYTES or index + 1 == len(bounds):
+                parts.append(self._parse_lines(text, bounds[first : index + 1]))
+                first, size = index + 1, 0
+        if not parts:
             return _NO_LINES
+        return FloatLines(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _parse_lines(
+        self, text: bytes | bytearray, bounds: Sequence[tuple[int, int]]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
+        """What `FloatLines` holds, of a few lines."""
         lines_end = np.cumsum([end + 1 - start for start, end in bounds])
         size = int(lines_end[-1])
         if size > self._capacity:
@@ -104,7 +119,7 @@ class FloatTextParser:
             good[np.searchsorted(numbers_end, wrong, "right")] = False
             values = values[np.repeat(good, width)]
             width[~good] = 0
-        return FloatLines(good, width, values)
+        return good, width, values.copy()
 
     def _parse_numbers(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Parse the first `size` bytes of the text, numbers with a blank after each, to ``values``.

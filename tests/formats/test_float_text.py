@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_live.formats import float_text
 from moe_live.formats.float_text import FloatTextParser
 from tests.formats.reference import NUMBER
 
@@ -66,9 +67,13 @@ def test_every_shape_of_a_decimal() -> None:
         check([b" ".join(tokens), *tokens])
 
 
-@given(st.lists(st.text("0123456789..  --e+infa_\r\0\t", min_size=1, max_size=24), min_size=1, max_size=4))
-def test_text_that_is_almost_floats(lines: list[str]) -> None:
-    check([line.encode() for line in lines])
+@given(
+    st.lists(st.text("0123456789..  --e+infa_\r\0\t", min_size=1, max_size=24), min_size=1, max_size=4),
+    st.sampled_from([1, 24, 1 << 17]),
+)
+def test_text_that_is_almost_floats(lines: list[str], blocks_of: int) -> None:
+    with mock.patch.object(float_text, "_BLOCK_BYTES", blocks_of):
+        check([line.encode() for line in lines])
 
 
 @given(st.lists(st.from_regex(NUMBER, fullmatch=True), min_size=1, max_size=20))
