@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MoeLiveError as error:
         sys.stderr.write(f"moe-live: {error}\n")
         return error.exit_code
+    except MemoryError:
+        sys.stderr.write("moe-live: out of memory: allow it more, or try --jobs 1 or --only frequency\n")
+        return 1
     return status
 
 

@@ -143,12 +143,12 @@ class Signals:
 
 
 @contextlib.contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Processes started herein do not see Ctrl-C: they inherit that SIGINT is blocked."""
+def group_signals_blocked() -> Iterator[None]:
+    """Processes started herein leave to this one what a terminal, or `kill`, tells the whole group."""
     if sys.platform == "win32":
         yield
         return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {*BREAKING, signal.SIGHUP})
     try:
         yield
     finally:

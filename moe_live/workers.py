@@ -14,6 +14,7 @@ from mmap import mmap
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from moe_live.errors import MoeLiveError, printable
 from moe_live.parts import Part
 from moe_live.session import READ_SIZE, portion_after
 from moe_live.sources.stream import ByteStream, shortened
-from moe_live.terminal import unhandle_signals, without_interrupts
+from moe_live.terminal import group_signals_blocked, unhandle_signals
 
 PROGRESS_S = 0.05
 """Seconds after which a process tells its progress again."""
@@ -123,9 +124,11 @@ class Worker:
         ours = (*others, self.connection) if copied else ()
         self._process = context.Process(target=_work, args=(theirs, settings, ours), daemon=True)
         if not copied:
-            resource_tracker.ensure_running()  # its own start would let SIGINT through again
-        with without_interrupts():
+            resource_tracker.ensure_running()  # its own start would let signals through again
+        with group_signals_blocked():
             self._process.start()
+        # At exit SIGTERM is sent to those that are left, and then waited for them.
+        Finalize(self, self._process.kill, exitpriority=1)
         theirs.close()
 
     def begin(self, part: Part, label: str) -> None:
@@ -169,7 +172,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        self._process.terminate()
+        self._process.kill()
         self._process.join()
         self.connection.close()
 
@@ -215,10 +218,14 @@ def _work(connection: Connection, settings: Settings, others: Sequence[Connectio
     for other in others:
         other.close()
     unhandle_signals()
-    with suppress(EOFError, OSError):  # the process that asked has gone
+    try:
         while True:
             part, label = connection.recv()
             _read_part(connection, PartReader(part, settings, label))
+    except MemoryError:
+        sys.exit(1)  # the process that asked says so
+    except (EOFError, OSError):
+        pass  # it has gone
 
 
 def _read_part(connection: Connection, reader: PartReader) -> None:
@@ -249,8 +256,11 @@ def _send_piece(connection: Connection, piece: Any) -> None:
 def _receive_piece(connection: Connection) -> Any:
     """What `_send_piece` sent; its arrays may be written to."""
     head, sizes = connection.recv()
-    # Large ones in pages of their own: in the heap they would leave gaps between what is kept.
-    arrays = [mmap(-1, size) if size >= _LARGE else bytearray(size) for size in sizes]
+    try:
+        # Large ones in pages of their own: in the heap they would leave gaps between what is kept.
+        arrays = [mmap(-1, size) if size >= _LARGE else bytearray(size) for size in sizes]
+    except OSError:
+        raise MemoryError from None  # not what an OSError means here: that the worker has died
     for array in arrays:
         for start in range(0, len(array), _SENT_AT_ONCE):
             connection.recv_bytes_into(array, start)

@@ -253,6 +253,38 @@ def test_there_are_no_figures_once_half_a_part_may_be_in_them(
         session.finish()
 
 
+def test_signals_to_the_whole_group_are_left_to_the_process_that_asks(
+    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
+) -> None:
+    path = tmp_path / "log"
+    text = decode_log()
+    path.write_bytes(text)
+    session = parallel_session([path])
+    for worker in session._workers:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            assert worker._process.pid is not None
+            os.kill(worker._process.pid, number)
+    read_all(session)
+    assert plain(session.finish()) == plain(at_one_go(text, paths=(str(path),)).snapshot())
+
+
+def test_too_little_memory_to_merge_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("moe_live.parts.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000))
+    monkeypatch.setattr(workers, "_LARGE", 1)
+    monkeypatch.setattr(workers, "mmap", no_memory)
+    path = tmp_path / "log"
+    path.write_bytes(decode_log())
+    assert main([str(path), "--jobs", "2"]) == 1
+    output = capsys.readouterr()
+    assert (output.out, output.err.count("\n")) == ("", 1)
+    assert "out of memory" in output.err
+
+
 def test_merging_holds_one_piece_of_a_part_at_a_time(
     tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +428,19 @@ def test_no_process_outlives_the_one_that_asks() -> None:
     assert len(workers) == 3
     while any(is_running(int(worker)) for worker in workers):
         time.sleep(0.02)
+
+
+LEFT = """
+from moe_live.analyzer import Settings
+from moe_live.workers import start_workers
+workers = start_workers(2, Settings())
+raise SystemExit(3)
+"""
+
+
+def test_workers_that_were_not_ended_end_with_the_process_that_asks() -> None:
+    ended = subprocess.run([sys.executable, "-c", LEFT], cwd=REPOSITORY, timeout=30, check=False)
+    assert ended.returncode == 3
 
 
 def is_running(pid: int) -> bool:
