@@ -127,7 +127,7 @@ class Worker:
             resource_tracker.ensure_running()  # its own start would let signals through again
         with group_signals_blocked():
             self._process.start()
-        # At exit SIGTERM is sent to those that are left, and then waited for them.
+        # At exit those that are left are sent SIGTERM, which is blocked there, and waited for.
         Finalize(self, self._process.kill, exitpriority=1)
         theirs.close()
 

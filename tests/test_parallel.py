@@ -146,6 +146,13 @@ def test_small_packed_and_unreadable_files_and_pipes_are_left_to_one_process(tmp
 
 
 @pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_bytes(decode_log())
+    return path
+
+
+@pytest.fixture
 def parallel_session() -> Callable[..., ParallelSession]:
     def session(paths: Sequence[Path], jobs: int = 2, settings: Settings | None = None) -> ParallelSession:
         names = tuple(map(str, paths))
@@ -160,6 +167,11 @@ def parallel_session() -> Callable[..., ParallelSession]:
 def read_all(session: Session) -> None:
     while not session.ended:
         session.ingest(0.1)
+
+
+def assert_reads_all_of(log: Path, session: Session) -> None:
+    read_all(session)
+    assert plain(session.finish()) == plain(at_one_go(log.read_bytes(), paths=(str(log),)).snapshot())
 
 
 def test_several_processes_give_the_identical_snapshot(
@@ -215,26 +227,20 @@ def test_an_interrupted_run_has_the_figures_of_a_beginning_of_the_log(
     assert plain(snapshot) == plain(at_one_go(text[:read], paths=(str(path),)).snapshot())
 
 
-def test_a_process_that_dies_is_told(
-    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
-) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(decode_log())
-    session = parallel_session([path])
+def test_a_process_that_dies_is_told(log: Path, parallel_session: Callable[..., ParallelSession]) -> None:
+    session = parallel_session([log])
     session.ingest(0.0)
     session._workers[0]._process.kill()
     with pytest.raises(MoeLiveError, match="died"):
         read_all(session)
     read = session.finish().input.tally.bytes
-    assert read < path.stat().st_size
+    assert read < log.stat().st_size
 
 
 def test_there_are_no_figures_once_half_a_part_may_be_in_them(
-    tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
+    log: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(decode_log())
-    session = parallel_session([path])
+    session = parallel_session([log])
     receive, received = workers._receive_piece, []
 
     def receive_and_kill(connection: Connection) -> Any:
@@ -254,22 +260,18 @@ def test_there_are_no_figures_once_half_a_part_may_be_in_them(
 
 
 def test_signals_to_the_whole_group_are_left_to_the_process_that_asks(
-    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
+    log: Path, parallel_session: Callable[..., ParallelSession]
 ) -> None:
-    path = tmp_path / "log"
-    text = decode_log()
-    path.write_bytes(text)
-    session = parallel_session([path])
+    session = parallel_session([log])
     for worker in session._workers:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             assert worker._process.pid is not None
             os.kill(worker._process.pid, number)
-    read_all(session)
-    assert plain(session.finish()) == plain(at_one_go(text, paths=(str(path),)).snapshot())
+    assert_reads_all_of(log, session)
 
 
 def test_too_little_memory_to_merge_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_memory(*_: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
@@ -277,19 +279,15 @@ def test_too_little_memory_to_merge_is_told_in_one_line(
     monkeypatch.setattr("moe_live.parts.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000))
     monkeypatch.setattr(workers, "_LARGE", 1)
     monkeypatch.setattr(workers, "mmap", no_memory)
-    path = tmp_path / "log"
-    path.write_bytes(decode_log())
-    assert main([str(path), "--jobs", "2"]) == 1
+    assert main([str(log), "--jobs", "2"]) == 1
     output = capsys.readouterr()
     assert (output.out, output.err.count("\n")) == ("", 1)
     assert "out of memory" in output.err
 
 
 def test_merging_holds_one_piece_of_a_part_at_a_time(
-    tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
+    log: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(decode_log())
     pieces: list[weakref.ref[Any]] = []
     receive = workers._receive_piece
 
@@ -302,19 +300,16 @@ def test_merging_holds_one_piece_of_a_part_at_a_time(
         return piece
 
     monkeypatch.setattr(workers, "_receive_piece", receive_and_look)
-    session = parallel_session([path])
+    session = parallel_session([log])
     read_all(session)
     assert len(pieces) == 4 * len(session._parts)
     session.finish()
 
 
 def test_a_worker_that_is_done_before_its_turn_waits(
-    tmp_path: Path, parallel_session: Callable[..., ParallelSession]
+    log: Path, parallel_session: Callable[..., ParallelSession]
 ) -> None:
-    path = tmp_path / "log"
-    text = decode_log()
-    path.write_bytes(text)
-    session = parallel_session([path])
+    session = parallel_session([log])
     session.ingest(0.0)
     first, second = (session._busy[index]._process.pid for index in (0, 1))
     assert first is not None
@@ -324,7 +319,7 @@ def test_a_worker_that_is_done_before_its_turn_waits(
     os.kill(first, signal.SIGCONT)
     read_all(session)
     assert {worker._process.pid for worker in session._workers} == {first, second}
-    assert plain(session.finish()) == plain(at_one_go(text, paths=(str(path),)).snapshot())
+    assert_reads_all_of(log, session)
 
 
 def test_a_file_that_has_gone_is_told_at_the_end(
