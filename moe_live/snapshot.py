@@ -16,7 +16,7 @@ from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
 from moe_live.statistics.drift import Drift
 from moe_live.statistics.history import History
-from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, budgets, coverage
+from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budgets, coverage, hot_list
 from moe_live.statistics.labels import LabelDivergence, LabelUsage, SpecificExpert
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.transitions import LayerTransition
@@ -35,6 +35,7 @@ __all__ = [
     "ExpertCount",
     "ExpertPair",
     "History",
+    "HotExpert",
     "Input",
     "LabelDivergence",
     "LabelUsage",
@@ -325,3 +326,7 @@ class Snapshot:
         """What growing numbers of resident experts serve, from 5 % to all of them."""
         total = int(self.counts.size)
         return budgets(self.counts, sorted({-(-total * percent // 100) for percent in BUDGET_PERCENT}))
+
+    def hot_list(self, n: int) -> tuple[HotExpert, ...]:
+        """The n experts, over all layers, that serve most selections; fewer if fewer were selected at all."""
+        return hot_list(self.counts, [entry.layer for entry in self.layers], n)

@@ -8,8 +8,7 @@ import io
 import json
 
 from moe_live.reports.files import write_text
-from moe_live.snapshot import Snapshot
-from moe_live.statistics.hot_set import HotExpert, hot_list
+from moe_live.snapshot import HotExpert, Snapshot
 
 HOT_LIST = "the list of hot experts"
 
@@ -23,8 +22,7 @@ def write_hot_list(snapshot: Snapshot, path: str, n: int) -> None:
     Raises:
         MoeLiveError: the file cannot be written.
     """
-    experts = hot_list(snapshot.counts, [entry.layer for entry in snapshot.layers], n)
-    entries = [dataclasses.asdict(expert) for expert in experts]
+    entries = [dataclasses.asdict(expert) for expert in snapshot.hot_list(n)]
     if path.endswith(".csv"):
         out = io.StringIO()
         names = [field.name for field in dataclasses.fields(HotExpert)]
