@@ -233,6 +233,7 @@ class Analyzer:
             distances=self._distances(decode),
             warnings=(),
             counts_only=analysis is None,
+            last_layer_known=self._assembler.last_layer_known,
         )
         if usages and analysis is not None:
             figures = Figures(
@@ -319,7 +320,7 @@ class Analyzer:
             counted=single + (verified if self._uses_verified(verdict) else written),
             recovered=recovered,
             unrecoverable=lost,
-            strided={Verdict.STRIDED: True, Verdict.SOUND: False}.get(verdict),
+            soundness=verdict,
             verdict=verdict_sentence(verdict, mode, single + written, lost, recovered),
         )
 

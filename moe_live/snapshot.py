@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.records import LineTally
+from moe_live.routing.strided import Verdict
 from moe_live.statistics.balance import Balance, balance
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
@@ -125,8 +126,8 @@ class Rows:
         counted: rows behind the figures.
         recovered: verified rows of multi-row blocks other than row 0.
         unrecoverable: logged rows that have no verified counterpart.
-        strided: the verdict: True strided, False sound, None not enough seen.
-        verdict: that verdict as one plain sentence with its numbers.
+        soundness: what the multi-row blocks show.
+        verdict: that as one plain sentence with its numbers.
     """
 
     mode: RowMode
@@ -134,8 +135,13 @@ class Rows:
     counted: int
     recovered: int
     unrecoverable: int
-    strided: bool | None
+    soundness: Verdict
     verdict: str
+
+    @property
+    def strided(self) -> bool | None:
+        """True strided, False sound, None strided in part or not enough seen."""
+        return {Verdict.STRIDED: True, Verdict.SOUND: False}.get(self.soundness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +278,8 @@ class Snapshot:
         history: use over time; its layers are those of `layers`.
         labels: use by label; their layers are those of `layers`.
         counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
+        last_layer_known: whether the highest of `model.layers` is known to be the model's last; as long as it
+            is not, steps of several tokens count as prefill.
     """
 
     input: Input
@@ -290,6 +298,7 @@ class Snapshot:
     history: History | None = None
     labels: Labels | None = None
     counts_only: bool = False
+    last_layer_known: bool = False
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:

@@ -12,11 +12,12 @@ from moe_live.dashboard.bindings import BINDINGS
 from moe_live.dashboard.canvas import Line, fill, fit, text
 from moe_live.dashboard.header import footer, header
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import shorten, size, whole, wrap
+from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import FAINT, STRONG, TITLE
 from moe_live.dashboard.view import excerpt
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import printable
+from moe_live.formatting import size, whole
 from moe_live.session import Status
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import State

@@ -7,7 +7,7 @@ from rich.cells import cell_len, set_cell_size
 from moe_live.dashboard.bindings import BINDINGS
 from moe_live.dashboard.canvas import Line, Piece, bar, fit, flow, line_width, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import duration, percent, ranges, short, shorten, size, whole, wrap
+from moe_live.dashboard.text import ranges, shorten, wrap
 from moe_live.dashboard.theme import (
     ALERT,
     BANNER,
@@ -22,6 +22,7 @@ from moe_live.dashboard.theme import (
 )
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import printable
+from moe_live.formatting import duration, percent, short, size, whole
 from moe_live.session import Status
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import State

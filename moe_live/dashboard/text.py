@@ -1,8 +1,7 @@
-"""Numbers for people, and text brought to a width."""
+"""Text brought to a width, and runs of numbers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from rich.cells import cell_len, chop_cells, set_cell_size
@@ -41,82 +40,6 @@ def wrap(text: str, width: int, most: int) -> list[str]:
         rest = set_cell_size(" ".join(lines[most - 1 :]), width - 1)
         lines[most - 1 :] = [rest.rstrip() + "…"]
     return lines
-
-
-def whole(number: int, width: int | None = None) -> str:
-    """An exact count: 1,234,567; rounded (1.23M) where that is wider than `width`."""
-    exact = f"{number:,}"
-    return exact if width is None or len(exact) <= width else short(number)
-
-
-def short(number: float) -> str:
-    """Three digits, at most five columns: 0, 0.52, 8.1, 103, 9.12k, 1.20M."""
-    if not math.isfinite(number):
-        return "–"
-    for unit in ("", "k", "M", "G", "T"):
-        if abs(number) < 999.5 or unit == "T":
-            break
-        number /= 1000
-    if unit == "" and number == int(number):
-        return f"{number:.0f}"
-    digits = 0 if abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
-    return f"{number:.{digits}f}{unit}"
-
-
-def size(number: float) -> str:
-    """Bytes: 0 B, 1.20 MB (decimal units)."""
-    figure = short(number)
-    return f"{figure[:-1]} {figure[-1]}B" if figure[-1:].isalpha() else f"{figure} B"
-
-
-def percent(share: float) -> str:
-    """A share in at most five columns: 7.3%, 100%, 0.04%."""
-    if not math.isfinite(share):
-        return "–"
-    value = 100 * share
-    if 0 < value < 0.005:
-        return "<.01%"
-    return (
-        f"{value:.0f}%"
-        if value >= 99.95 or value == 0
-        else f"{value:.1f}%"
-        if value >= 0.995
-        else f"{value:.2f}%"
-    )
-
-
-def times(ratio: float) -> str:
-    """A multiple in at most five columns: 0.52×, 1.0×, 11.7×, 160×."""
-    if not math.isfinite(ratio):
-        return "–"
-    return (
-        f"{ratio:.0f}×"
-        if ratio >= 99.95
-        else f"{ratio:.1f}×"
-        if ratio >= 0.95 or ratio == 0
-        else f"{ratio:.2f}×"
-    )
-
-
-def figure(value: float) -> str:
-    """Four significant digits in at most ten columns; – where undefined."""
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    shown = f"{value:#.4g}".rstrip(".")
-    return shown if len(shown) <= 10 else f"{value:.2g}"
-
-
-def duration(seconds: float) -> str:
-    """13 s, 4 min, 2 h 10 min."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 100 else f"{hours // 24} days"
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -13,9 +13,6 @@ from moe_live.dashboard.state import Phase, ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
 from moe_live.snapshot import LayerUsage, Section, Snapshot, Usage
 
-FEW = 5
-"""Selections an expert would have under uniform use; below that chance shows more than the model."""
-
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.records import LineTally
+from moe_live.routing.strided import Verdict
 from moe_live.session import Status
 from moe_live.snapshot import (
     Distances,
@@ -31,8 +32,15 @@ from moe_live.sources.source import SourceStatus, State
 from moe_live.statistics.drift import BLOCKS, drift
 from moe_live.statistics.labels import divergences, usages
 
-VERDICT = "most prompt rows in this log are not real selections: 8,865 of 12,345 rows left out, 120 recovered"
-NO_VERDICT = "too few rows of several tokens to judge them"
+VERDICTS = {
+    True: (
+        Verdict.STRIDED,
+        "most prompt rows in this log are not real selections: 8,865 of 12,345 rows left out, 120 recovered",
+    ),
+    False: (Verdict.SOUND, "too few rows of several tokens to judge them"),
+    None: (Verdict.UNKNOWN, "too few rows of several tokens to judge them"),
+}
+"""What is said of the rows, by `Rows.strided`."""
 
 
 def usage(layer: int, experts: int, scale: int) -> Usage:
@@ -101,7 +109,7 @@ def snapshot(
         model=Model(
             numbers, experts if layers else None, 8 if layers else None, gates, 256 if gates else None
         ),
-        rows=Rows(RowMode.AUTO, 12345, 3480, 120, 8865, strided, VERDICT if strided else NO_VERDICT),
+        rows=Rows(RowMode.AUTO, 12345, 3480, 120, 8865, *VERDICTS[strided]),
         steps=PhaseCount(7, 510) if layers or pairs else PhaseCount(0, 0),
         tokens=PhaseCount(1218, 510) if layers or pairs else PhaseCount(0, 0),
         layers=tuple(LayerUsage(layer, use) for layer, use in zip(numbers, uses, strict=True)),

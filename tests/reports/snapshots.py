@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
 from moe_live.formats.records import LineTally
+from moe_live.routing.strided import Verdict
 from moe_live.simulator import ModelShape, SimulatedServer
 from moe_live.snapshot import (
     DistanceMetric,
@@ -40,7 +41,7 @@ def pair(from_layer: int, to_layer: int, steps: int, metrics: dict[DistanceMetri
 EMPTY = Snapshot(
     input=Input((), LineTally(), 0, 0),
     model=Model((), None, None, (), None),
-    rows=Rows(RowMode.AUTO, 0, 0, 0, 0, None, "no rows yet"),
+    rows=Rows(RowMode.AUTO, 0, 0, 0, 0, Verdict.UNKNOWN, "no rows yet"),
     steps=PhaseCount(0, 0),
     tokens=PhaseCount(0, 0),
     layers=(),
@@ -66,7 +67,7 @@ FULL = Snapshot(
         rotations=2,
     ),
     model=Model((3, 4, 5, 9), 12, 2, (4, 5), 8),
-    rows=Rows(RowMode.AUTO, 100, 60, 4, 40, strided=True, verdict="some rows are wrong"),
+    rows=Rows(RowMode.AUTO, 100, 60, 4, 40, Verdict.STRIDED, "some rows are wrong"),
     steps=PhaseCount(2, 50),
     tokens=PhaseCount(30, 50),
     layers=(
@@ -139,7 +140,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 counts,
                 counts,
                 counts,
-                st.none() | st.booleans(),
+                st.sampled_from(Verdict),
                 st.text(),
             )
         ),

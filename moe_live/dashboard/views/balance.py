@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from moe_live.dashboard.canvas import Column, Line, text
 from moe_live.dashboard.listing import Order, listing, titles
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, short
 from moe_live.dashboard.theme import CAUTION, TITLE
-from moe_live.dashboard.verdict import EVEN, UNEVEN, balance_verdict, expected, few, fraction
+from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, of_phase
+from moe_live.formatting import expected, fraction, percent, short
+from moe_live.judgement import Subject
 from moe_live.snapshot import Balance, Snapshot, Usage
+from moe_live.verdicts import EVEN, UNEVEN, few
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     title: list[Line] = [(text(f"Balance · {state.phase.value} steps", TITLE),)]
     if few(snapshot):
         title.append((text("few selections: looks less even than it is", CAUTION),))
-    verdict = balance_verdict(snapshot, width)
+    verdict = verdict_line(Subject.BALANCE, snapshot, width)
     table = listing(
         rows, _COLUMNS, _ORDERS, state, width=width, height=height - 1, title=title, pinned=[together]
     )

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from moe_live.dashboard.canvas import Column, Line, Table, flow, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import figure, whole, wrap
+from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, STRONG, TITLE
 from moe_live.dashboard.view import View, excerpt, longest_excerpt
+from moe_live.formatting import figure, whole
 from moe_live.snapshot import DistanceMetric, Moments, PairDistance, Snapshot
 
 METRICS: tuple[DistanceMetric, ...] = get_args(DistanceMetric)

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from moe_live.dashboard.canvas import Line, bar, beside, flow, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, short, times
 from moe_live.dashboard.theme import BAR, CAUTION, COLD_BAR, FAINT, TITLE
-from moe_live.dashboard.view import FEW, View, absent, chosen_layer, counts_of
+from moe_live.dashboard.view import View, absent, chosen_layer, counts_of
+from moe_live.formatting import percent, short, times
 from moe_live.snapshot import Snapshot
+from moe_live.verdicts import FEW
 
 _FIGURES = 29
 """Columns of a line before its bar."""

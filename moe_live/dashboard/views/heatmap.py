@@ -11,10 +11,11 @@ from rich.segment import Segment
 from moe_live.dashboard.canvas import Line, flow, text
 from moe_live.dashboard.heat import Cells, glyphs, legend, shade_style, shades
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, times
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
-from moe_live.dashboard.view import FEW, View, absent, excerpt, layer_counts, longest_excerpt, relative_use
+from moe_live.dashboard.view import View, absent, excerpt, layer_counts, longest_excerpt, relative_use
+from moe_live.formatting import percent, times
 from moe_live.snapshot import Snapshot
+from moe_live.verdicts import FEW
 
 _LABEL = 6
 """Columns left of the cells: the layer's number."""

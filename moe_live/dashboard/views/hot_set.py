@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from moe_live.dashboard.canvas import Column, Line, Table, bar, beside, text
 from moe_live.dashboard.listing import Order, listing, titles
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, whole
 from moe_live.dashboard.theme import BAR, TITLE
-from moe_live.dashboard.verdict import NARROW, WIDE, hot_set_verdict
+from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, of_phase
+from moe_live.formatting import percent, whole
+from moe_live.judgement import Subject
 from moe_live.snapshot import COVERED_PERCENT, Budget, Snapshot
+from moe_live.verdicts import NARROW, WIDE
 
 _GAP = 3
 _LAYERS = 41
@@ -89,7 +91,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     title: list[Line] = [(text(f"{state.phase.value.capitalize()} steps", TITLE),)]
     layers = listing(rows, _COLUMNS, _ORDERS, state, width=left, height=height - 1, title=title)
     return [
-        hot_set_verdict(snapshot, width),
+        verdict_line(Subject.HOT_SET, snapshot, width),
         *beside(layers, _budgets(snapshot, width - left - _GAP)[: height - 1], left, _GAP),
     ]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from moe_live.dashboard.canvas import Line, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import shorten, size, whole, wrap
+from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, excerpt
 from moe_live.errors import printable
+from moe_live.formatting import size, whole
 from moe_live.snapshot import Snapshot
 
 _MOST_LINES = 12

@@ -8,11 +8,11 @@ from rich.segment import Segment
 
 from moe_live.dashboard.canvas import Column, Line, Table, beside, flow, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, short, shorten, whole, wrap
+from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, STRONG, TITLE
-from moe_live.dashboard.verdict import fraction
 from moe_live.dashboard.view import View, absent, around
 from moe_live.errors import printable
+from moe_live.formatting import fraction, percent, short, whole
 from moe_live.snapshot import Labels, LabelUsage, Section, Snapshot, SpecificExpert
 
 HOW = (

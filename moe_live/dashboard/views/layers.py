@@ -12,10 +12,11 @@ from rich.segment import Segment
 from moe_live.dashboard.canvas import Column, Line, text
 from moe_live.dashboard.listing import Order, listing, titles
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, times, whole
 from moe_live.dashboard.theme import CAUTION, TITLE
-from moe_live.dashboard.view import FEW, View, absent, counts_of
+from moe_live.dashboard.view import View, absent, counts_of
+from moe_live.formatting import percent, times, whole
 from moe_live.snapshot import Snapshot
+from moe_live.verdicts import FEW
 
 _RANKS = ("top expert", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th")
 _RANK_WIDTH = 11

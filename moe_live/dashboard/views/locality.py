@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from moe_live.dashboard.canvas import Column, Line, flow, text
 from moe_live.dashboard.listing import Order, listing, titles
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, short, whole
 from moe_live.dashboard.theme import CAUTION, FAINT
-from moe_live.dashboard.verdict import CACHED, FEW_STEPS, HELPS, PAYS, cache_verdict, median
+from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent
+from moe_live.formatting import percent, short, whole
+from moe_live.judgement import Subject
 from moe_live.snapshot import LayerLocality, Section, Snapshot
+from moe_live.verdicts import CACHED, FEW_STEPS, HELPS, PAYS, median
 
 _PARTS = {16: 7, 8: 4, CACHED: 0, 2: 2}
 """Caches shown, as parts of a layer's experts, and which of their columns go first where there is no room."""
@@ -98,7 +100,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     title: list[Line] = [(text(f"{whole(steps)} decode steps"),)]
     if steps < FEW_STEPS:
         title.append((text("few steps", CAUTION),))
-    head = [cache_verdict(snapshot, width)]
+    head = [verdict_line(Subject.CACHE, snapshot, width)]
     if height >= _ROOMY:
         head += _means(layers, width)
     table = listing(

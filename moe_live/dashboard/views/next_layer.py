@@ -9,14 +9,12 @@ from rich.segment import Segment
 from moe_live.dashboard.canvas import Column, Line, bar, text
 from moe_live.dashboard.listing import Order, listing, titles
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, short, whole, wrap
+from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import BAR, CAUTION, STRONG
-from moe_live.dashboard.verdict import median
 from moe_live.dashboard.view import View, absent
+from moe_live.formatting import percent, short, whole
 from moe_live.snapshot import LayerTransition, Section, Snapshot
-
-_FEW = 50
-"""Tested tokens below which rates may be off by some percent."""
+from moe_live.verdicts import FEW_TESTED, median
 
 _BAR = 24
 
@@ -32,7 +30,7 @@ def _points(transition: LayerTransition) -> str:
 
 def _tested(transition: LayerTransition) -> str | Segment:
     shown = str(transition.tested)
-    return text(shown, CAUTION) if transition.tested < _FEW else shown
+    return text(shown, CAUTION) if transition.tested < FEW_TESTED else shown
 
 
 _COLUMNS: tuple[Column[LayerTransition], ...] = (
@@ -71,7 +69,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         (text(f"most used {static}"),),
         (text(f"chance {chance}"),),
     ]
-    if tested < _FEW:
+    if tested < FEW_TESTED:
         title.append((text(f"few tokens tested ({whole(tested)}): rates are rough", CAUTION),))
     return listing(transitions, _COLUMNS, _ORDERS, state, width=width, height=height, title=title)
 

@@ -11,12 +11,12 @@ from rich.segment import Segment
 from moe_live.dashboard.canvas import Column, Line, Table, beside, flow, text
 from moe_live.dashboard.heat import legend, shades
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import whole
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, STRONG, TITLE
-from moe_live.dashboard.verdict import fraction
-from moe_live.dashboard.view import FEW, View, absent, around, chosen_layer
+from moe_live.dashboard.view import View, absent, around, chosen_layer
 from moe_live.dashboard.views.heatmap import Grid, cells_of
+from moe_live.formatting import fraction, whole
 from moe_live.snapshot import Drift, Section, Snapshot
+from moe_live.verdicts import FEW
 
 _GAP = 2
 _LABEL = 5

@@ -6,13 +6,14 @@ import numpy as np
 
 from moe_live.dashboard.canvas import Line, beside, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import figure, percent, times
 from moe_live.dashboard.theme import FAINT, TITLE
-from moe_live.dashboard.verdict import balance_verdict, cache_verdict, hot_set_verdict
+from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, counts_of, layer_counts, of_phase, relative_use
 from moe_live.dashboard.views.distances import recent
 from moe_live.dashboard.views.experts import ranking
 from moe_live.dashboard.views.heatmap import heatmap, heatmap_width
+from moe_live.formatting import figure, percent, times
+from moe_live.judgement import Subject
 from moe_live.snapshot import Section, Snapshot
 
 _GAP = 3
@@ -90,9 +91,9 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         return [*absent(snapshot), (), *_distances(snapshot, width, height - 2)]
     shown = of_phase(snapshot, state.phase)
     verdicts = [
-        balance_verdict(shown, width),
-        hot_set_verdict(shown, width),
-        cache_verdict(snapshot, width),
+        verdict_line(Subject.BALANCE, shown, width),
+        verdict_line(Subject.HOT_SET, shown, width),
+        verdict_line(Subject.CACHE, snapshot, width),
     ]
     height -= len(verdicts)
     if height < _LOWEST:

@@ -6,10 +6,10 @@ import math
 
 from moe_live.dashboard.canvas import Column, Line, Table, beside, flow, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import percent, short, whole, wrap
+from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import CAUTION, FAINT, TITLE
-from moe_live.dashboard.verdict import fraction
 from moe_live.dashboard.view import View, absent, chosen_layer
+from moe_live.formatting import fraction, percent, short, whole
 from moe_live.snapshot import ExpertPair, LayerPairs, Section, Snapshot
 
 _GAP = 4

@@ -1,0 +1,371 @@
+"""The judgements on what a snapshot shows: a function for each subject, which knows nothing of the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.errors import printable
+from moe_live.formatting import expected, fraction, percent, short, whole
+from moe_live.judgement import Judgement, Subject, Word
+from moe_live.routing.strided import Verdict
+from moe_live.snapshot import COVERED_PERCENT, LayerPairs, RowMode, Snapshot
+from moe_live.statistics.divergence import ENOUGH
+
+FEW = 5
+"""Selections an expert would have under uniform use; below that chance shows more than the model."""
+
+EVEN, UNEVEN = 0.75, 0.4
+"""Share of the experts that are effective: from the first on a layer is even, below the second uneven."""
+
+NARROW, WIDE = 0.4, 0.7
+"""Share of the experts that carry 90 % of the selections: up to the first the load is concentrated, from the
+second on spread out (it is 0.9 if all experts are used alike)."""
+
+CACHED = 4
+"""Caches are judged by what a fourth of a layer's experts serve."""
+
+FEW_STEPS = 30
+"""Decode steps below which nothing is said of caches: first uses are misses however well one pays."""
+
+PAYS, HELPS = 0.5, 0.2
+"""Share of the misses of experts drawn at random that a cache avoids: from which on it pays, and helps."""
+
+FEW_TESTED = 50
+"""Tested tokens below which rates of prediction may be off by some percent."""
+
+GAIN = 0.05
+"""Share of the next layer's experts that knowing this layer's must foretell beyond what always the same ones
+do: some three standard errors of a rate that was tested on 256 tokens."""
+
+_TOO_THIN = f"fewer than {ENOUGH} selections for each expert that is used"
+
+
+def verdicts(snapshot: Snapshot) -> tuple[Judgement, ...]:
+    """The judgements on all subjects, in their order.
+
+    One whose section was not asked for is not made and left out; a final snapshot has them all.
+    """
+    found = (verdict(subject, snapshot) for subject in Subject)
+    return tuple(judgement for judgement in found if judgement is not None)
+
+
+def verdict(subject: Subject, snapshot: Snapshot) -> Judgement | None:
+    """The judgement on one subject, None if it needs a section of the snapshot that was not asked for."""
+    return _JUDGES[subject](snapshot)
+
+
+def few(snapshot: Snapshot) -> bool:
+    """Whether layers have so few selections that chance shows more than the model."""
+    return _missing_selections(snapshot) > 0
+
+
+def median(values: Sequence[float]) -> float:
+    """The median of those that are defined, NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.median(known)) if known else math.nan
+
+
+def _rows(snapshot: Snapshot) -> Judgement:
+    """Whether the rows that are logged are the routers' choices."""
+    rows, subject = snapshot.rows, Subject.ROWS
+    counted = f"{whole(rows.counted)} of {_number(rows.logged, 'row')} counted"
+    if not rows.logged:
+        return Judgement(subject, Word.UNDECIDED, ("no expert rows so far",), "expert rows")
+    if rows.soundness is Verdict.SOUND:
+        return Judgement(subject, Word.SOUND, (counted,))
+    if rows.soundness is Verdict.UNKNOWN:
+        if not rows.unrecoverable and not rows.recovered:
+            return Judgement(subject, Word.EITHER_WAY, ("every row stands alone in its block", counted))
+        unknown = "not enough seen to tell whether prompt rows are real selections"
+        more = "rows of a second layer" if len(snapshot.model.layers) == 1 else "more or longer prompts"
+        return Judgement(subject, Word.UNDECIDED, (unknown, counted), more)
+    strided = rows.soundness is Verdict.STRIDED
+    fault = f"{'most' if strided else 'some'} prompt rows are not real selections"
+    word = Word.STRIDED if strided else Word.MIXED
+    if rows.mode is RowMode.LOGGED:
+        return Judgement(subject, word, (fault, f"{counted} as asked", f"{whole(rows.unrecoverable)} wrong"))
+    left_out = f"{whole(rows.unrecoverable)} of {_number(rows.logged, 'row')} left out"
+    return Judgement(subject, word, (fault, left_out, f"{whole(rows.recovered)} recovered"))
+
+
+def _phase(snapshot: Snapshot) -> Judgement:
+    """Whether it is known which steps are prefill and which decode."""
+    steps, subject = snapshot.steps, Subject.PHASE
+    if not steps.total:
+        return Judgement(subject, Word.GUESSED, ("no steps so far",), "steps")
+    counts = tuple(
+        f"{_number(number, f'{phase} step')} of {_number(tokens, 'token')}"
+        for phase, number, tokens in (
+            ("prefill", steps.prefill, snapshot.tokens.prefill),
+            ("decode", steps.decode, snapshot.tokens.decode),
+        )
+        if number
+    )
+    if steps.prefill and not snapshot.last_layer_known:
+        guess = "steps of several tokens are taken for prefill"
+        more = "a step of one token" if snapshot.layers else "expert lines"
+        return Judgement(subject, Word.GUESSED, (guess, *counts), more)
+    return Judgement(subject, Word.KNOWN, counts, "" if steps.decode else "decode steps")
+
+
+def _balance(snapshot: Snapshot) -> Judgement:
+    """How evenly the experts are used."""
+    subject = Subject.BALANCE
+    if not snapshot.counts.size:
+        return _without_rows(subject)
+    figures = snapshot.balance
+    n_experts = snapshot.counts.shape[1]
+    effective = median([figure.effective_experts for figure in figures])
+    dead = sum(figure.dead_experts for figure in figures)
+    by_chance = expected(sum(figure.dead_expected for figure in figures))
+    facts = (
+        f"entropy {fraction(median([figure.entropy_normalized for figure in figures]))} of 1",
+        f"{whole(dead)} of {whole(snapshot.counts.size)} unused ({by_chance} by chance)",
+        f"a layer is like {short(effective)} of {n_experts} experts used alike",
+    )
+    if few(snapshot):
+        return Judgement(subject, Word.TOO_EARLY, facts, _more_tokens(snapshot))
+    share = effective / n_experts
+    word = Word.EVEN if share >= EVEN else Word.UNEVEN if share < UNEVEN else Word.FAIR
+    return Judgement(subject, word, facts)
+
+
+def _hot_set(snapshot: Snapshot) -> Judgement:
+    """How many experts carry most of the load."""
+    subject = Subject.HOT_SET
+    if not snapshot.counts.size:
+        return _without_rows(subject)
+    n_experts = snapshot.counts.shape[1]
+    needed = snapshot.coverage[:, COVERED_PERCENT.index(90)]
+    needed = needed[needed > 0]
+    fewest, most = (int(needed.min()), int(needed.max())) if len(needed) else (0, 0)
+    middle = median(needed.tolist())
+    half = median(snapshot.coverage[:, COVERED_PERCENT.index(50)].tolist())
+    facts = (
+        f"{short(middle)} of {n_experts} experts a layer carry 90 %",
+        f"{fewest} to {most} by layer",
+        f"{short(half)} carry 50 %",
+    )
+    if few(snapshot):
+        return Judgement(subject, Word.TOO_EARLY, facts, _more_tokens(snapshot))
+    share = middle / n_experts
+    word = Word.CONCENTRATED if share <= NARROW else Word.SPREAD_OUT if share >= WIDE else Word.MODERATE
+    return Judgement(subject, word, facts)
+
+
+def _cache(snapshot: Snapshot) -> Judgement | None:
+    """Whether keeping some experts of each layer in fast memory would pay."""
+    subject = Subject.CACHE
+    if snapshot.locality is None:
+        return _not_made(subject, snapshot)
+    layers = [layer for layer in snapshot.locality if layer.uses]
+    if not layers:
+        return Judgement(subject, Word.TOO_EARLY, ("no decode steps so far",), "decode steps")
+    n_experts = len(layers[0].lru_hit_rate)
+    size = max(1, n_experts // CACHED)
+    uses = [layer.uses for layer in layers]
+    recent = float(np.average([layer.lru_hit_rate[size - 1] for layer in layers], weights=uses))
+    fixed = float(np.average([layer.static_hit_rate[size - 1] for layer in layers], weights=uses))
+    chance = size / n_experts
+    facts = (
+        f"{size} of {n_experts} a layer: LRU hits {percent(recent)}",
+        f"hot set {percent(fixed)}",
+        f"chance {percent(chance)}",
+    )
+    steps = max(layer.steps for layer in layers)
+    if steps < FEW_STEPS:
+        return Judgement(subject, Word.TOO_EARLY, facts, _number(FEW_STEPS - steps, "more decode step"))
+
+    def avoids(hits: float) -> Word:
+        avoided = (hits - chance) / (1 - chance) if chance < 1 else 0.0
+        return Word.PAYS if avoided >= PAYS else Word.HELPS if avoided >= HELPS else Word.HARDLY_PAYS
+
+    word = avoids(max(recent, fixed))
+    # The hot set is chosen with hindsight: what it alone would bear out is not certain.
+    surer = "" if word is avoids(recent) else "a hot set tested on steps that it was not chosen from"
+    return Judgement(subject, word, facts, surer)
+
+
+def _pairs(snapshot: Snapshot) -> Judgement | None:
+    """Whether experts are chosen together more, or less, often than chance would have it."""
+    layers, subject = snapshot.pairs, Subject.PAIRS
+    if layers is None:
+        return _not_made(subject, snapshot)
+    if snapshot.model.top_k == 1:
+        return Judgement(subject, Word.CANNOT_BE_TOLD, ("rows of one expert have no pairs",))
+    if not any(pairs.rows for pairs in layers.values()):
+        reason = "no row was counted: the model is too large, or its rows name experts twice"
+        return Judgement(subject, Word.CANNOT_BE_TOLD, (reason,))
+    tested = sum(pairs.tested for pairs in layers.values())
+    if not tested:
+        return Judgement(
+            subject, Word.TOO_EARLY, ("no two experts are expected together in five rows",), "more tokens"
+        )
+    standing_out = {layer: pairs for layer, pairs in layers.items() if pairs.strongest or pairs.weakest}
+    if not standing_out:
+        n_experts = snapshot.counts.shape[1]
+        possible = len(layers) * n_experts * (n_experts - 1) // 2
+        none = f"none of {whole(tested)} pairs tested stands out from chance"
+        rare = f"more tokens: {_number(possible - tested, 'pair')} too rare to test"
+        return Judgement(subject, Word.NONE_FOUND, (none,), rare if tested < possible else "")
+    facts = (
+        f"in {len(standing_out)} of {_number(len(layers), 'layer')}",
+        _farthest_pair(standing_out),
+        f"{whole(tested)} pairs tested",
+    )
+    # Noise is that of nearly independent tokens; those of a text resemble the ones before.
+    return Judgement(subject, Word.FOUND, facts, "the same pairs in other texts")
+
+
+def _farthest_pair(layers: Mapping[int, LayerPairs]) -> str:
+    """The pair that is most deviations off, in words."""
+    layer, pair = max(
+        ((layer, pair) for layer, pairs in layers.items() for pair in (*pairs.strongest, *pairs.weakest)),
+        key=lambda found: abs(found[1].z),
+    )
+    seen = f"{_number(pair.count, 'row')}, {short(pair.expected)} expected"
+    return f"layer {layer} experts {pair.a} and {pair.b} in {seen}"
+
+
+def _next_layer(snapshot: Snapshot) -> Judgement | None:
+    """Whether the experts of a layer foretell those of the next."""
+    transitions, subject = snapshot.transitions, Subject.NEXT_LAYER
+    if transitions is None:
+        return _not_made(subject, snapshot)
+    if len(snapshot.layers) < 2:
+        return Judgement(subject, Word.CANNOT_BE_TOLD, ("rows of one layer only",), "rows of a second layer")
+    tested = max((transition.tested for transition in transitions), default=0)
+    if not tested:
+        reason = "no token with rows in two consecutive layers, or a model too large"
+        return Judgement(subject, Word.TOO_EARLY, (reason,), "more tokens")
+    found = median([transition.hit_rate for transition in transitions])
+    static = median([transition.static_hit_rate for transition in transitions])
+    facts = (
+        f"{percent(found)} of the next layer's experts foretold",
+        f"{percent(static)} by always naming the most used",
+        f"{percent(median([transition.chance for transition in transitions]))} by chance",
+    )
+    if tested < FEW_TESTED:
+        return Judgement(subject, Word.TOO_EARLY, facts, _number(FEW_TESTED - tested, "more token"))
+    # Each token is left out of the ranking it is tested on, which costs the most used more where many tie.
+    surer = "both rates learned on one half of the tokens and tested on the other"
+    if found - static >= GAIN:
+        return Judgement(subject, Word.FOUND, facts, surer)
+    return Judgement(subject, Word.NONE_FOUND, (*facts, f"a gain counts from {GAIN:.0%} on"), surer)
+
+
+def _drift(snapshot: Snapshot) -> Judgement | None:
+    """Whether the latest decode steps use the experts otherwise than those before."""
+    drift, subject = snapshot.drift, Subject.DRIFT
+    if drift is None:
+        return _not_made(subject, snapshot)
+    before = np.stack([entry.usage.decode for entry in snapshot.layers]) - drift.counts
+    if not before.any():
+        fact = "the latest decode steps are the whole run" if drift.steps else "no decode steps so far"
+        needed = f"decode steps beyond the latest {whole(drift.window)}"
+        return Judgement(subject, Word.TOO_EARLY, (fact,), needed)
+    steps = f"the latest {whole(drift.steps)} of {whole(snapshot.steps.decode)} decode steps"
+    found, layers = drift.divergence, [entry.layer for entry in snapshot.layers]
+    drifting = np.flatnonzero(found.real)
+    if not len(drifting):
+        tested = _comparable(drift.counts, before)
+        if not tested:
+            return Judgement(subject, Word.TOO_EARLY, (_TOO_THIN, steps), "more decode steps")
+        missing = _number(len(layers) - tested, "layer")
+        none = f"none of {_number(tested, 'layer')} beyond chance"
+        surer = f"more decode steps in {missing}" if tested < len(layers) else ""
+        return Judgement(subject, Word.NONE_FOUND, (none, steps), surer)
+    order = drifting[np.argsort(-found.js[drifting], kind="stable")].tolist()
+    bits = f"{fraction(found.js[order[0]], 3)} bits, {fraction(found.expected[order[0]], 3)} by chance"
+    facts = (
+        f"in {len(drifting)} of {_number(len(layers), 'layer')}",
+        f"most in layer {layers[order[0]]}: {bits}",
+        steps,
+    )
+    # Chance is what the parts of the window vary among each other: a topic may last longer.
+    return Judgement(subject, Word.FOUND, facts, "a run over many texts")
+
+
+def _labels(snapshot: Snapshot) -> Judgement | None:
+    """Whether labels differ in the experts they use."""
+    labels, subject = snapshot.labels, Subject.LABELS
+    if labels is None:
+        return _not_made(subject, snapshot)
+    names = _number(len(labels.usages), "label")
+    if len(labels.usages) < 2:
+        number = names if labels.usages else "no labels"
+        return Judgement(subject, Word.CANNOT_BE_TOLD, (number,), "labels to hold against each other")
+    real = [divergence for divergence in labels.divergences if divergence.real_layers]
+    specific = sum(bool(usage.specific) for usage in labels.usages)
+    if not real and not specific:
+        counts = {usage.label: usage.counts for usage in labels.usages}
+        tested = sum(_comparable(counts[pair.a], counts[pair.b]) for pair in labels.divergences)
+        more = "more tokens under each label"
+        if not tested:
+            return Judgement(subject, Word.TOO_EARLY, (_TOO_THIN, names), more)
+        surer = more if tested < len(labels.divergences) * len(snapshot.layers) else ""
+        return Judgement(subject, Word.NONE_FOUND, (f"no two of {names} differ beyond chance",), surer)
+    facts = [f"{specific} of {names} use some experts more than the others do"] if specific else []
+    if real:
+        most = max(real, key=lambda divergence: (divergence.real_layers, divergence.js))
+        facts.insert(
+            0,
+            f"{printable(most.a)} and {printable(most.b)} differ in {_number(most.real_layers, 'layer')}: "
+            f"{fraction(most.js, 3)} bits, {fraction(most.expected, 3)} by chance",
+        )
+    # Each label had its own time: what else changed then cannot be told from it.
+    return Judgement(subject, Word.FOUND, tuple(facts), "several periods of each label")
+
+
+def _not_made(subject: Subject, snapshot: Snapshot) -> Judgement | None:
+    """What is said where a section is missing; None if it was not asked for."""
+    if not snapshot.layers:
+        return _without_rows(subject)
+    if snapshot.counts_only:
+        return Judgement(subject, Word.TOO_EARLY, ("nothing but counts was kept",), "all of the analysis")
+    return None
+
+
+def _without_rows(subject: Subject) -> Judgement:
+    """What is said of the use of experts while there is none."""
+    return Judgement(subject, Word.TOO_EARLY, ("no expert rows so far",), "expert rows")
+
+
+def _missing_selections(snapshot: Snapshot) -> float:
+    """How many more selections the median layer needs."""
+    n_experts: int = snapshot.counts.shape[1]
+    return FEW * n_experts - median(snapshot.counts.sum(axis=1).tolist())
+
+
+def _more_tokens(snapshot: Snapshot) -> str:
+    """The tokens that bring so many."""
+    return _number(math.ceil(_missing_selections(snapshot) / (snapshot.model.top_k or 1)), "more token")
+
+
+def _comparable(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
+    """Layers in which selections (layers, E) are enough for a difference to be called real."""
+    both = a + b
+    enough = both.sum(axis=1) >= ENOUGH * np.count_nonzero(both, axis=1)
+    return int(np.count_nonzero(enough & a.any(axis=1) & b.any(axis=1)))
+
+
+def _number(number: int, what: str) -> str:
+    """A number of things: 1 layer, 24 layers."""
+    return f"{whole(number)} {what}{'s'[: number != 1]}"
+
+
+_JUDGES: Mapping[Subject, Callable[[Snapshot], Judgement | None]] = {
+    Subject.ROWS: _rows,
+    Subject.PHASE: _phase,
+    Subject.BALANCE: _balance,
+    Subject.HOT_SET: _hot_set,
+    Subject.CACHE: _cache,
+    Subject.PAIRS: _pairs,
+    Subject.NEXT_LAYER: _next_layer,
+    Subject.DRIFT: _drift,
+    Subject.LABELS: _labels,
+}
