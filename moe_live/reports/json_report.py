@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterable
 
 import moe_live
-from moe_live.reports import json_sections
 from moe_live.reports.files import write_text
-from moe_live.reports.json_sections import Json, number
-from moe_live.snapshot import (
-    Distances,
-    ExpertCount,
-    Input,
-    Moments,
-    PairDistance,
-    PhaseCount,
-    Snapshot,
-    Usage,
-)
+from moe_live.reports.section import Json, Keys, ReportSection, isolated
+from moe_live.reports.sections import SECTIONS
+from moe_live.snapshot import Snapshot
 
 SCHEMA = "moe-live.summary/1"
 JSON_SUMMARY = "the JSON summary"
-
-TOP = 10
-BOTTOM = 5
 
 
 def write_json(snapshot: Snapshot, path: str) -> None:
@@ -44,114 +30,24 @@ def write_json(snapshot: Snapshot, path: str) -> None:
 
 def to_json(snapshot: Snapshot) -> Json:
     """The summary as objects that `json.dumps` takes with `allow_nan=False`."""
-    model, rows = snapshot.model, snapshot.rows
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "moe-live", "version": moe_live.__version__},
-        "source": _source(snapshot.input),
-        "model": {
-            "layers": list(model.layers),
-            "n_experts": model.n_experts,
-            "top_k": model.top_k,
-            "gate_layers": list(model.gate_layers),
-            "n_embd": model.n_embd,
-        },
-        "rows": {
-            "mode": rows.mode.value,
-            "logged": rows.logged,
-            "counted": rows.counted,
-            "recovered": rows.recovered,
-            "unrecoverable": rows.unrecoverable,
-            "strided": rows.strided,
-            "verdict": rows.verdict,
-        },
-        "steps": {"total": snapshot.steps.total, **_phases(snapshot.steps)},
-        "tokens": _phases(snapshot.tokens),
-        "layers": _layers(snapshot),
-        "overall": {
-            **_usage(snapshot.overall),
-            "balance": json_sections.balance(snapshot.overall_balance),
-            "coverage": json_sections.coverage(snapshot.overall_coverage),
-        },
-        **({} if snapshot.counts_only else {"distances": _distances(snapshot.distances)}),
-        **json_sections.sections(snapshot),
-        "warnings": list(snapshot.warnings),
-    }
 
+    def keys(section: ReportSection) -> Keys:
+        made = section.keys(snapshot)
+        if made.layers and len(made.layers) != len(snapshot.layers):
+            raise ValueError(f"{len(made.layers)} layers instead of {len(snapshot.layers)}")
+        return made
 
-def _layers(snapshot: Snapshot) -> list[Json]:
-    localities = {entry.layer: entry for entry in snapshot.locality or ()}
-    layers = []
-    for i, entry in enumerate(snapshot.layers):
-        layer: Json = {
-            "layer": entry.layer,
-            **_usage(entry.usage),
-            "balance": json_sections.balance(snapshot.balance[i]),
-            "coverage": json_sections.coverage(snapshot.coverage[i]),
-        }
-        if entry.layer in localities:
-            layer["locality"] = json_sections.locality(localities[entry.layer])
-        layers.append(layer)
-    return layers
-
-
-def _source(source: Input) -> Json:
-    tally = source.tally
-    return {
-        # Bytes of a path that are not UTF-8 have no place in JSON: they are written as \xff.
-        "paths": [os.fsencode(path).decode("utf-8", "backslashreplace") for path in source.paths],
-        "format": "llama-server",
-        "bytes": tally.bytes,
-        "lines": tally.lines,
-        "malformed_lines": tally.malformed_lines,
-        "incomplete_bytes": tally.incomplete_bytes,
-        "incomplete_lines": tally.incomplete_lines,
-        "nul_bytes": tally.nul_bytes,
-        "restarts": source.restarts,
-        "rotations": source.rotations,
-    }
-
-
-def _phases(count: PhaseCount) -> Json:
-    return {"prefill": count.prefill, "decode": count.decode}
-
-
-def _usage(usage: Usage) -> Json:
-    return {
-        "selections": usage.selections,
-        "experts_used": usage.experts_used,
-        "counts": usage.counts.tolist(),
-        "prefill_counts": usage.prefill.tolist(),
-        "decode_counts": usage.decode.tolist(),
-        "top": _experts(usage.top(TOP)),
-        "bottom": _experts(usage.bottom(BOTTOM)),
-    }
-
-
-def _experts(experts: Iterable[ExpertCount]) -> list[Json]:
-    return [{"expert": e.expert, "count": e.count, "share": e.share} for e in experts]
-
-
-def _distances(distances: Distances) -> Json:
-    return {
-        "steps": distances.steps,
-        "include_prompt": distances.include_prompt,
-        "pairs": [_pair(pair) for pair in distances.pairs],
-    }
-
-
-def _pair(pair: PairDistance) -> Json:
-    metrics: Json = {metric: _moments(moments) for metric, moments in pair.metrics.items()}
-    return {"from": pair.from_layer, "to": pair.to_layer, "steps": pair.steps, **metrics}
-
-
-def _moments(moments: Moments) -> Json:
-    return {
-        "mean": number(moments.mean),
-        "std": number(moments.std),
-        "min": number(moments.min),
-        "max": number(moments.max),
-        "last": number(moments.last),
-        "count": moments.count,
-        "undefined": moments.undefined,
+    parts, failures = isolated(SECTIONS, keys, Keys())
+    summary: Json = {"schema": SCHEMA, "tool": {"name": "moe-live", "version": moe_live.__version__}}
+    layers: list[Json] = [{"layer": entry.layer} for entry in snapshot.layers]
+    overall: Json = {}
+    for part in parts:
+        summary |= part.summary
+        overall |= part.overall
+        for layer, more in zip(layers, part.layers, strict=False):  # a section may have none
+            layer.update(more)
+    return summary | {
+        "layers": layers,
+        "overall": overall,
+        "warnings": [*snapshot.warnings, *failures],
     }

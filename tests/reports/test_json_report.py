@@ -10,6 +10,7 @@ from hypothesis import given
 
 from moe_live import __version__
 from moe_live.errors import MoeLiveError, UsageError
+from moe_live.judgement import Subject
 from moe_live.reports.files import check_destination
 from moe_live.reports.json_report import JSON_SUMMARY, to_json, write_json
 from moe_live.snapshot import Snapshot
@@ -65,6 +66,10 @@ LOCALITY = {
 }
 PAIR = {"a": int, "b": int, "count": int} | dict.fromkeys(("expected", "lift", "pmi", "z"), FIGURE)
 SECTIONS = {
+    "transitions": [
+        {"from": int, "to": int, "tokens": int, "tested": int}
+        | dict.fromkeys(("hit_rate", "static_hit_rate", "chance"), FIGURE)
+    ],
     "coactivation": [
         {
             "layer": int,
@@ -75,10 +80,6 @@ SECTIONS = {
             "pairs": [PAIR],
             "weakest": [PAIR],
         }
-    ],
-    "transitions": [
-        {"from": int, "to": int, "tokens": int, "tested": int}
-        | dict.fromkeys(("hit_rate", "static_hit_rate", "chance"), FIGURE)
     ],
     "drift": {
         "window": int,
@@ -134,13 +135,14 @@ SCHEMA: dict[str, Any] = {
     },
     "steps": {"total": int} | COUNT,
     "tokens": COUNT,
-    "layers": [{"layer": int} | USAGE | {"balance": BALANCE, "coverage": COVERAGE}],
-    "overall": USAGE | {"balance": BALANCE, "coverage": COVERAGE},
+    "verdicts": [{"subject": str, "word": str, "text": str, "sure": bool}],
     "distances": {
         "steps": int,
         "include_prompt": bool,
         "pairs": [{"from": int, "to": int, "steps": int} | dict.fromkeys(METRICS, MOMENTS)],
     },
+    "layers": [{"layer": int} | USAGE | {"balance": BALANCE, "coverage": COVERAGE}],
+    "overall": USAGE | {"balance": BALANCE, "coverage": COVERAGE},
     "warnings": [str],
 }
 
@@ -176,6 +178,7 @@ def test_schema_of_all_sections() -> None:
     assert len(first["locality"]["lru_hit_rate"]) == summary["model"]["n_experts"]
     assert first["coverage"]["0.99"] >= first["coverage"]["0.5"] > 0
     assert len(summary["transitions"]) == len(summary["layers"]) - 1
+    assert [entry["subject"] for entry in summary["verdicts"]] == list(Subject)
 
 
 @given(snapshots())

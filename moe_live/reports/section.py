@@ -1,0 +1,75 @@
+"""What a section of the reports is: one subject, as lines of text and as keys of the JSON summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from moe_live.errors import MoeLiveError, printable
+from moe_live.snapshot import Snapshot
+
+Json = dict[str, Any]
+
+WIDTH = 79
+"""Columns of the text, as far as lines can be broken."""
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a section adds to the JSON summary: values that `json.dumps` takes with `allow_nan=False`.
+
+    Attributes:
+        summary: keys of the summary itself.
+        layers: keys of each of its `layers`, which are those of the snapshot; nothing for none.
+        overall: keys of its `overall`.
+    """
+
+    summary: Json = field(default_factory=dict)
+    layers: Sequence[Json] = ()
+    overall: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSection:
+    """One subject of the reports.
+
+    Attributes:
+        name: what it is called in a warning, should it fail.
+        lines: (snapshot, most used experts to show of a layer) to its lines of the text summary, without line
+            ends and control characters; they begin with an empty line where one is to set them off.
+        keys: snapshot to its keys of the JSON summary.
+    """
+
+    name: str
+    lines: Callable[[Snapshot, int], Iterable[str]]
+    keys: Callable[[Snapshot], Keys]
+
+
+def isolated(
+    sections: Iterable[ReportSection], make: Callable[[ReportSection], Made], instead: Made
+) -> tuple[list[Made], list[str]]:
+    """What each section makes, and a warning for each that fails: the others are not lost with it.
+
+    Args:
+        sections: of a report.
+        make: takes what is wanted from a section.
+        instead: stands for what a section that fails would have made.
+
+    Raises:
+        MoeLiveError: it is not the section that fails, but the run that is to end.
+    """
+    made: list[Made] = []
+    failures: list[str] = []
+    for section in sections:
+        try:
+            made.append(make(section))
+        except MoeLiveError:
+            raise
+        except Exception as error:
+            made.append(instead)
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            failures.append(f"the section {section.name} is left out, making it failed: {printable(reason)}")
+    return made, failures

@@ -1,0 +1,30 @@
+"""The sections of the reports, in the order of the text: one module each."""
+
+from moe_live.reports.section import ReportSection
+from moe_live.reports.sections import (
+    balance,
+    distances,
+    drift,
+    hot_set,
+    incoming,
+    labels,
+    locality,
+    next_layer,
+    pairs,
+    usage,
+    verdicts,
+)
+
+SECTIONS: tuple[ReportSection, ...] = (
+    incoming.SECTION,
+    verdicts.SECTION,
+    usage.SECTION,
+    distances.SECTION,
+    balance.SECTION,
+    hot_set.SECTION,
+    locality.SECTION,
+    next_layer.SECTION,
+    pairs.SECTION,
+    drift.SECTION,
+    labels.SECTION,
+)

@@ -1,0 +1,68 @@
+"""Distances between the gate inputs of consecutive layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moe_live.reports.numbers import number, significant
+from moe_live.reports.section import Json, Keys, ReportSection
+from moe_live.snapshot import Moments, PairDistance, Snapshot
+
+_METRIC_WIDTH = len("cosine_similarity")
+_FIGURES = ("mean", "std", "min", "max", "last")
+
+
+def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
+    distances = snapshot.distances
+    if not distances.pairs:
+        return
+    kind = "prefill and decode" if distances.include_prompt else "decode"
+    yield ""
+    yield f"distances: {distances.steps} steps ({kind})"
+    for pair in distances.pairs:
+        yield from _pair_lines(pair)
+
+
+def _pair_lines(pair: PairDistance) -> Iterator[str]:
+    name = f"distance {pair.from_layer}-{pair.to_layer}"
+    undefined = [f"{metric} {m.undefined}" for metric, m in pair.metrics.items() if m.undefined]
+    yield f"{name}: steps {pair.steps}, undefined {', '.join(undefined) or 0}"
+    yield f"{name} {'':{_METRIC_WIDTH}}" + "".join(f" {figure:>8}" for figure in _FIGURES)
+    for metric, moments in pair.metrics.items():
+        figures = (moments.mean, moments.std, moments.min, moments.max, moments.last)
+        yield f"{name} {metric:{_METRIC_WIDTH}}" + "".join(f" {significant(value):>8}" for value in figures)
+
+
+def _keys(snapshot: Snapshot) -> Keys:
+    if snapshot.counts_only:
+        return Keys()
+    distances = snapshot.distances
+    return Keys(
+        {
+            "distances": {
+                "steps": distances.steps,
+                "include_prompt": distances.include_prompt,
+                "pairs": [_pair(pair) for pair in distances.pairs],
+            }
+        }
+    )
+
+
+def _pair(pair: PairDistance) -> Json:
+    metrics: Json = {metric: _moments(moments) for metric, moments in pair.metrics.items()}
+    return {"from": pair.from_layer, "to": pair.to_layer, "steps": pair.steps, **metrics}
+
+
+def _moments(moments: Moments) -> Json:
+    return {
+        "mean": number(moments.mean),
+        "std": number(moments.std),
+        "min": number(moments.min),
+        "max": number(moments.max),
+        "last": number(moments.last),
+        "count": moments.count,
+        "undefined": moments.undefined,
+    }
+
+
+SECTION = ReportSection("distances", _lines, _keys)

@@ -1,0 +1,48 @@
+"""The latest decode steps beside all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moe_live.reports.numbers import decimals, number
+from moe_live.reports.section import Keys, ReportSection
+from moe_live.snapshot import Snapshot
+
+
+def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
+    drift = snapshot.drift
+    if drift is None or not drift.steps:
+        return
+    drifted = sum(drift.divergence.real.tolist())
+    yield ""
+    yield (
+        f"drift: the last {drift.steps} decode steps against all, Jensen-Shannon in bits "
+        f"(by chance alone): {drifted} of {len(snapshot.layers)} layers beyond chance"
+    )
+    for i, entry in enumerate(snapshot.layers):
+        mark = "  beyond chance" if drift.divergence.real[i] else ""
+        yield (
+            f"drift layer {entry.layer}: {decimals(drift.divergence.js[i])} "
+            f"({decimals(drift.divergence.expected[i])}){mark}"
+        )
+
+
+def _keys(snapshot: Snapshot) -> Keys:
+    drift = snapshot.drift
+    if drift is None:
+        return Keys()
+    divergence = drift.divergence
+    layers = [
+        {
+            "layer": entry.layer,
+            "js": number(divergence.js[i]),
+            "js_expected": number(divergence.expected[i]),
+            "js_limit": number(divergence.limit[i]),
+            "drifted": bool(divergence.real[i]),
+        }
+        for i, entry in enumerate(snapshot.layers)
+    ]
+    return Keys({"drift": {"window": drift.window, "steps": drift.steps, "layers": layers}})
+
+
+SECTION = ReportSection("drift", _lines, _keys)

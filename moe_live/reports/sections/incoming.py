@@ -1,0 +1,116 @@
+"""What was read: source, model, rows, steps and tokens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from moe_live.caveats import ranges
+from moe_live.errors import printable
+from moe_live.reports.numbers import phases
+from moe_live.reports.section import WIDTH, Json, Keys, ReportSection
+from moe_live.snapshot import Input, Model, PhaseCount, Rows, Snapshot
+
+
+def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
+    yield from _source_lines(snapshot.input)
+    yield from _model_lines(snapshot.model)
+    yield from _row_lines(snapshot.rows)
+    yield f"steps: {phases(snapshot.steps)}"
+    yield f"tokens: {phases(snapshot.tokens)}"
+
+
+def _source_lines(source: Input) -> Iterator[str]:
+    tally = source.tally
+    for path in source.paths:
+        yield f"source: {printable(path)}"
+    yield f"bytes: {tally.bytes}"
+    yield f"lines: {tally.lines}"
+    yield f"malformed lines: {tally.malformed_lines}"
+    for sample in tally.samples:
+        yield f"malformed line: {_clipped(printable(sample), WIDTH - len('malformed line: '))}"
+    yield f"incomplete lines: {tally.incomplete_lines} ({tally.incomplete_bytes} bytes)"
+    yield f"NUL bytes: {tally.nul_bytes}"
+    yield f"restarts: {source.restarts}"
+    yield f"rotations: {source.rotations}"
+
+
+def _model_lines(model: Model) -> Iterator[str]:
+    yield f"MoE layers: {_layers(model.layers)}"
+    yield f"experts: {_known(model.n_experts)}"
+    yield f"top-k: {_known(model.top_k)}"
+    yield f"gate layers: {_layers(model.gate_layers)}"
+    yield f"n_embd: {_known(model.n_embd)}"
+
+
+def _row_lines(rows: Rows) -> Iterator[str]:
+    yield f"row mode: {rows.mode.value}"
+    yield f"row check: {printable(rows.verdict)}"
+    yield f"rows logged: {rows.logged}"
+    yield f"rows counted: {rows.counted}"
+    yield f"rows recovered: {rows.recovered}"
+    yield f"rows unrecoverable: {rows.unrecoverable}"
+
+
+def _known(number: int | None) -> str:
+    return "n/a" if number is None else str(number)
+
+
+def _layers(layers: Sequence[int]) -> str:
+    """How many, and which: runs of successive numbers are joined."""
+    return f"{len(layers)} ({ranges(layers)})" if layers else "0"
+
+
+def _clipped(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _keys(snapshot: Snapshot) -> Keys:
+    model, rows = snapshot.model, snapshot.rows
+    return Keys(
+        {
+            "source": _source(snapshot.input),
+            "model": {
+                "layers": list(model.layers),
+                "n_experts": model.n_experts,
+                "top_k": model.top_k,
+                "gate_layers": list(model.gate_layers),
+                "n_embd": model.n_embd,
+            },
+            "rows": {
+                "mode": rows.mode.value,
+                "logged": rows.logged,
+                "counted": rows.counted,
+                "recovered": rows.recovered,
+                "unrecoverable": rows.unrecoverable,
+                "strided": rows.strided,
+                "verdict": rows.verdict,
+            },
+            "steps": {"total": snapshot.steps.total, **_phases(snapshot.steps)},
+            "tokens": _phases(snapshot.tokens),
+        }
+    )
+
+
+def _source(source: Input) -> Json:
+    tally = source.tally
+    return {
+        # Bytes of a path that are not UTF-8 have no place in JSON: they are written as \xff.
+        "paths": [os.fsencode(path).decode("utf-8", "backslashreplace") for path in source.paths],
+        "format": "llama-server",
+        "bytes": tally.bytes,
+        "lines": tally.lines,
+        "malformed_lines": tally.malformed_lines,
+        "incomplete_bytes": tally.incomplete_bytes,
+        "incomplete_lines": tally.incomplete_lines,
+        "nul_bytes": tally.nul_bytes,
+        "restarts": source.restarts,
+        "rotations": source.rotations,
+    }
+
+
+def _phases(count: PhaseCount) -> Json:
+    return {"prefill": count.prefill, "decode": count.decode}
+
+
+SECTION = ReportSection("input", _lines, _keys)

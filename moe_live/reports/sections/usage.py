@@ -1,0 +1,68 @@
+"""How often each expert is selected: of each layer, and of all layers added up by expert id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from moe_live.reports.numbers import phases
+from moe_live.reports.section import WIDTH, Json, Keys, ReportSection
+from moe_live.snapshot import ExpertCount, PhaseCount, Snapshot, Usage
+
+TOP = 10
+"""Most used experts in JSON."""
+
+BOTTOM = 5
+"""Least used experts shown."""
+
+
+def _lines(snapshot: Snapshot, top: int) -> Iterator[str]:
+    if not snapshot.layers:
+        return
+    yield ""
+    yield "experts are listed as expert=selections share"
+    for layer in snapshot.layers:
+        yield from _usage_lines(f"layer {layer.layer}", layer.usage, top)
+    yield ""
+    yield from _usage_lines("overall", snapshot.overall, top)
+
+
+def _usage_lines(name: str, usage: Usage, top: int) -> Iterator[str]:
+    selections = phases(PhaseCount(int(usage.prefill.sum()), int(usage.decode.sum())))
+    yield f"{name}: selections {selections}, experts used {usage.experts_used} of {len(usage.counts)}"
+    for end, experts in (("top", usage.top(top)), ("bottom", usage.bottom(BOTTOM))):
+        entries = [f"{expert.expert}={expert.count} {expert.share:.2%}" for expert in experts]
+        yield from _columns(f"{name} {end}:", entries)
+
+
+def _columns(prefix: str, entries: Sequence[str]) -> Iterator[str]:
+    """Lines that begin with the prefix and hold as many entries of equal width as fit."""
+    width = max(map(len, entries), default=0) + 2
+    fitting = max(1, (WIDTH - len(prefix)) // width)
+    for start in range(0, len(entries), fitting):
+        yield prefix + "".join(f"{entry:>{width}}" for entry in entries[start : start + fitting])
+
+
+def _keys(snapshot: Snapshot) -> Keys:
+    return Keys(
+        layers=[_usage(entry.usage) for entry in snapshot.layers],
+        overall=_usage(snapshot.overall),
+    )
+
+
+def _usage(usage: Usage) -> Json:
+    return {
+        "selections": usage.selections,
+        "experts_used": usage.experts_used,
+        "counts": usage.counts.tolist(),
+        "prefill_counts": usage.prefill.tolist(),
+        "decode_counts": usage.decode.tolist(),
+        "top": _experts(usage.top(TOP)),
+        "bottom": _experts(usage.bottom(BOTTOM)),
+    }
+
+
+def _experts(experts: Iterable[ExpertCount]) -> list[Json]:
+    return [{"expert": e.expert, "count": e.count, "share": e.share} for e in experts]
+
+
+SECTION = ReportSection("usage", _lines, _keys)
