@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from moe_live.arguments import layer_set, whole_number
+from moe_live.capture.guard import MAX_KEY, Access, parse_key, parse_origin
 from moe_live.errors import MoeLiveError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -93,8 +94,25 @@ def add_capture_parser(subparsers: Any) -> None:
         "--serve",
         type=_address,
         metavar="[HOST:]PORT",
-        help="start an OpenAI-compatible server; on this machine only (127.0.0.1) unless HOST says otherwise",
+        help="start an OpenAI-compatible server, for this machine alone (127.0.0.1); other HOSTs need a key",
     )
+    server = parser.add_argument_group("server, with --serve")
+    server.add_argument(
+        "--cors",
+        type=_origin,
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let web pages of this origin send requests, as https://chat.example; may be given again",
+    )
+    key = server.add_mutually_exclusive_group()
+    key.add_argument(
+        "--api-key",
+        type=_key,
+        metavar="KEY",
+        help="what requests must show (Authorization: Bearer KEY); users of this machine can see it here",
+    )
+    key.add_argument("--api-key-file", metavar="PATH", help="a file that holds the key instead")
     engine = parser.add_argument_group("engine, as in llama.cpp")
     engine.add_argument(
         "--n-predict",
@@ -149,7 +167,10 @@ def run_capture(options: argparse.Namespace) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
+    if options.serve is None and (options.cors or options.api_key or options.api_key_file):
+        raise UsageError("--cors, --api-key and --api-key-file go with --serve")
     prompt = _prompt(options)
+    api_key = options.api_key if options.api_key_file is None else _key_in(options.api_key_file)
     if not Path(options.model).is_file():
         raise UsageError(f"cannot load {printable(options.model)}: there is no such file; check the path")
     with _extra("capture"):
@@ -166,7 +187,9 @@ def run_capture(options: argparse.Namespace) -> int:
         gpu_layers=options.n_gpu_layers,
         seed=options.seed,
     )
-    listener = None if options.serve is None else listen(*options.serve)
+    if options.serve is not None:
+        listener, local_name = listen(*options.serve, has_key=api_key is not None)
+        access = Access(local_name, api_key, frozenset(options.cors))
     recorder, writer = open_recorder(options.log, options.gate_layers)
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -176,8 +199,8 @@ def run_capture(options: argparse.Namespace) -> int:
     # An exception raised by a signal would be lost if it came in the middle of llama.cpp's callback.
     signal.signal(signal.SIGINT, stop)
     with closing(writer):
-        if listener is not None:
-            serve(listener, settings, recorder)
+        if options.serve is not None:
+            serve(listener, settings, recorder, access)
         else:
             _answer(settings, recorder, prompt, options.n_predict)
     _report_capture(recorder, options)
@@ -222,6 +245,18 @@ def _prompt(options: argparse.Namespace) -> str:
         ) from None
 
 
+def _key_in(path: str) -> str:
+    try:
+        with Path(path).open(encoding="ascii") as file:
+            return parse_key(file.read(MAX_KEY + 2).strip())
+    except ValueError:
+        raise UsageError(
+            f"{printable(path)} holds no key: up to {MAX_KEY:,} letters, digits and signs without a blank"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot read {printable(path)}: {error.strerror}; check the path") from None
+
+
 def _answer(settings: EngineSettings, recorder: Recorder, prompt: str, tokens: int) -> None:
     """Print the model's answer as it comes."""
     from moe_live.capture.engine import CapturingLlama, answer
@@ -255,3 +290,19 @@ def _address(text: str) -> Address:
     if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 127.0.0.1:8080, or a port")
     return Address(host.strip("[]") or "127.0.0.1", int(port))
+
+
+def _origin(text: str) -> str:
+    try:
+        return parse_origin(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an origin such as https://chat.example") from None
+
+
+def _key(text: str) -> str:
+    try:
+        return parse_key(text)
+    except ValueError:  # which is not shown: it may be a key, mistyped
+        raise argparse.ArgumentTypeError(
+            f"a key is up to {MAX_KEY:,} letters, digits and signs without a blank"
+        ) from None

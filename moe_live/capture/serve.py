@@ -1,36 +1,110 @@
-"""llama-cpp-python's own OpenAI-compatible server, with a recorder attached to its model."""
+"""Serving on an address: who is let in, how many, and for how long."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import ipaddress
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
+from contextlib import redirect_stdout, suppress
 from types import FrameType
 
-import llama_cpp
 import uvicorn
-from fastapi import HTTPException
-from llama_cpp.server.app import create_app
-from llama_cpp.server.settings import ModelSettings, ServerSettings
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from moe_live.capture.engine import CapturingLlama, EngineSettings
+from moe_live.capture.answers import make_application
+from moe_live.capture.engine import EngineSettings
+from moe_live.capture.guard import Access, Guard
 from moe_live.capture.recorder import CaptureStoppedError, Recorder
-from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.errors import UsageError, printable
 
 _SHUTDOWN_SECONDS = 5
+_REQUEST_SECONDS = 30  # a request must be whole by then, and what it is answered with must be taken
+_MAX_CONNECTIONS = 64
+_MAX_HEAD = 16 << 10  # bytes of a request before its body
 
 
-class _ServedLlama(CapturingLlama):
-    """Answers a request that cannot be captured with an error of its own, which the server does not print."""
+def listen(host: str, port: int, *, has_key: bool) -> tuple[socket.socket, str | None]:
+    """A socket that takes connections, and `host` if this machine alone reaches it there.
 
-    def eval(self, tokens: Sequence[int]) -> None:
-        try:
-            super().eval(tokens)
-        except MoeLiveError as error:
-            raise HTTPException(503, str(error)) from None
+    Raises:
+        UsageError: the address cannot be had, or others reach it and no key keeps them out.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        is_local = ipaddress.ip_address(address[0]).is_loopback
+        if not is_local and not has_key:
+            raise UsageError(
+                f"cannot serve on {printable(host)}:{port} without a key, as other machines reach it: give "
+                "--api-key-file, or an address of this machine alone such as 127.0.0.1"
+            )
+        return socket.create_server(address, family=family), host if is_local else None
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
+        raise UsageError(
+            f"cannot serve on {printable(host)}:{port}: {reason}; choose another address"
+        ) from None
+
+
+def serve(listener: socket.socket, settings: EngineSettings, recorder: Recorder, access: Access) -> None:
+    """Answer requests until SIGINT or SIGTERM; the latter is raised again at the end.
+
+    One request is computed at a time; others wait for it.
+
+    Raises:
+        MoeLiveError: the model cannot be loaded, or capturing failed.
+    """
+    config = uvicorn.Config(
+        Guard(make_application(settings, recorder), access),
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        workers=1,  # else a variable tells how many
+        proxy_headers=False,
+        server_header=False,
+        headers=[("connection", "close")],
+        h11_max_incomplete_event_size=_MAX_HEAD,
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    server = _Server(config, recorder)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"moe-live: serving on http://{shown}:{port}/v1 (Ctrl-C ends it)\n")
+    with redirect_stdout(None):  # where the engine's server tells of clients that have gone
+        server.run(sockets=[listener])
+    with suppress(CaptureStoppedError):
+        recorder.check()
+
+
+class _Connection(H11Protocol):  # type: ignore[misc]  # checked without the extra: it is Any
+    """Carries one request, which must come in time, and its answer, which must be taken in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._limit = self.loop.call_later(_REQUEST_SECONDS, self._give_up)
+        if len(self.connections) > _MAX_CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limit.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        self._limit.cancel()
+        self._limit = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again, or has gone."""
+        self._limit.cancel()
+        super().resume_writing()
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.more_body:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):  # type: ignore[misc]  # checked without the extra: it is Any
@@ -48,49 +122,3 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # checked without the extr
 
     def _end(self) -> None:
         self.should_exit = True
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections.
-
-    Raises:
-        UsageError: the address cannot be had.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        raise UsageError(
-            f"cannot serve on {printable(host)}:{port}: {error.strerror}; choose another address"
-        ) from None
-
-
-def serve(listener: socket.socket, settings: EngineSettings, recorder: Recorder) -> None:
-    """Answer requests until SIGINT or SIGTERM; the latter is raised again at the end.
-
-    One request is computed at a time; others wait for it.
-
-    Raises:
-        MoeLiveError: the model cannot be loaded, or capturing failed.
-    """
-    os.environ.pop("CONFIG_FILE", None)  # the server would prefer it to the settings below
-    high_level = llama_cpp.Llama
-    llama_cpp.Llama = partial(_ServedLlama, recorder)  # what the server makes its model of
-    try:
-        app = create_app(
-            # Else each request would break off the one before it.
-            server_settings=ServerSettings(interrupt_requests=False),
-            model_settings=[ModelSettings(model=settings.model, cache=False, **settings.arguments())],
-        )
-    finally:
-        llama_cpp.Llama = high_level
-    config = uvicorn.Config(
-        app, log_level="critical", access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
-    )
-    server = _Server(config, recorder)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    sys.stderr.write(f"moe-live: serving on http://{shown}:{port}/v1 (Ctrl-C ends it)\n")
-    server.run(sockets=[listener])
-    with suppress(CaptureStoppedError):
-        recorder.check()

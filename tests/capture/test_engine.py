@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import runpy
 import signal
@@ -12,10 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +24,7 @@ from moe_live.capture.verify import compare_logs
 from moe_live.routing.strided import Verdict
 from moe_live.snapshot import Snapshot
 from tests.capture.logs import HEADER, block, choose, ranking, read_blocks
+from tests.capture.served import ENVIRONMENT, served
 from tests.conftest import REPOSITORY
 from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal
 
@@ -39,7 +36,6 @@ MODELS = {"glm4moe": ((2, 3, 4, 5, 6), 160), "qwen3moe": ((0, 1, 2, 3, 4), 64)} 
 PROMPT = "It was a bright cold day in April, and the clocks were striking thirteen. " * 3
 UBATCH = 64
 REUSED = 2  # tokens all prompts begin with: begin of sequence, and a blank
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
 def capture(model: Path, log: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -134,57 +130,6 @@ def _write_strided(sound: Path, copy: Path, routers: RouterFile) -> None:
         ranked = ranking(routers[layer], inputs)
         blocks.append(block(layer, inputs, choose(ranked, experts.shape[1], strided=True)))
     copy.write_bytes(b"".join(blocks))
-
-
-class Served:
-    """A capture that serves, and requests to it."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self.process = process
-        self.log = log
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "serving on" in line:
-                self.url = line.split()[3]
-                return
-        raise AssertionError(f"not serving, exit status {process.wait()}")
-
-    def complete(self, prompt: str, tokens: int) -> int:
-        """Ask for an answer; returns how many tokens were computed by the engine's own figures."""
-        with self._ask({"prompt": prompt, "max_tokens": tokens, "seed": 7}) as response:
-            answer = json.load(response)
-        # What was generated last is not computed, unless it was the end of the text, which is not counted.
-        at_limit = answer["choices"][0]["finish_reason"] == "length"
-        return int(answer["usage"]["total_tokens"]) - int(at_limit)
-
-    def stream(self, prompt: str, tokens: int) -> str:
-        """Ask for an answer in pieces; returns why it ended."""
-        with self._ask({"prompt": prompt, "max_tokens": tokens, "stream": True}) as response:
-            pieces = [line.removeprefix(b"data: ") for line in response if line.startswith(b"data: {")]
-        return str(json.loads(pieces[-1])["choices"][0]["finish_reason"])
-
-    def _ask(self, body: dict[str, object]) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        return urllib.request.urlopen(request, timeout=60)
-
-    def finish(self) -> tuple[int, str]:
-        """Wait for the end; exit status and what was said."""
-        _, said = self.process.communicate(timeout=30)
-        return self.process.returncode, said
-
-
-@contextmanager
-def served(model: Path, log: Path, *arguments: str, **options: Any) -> Iterator[Served]:
-    command = [*MOE_LIVE, "capture", "--model", str(model), "--log", str(log), "--threads", "1", *arguments]
-    with subprocess.Popen(
-        [*command, "--serve", "0"], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, **options
-    ) as process:
-        try:
-            yield Served(process, log)
-        finally:
-            process.kill()
 
 
 def test_followed_live_while_it_serves(models: Path, tmp_path: Path) -> None:
