@@ -1,6 +1,6 @@
 """The subcommands `moe-live capture` and `moe-live verify`.
 
-Their packages are imported when there is something to do: not for `--help`.
+What they need is imported when there is something to do: not for `--help`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ exit status: 0 done, or ended by Ctrl-C; 1 the engine or the log failed; 2 wrong
 """
 _VERIFY_HELP = """\
 Recompute the selections in a log from its gate inputs and the model's routers, and tell which rows are right.
-Needs the extra: pip install 'moe-live[verify]'.
 """
 _VERIFY_EPILOG = """\
 exit status: 0 all rows compared are right; 1 some are wrong, or there is nothing to compare; 2 wrong usage.
@@ -173,7 +172,7 @@ def run_capture(options: argparse.Namespace) -> int:
     api_key = options.api_key if options.api_key_file is None else _key_in(options.api_key_file)
     if not Path(options.model).is_file():
         raise UsageError(f"cannot load {printable(options.model)}: there is no such file; check the path")
-    with _extra("capture"):
+    with _engine_extra():
         from moe_live.capture.engine import EngineSettings, open_recorder
 
         if options.serve is not None:
@@ -213,8 +212,7 @@ def run_verify(options: argparse.Namespace) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
-    with _extra("verify"):
-        from moe_live.capture.verify import as_json, compare_logs, report_lines
+    from moe_live.capture.verify import as_json, compare_logs, report_lines
 
     agreement = compare_logs(options.model, options.logs)
     lines = [as_json(agreement)] if options.json else report_lines(agreement)
@@ -224,12 +222,12 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _extra(name: str) -> Iterator[None]:
+def _engine_extra() -> Iterator[None]:
     """Turns failing imports into what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed: pip install 'moe-live[{name}]'") from None
+        raise UsageError(f"{error.name} is not installed: pip install 'moe-live[capture]'") from None
     except (OSError, RuntimeError) as error:  # a shared library cannot be loaded
         raise UsageError(f"the engine cannot be loaded: {printable(str(error))}; install it anew") from None
 

@@ -16,18 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from gguf import GGUFReader, dequantize
 from numpy.typing import NDArray
 
+from moe_live.capture.model_file import Tensor, read_model_file
 from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.formats.records import MAX_EXPERTS, MAX_LAYERS
 
 PRINTED_DIGITS = 6
 
-_ROUTER = re.compile(r"blk\.(\d+)\.ffn_gate_inp\.weight")
-_SHARD = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
+_ROUTER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.ffn_gate_inp\.weight")
+_SHARD = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 
 # How much the engine may round a factor of the dot product, as a share of it: it converts the input to the
 # type of the weights. Single precision has 2^-24; what sums of thousands of products lose comes on top.
@@ -145,18 +145,28 @@ class RouterFile:
 
     def __init__(self, path: str) -> None:
         self._name = printable(path)
-        self._tensors: dict[str, Any] = {}  # by name: the package's ReaderTensor
-        readers = [_reader(part) for part in _parts(path)]
-        for reader in readers:
-            self._tensors |= {tensor.name: tensor for tensor in reader.tensors}
-        self._fields = readers[0].fields
+        self._tensors: dict[str, Tensor] = {}
+        parts = [read_model_file(part) for part in _parts(path)]
+        for part in parts:
+            self._tensors |= part.tensors
+        self._values = parts[0].values
         self._routers: dict[int, Router] = {}
-        self.layers = tuple(sorted(int(m[1]) for m in map(_ROUTER.fullmatch, self._tensors) if m))
-        if not self.layers:
+        routers = {int(m[1]): self._tensors[m[0]] for m in map(_ROUTER.fullmatch, self._tensors) if m}
+        if not routers:
             raise UsageError(f"no routers in {self._name}: give the GGUF file of a mixture-of-experts model")
-        self.n_embd = int(self._tensors[f"blk.{self.layers[0]}.ffn_gate_inp.weight"].shape[0])
-        self._architecture = self._field("general.architecture")
-        if (self._field(f"{self._architecture}.expert_group_count") or 1) > 1:
+        for layer, router in routers.items():
+            if layer >= MAX_LAYERS or len(router.shape) != 2 or not 0 < router.shape[1] <= MAX_EXPERTS:
+                raise self._damaged(f"the router of layer {layer} has the shape {list(router.shape)}")
+        widths = {router.shape[0] for router in routers.values()}
+        if len(widths) > 1 or 0 in widths:
+            raise self._damaged(f"its routers take inputs of {sorted(widths)[:5]} numbers")
+        self.layers = tuple(sorted(routers))
+        self.n_embd = widths.pop()
+        architecture = self._values.get("general.architecture")
+        if not isinstance(architecture, str):
+            raise self._damaged("general.architecture is missing")
+        self._architecture = architecture
+        if (self._number("expert_group_count") or 1) > 1:
             raise MoeLiveError(
                 f"{self._name} limits the choice to groups of experts (expert_group_count), which cannot be "
                 "recomputed yet: give another model"
@@ -173,26 +183,24 @@ class RouterFile:
         return self._routers[layer]
 
     def _read(self, layer: int) -> Router:
-        selection_bias = self._vector(f"blk.{layer}.exp_probs_b.bias")
+        selection_bias = self._bias(f"blk.{layer}.exp_probs_b.bias", layer)
         tensor = self._tensors[f"blk.{layer}.ffn_gate_inp.weight"]
-        stored = tensor.tensor_type.name
-        if stored not in _ROUNDING:
+        if tensor.stored is None:
             raise MoeLiveError(
-                f"the router of layer {layer} in {self._name} is stored as {stored}: only F32, F16 and BF16 "
-                "can be recomputed; give a file with unquantized routers"
+                f"the router of layer {layer} in {self._name} is quantized (type {tensor.kind} of ggml): "
+                "only F32, F16 and BF16 can be recomputed; give a file with unquantized routers"
             )
         return Router(
-            _numbers(tensor),
-            self._vector(f"blk.{layer}.ffn_gate_inp.bias"),
+            tensor.numbers(),
+            self._bias(f"blk.{layer}.ffn_gate_inp.bias", layer),
             selection_bias,
             self._gating(biased=selection_bias is not None),
-            _ROUNDING[stored],
+            _ROUNDING[tensor.stored],
         )
 
     def _gating(self, *, biased: bool) -> Gating:
         """How logits become scores. Without a bias it may be unknown: the order is the same."""
-        key = f"{self._architecture}.expert_gating_func"
-        stored = self._field(key)
+        stored = self._number("expert_gating_func")
         with suppress(ValueError):
             if stored:
                 return Gating(stored)
@@ -201,20 +209,33 @@ class RouterFile:
         if not stored and self._architecture in _DEFAULT_GATING:
             return _DEFAULT_GATING[self._architecture]
         raise MoeLiveError(
-            f"{self._name} does not tell how its routers score experts ({printable(key)} is "
+            f"{self._name} does not tell how its routers score experts (expert_gating_func is "
             f"{stored or 'missing'}): only softmax (1) and sigmoid (2) can be recomputed"
         )
 
-    def _field(self, key: str) -> Any:
-        field = self._fields.get(key)
-        return field.contents() if field is not None else None
+    def _number(self, key: str) -> int | None:
+        """A number that the architecture has of its own."""
+        value = self._values.get(f"{self._architecture}.{key}")
+        if value is None or isinstance(value, int):
+            return value
+        raise self._damaged(f"{key} is no whole number")
 
-    def _vector(self, name: str) -> NDArray[np.float64] | None:
-        return _numbers(self._tensors[name]) if name in self._tensors else None
+    def _bias(self, name: str, layer: int) -> NDArray[np.float64] | None:
+        """A number of each expert, if there is such a tensor."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return None
+        if (
+            tensor.stored is None
+            or tensor.shape != self._tensors[f"blk.{layer}.ffn_gate_inp.weight"].shape[1:]
+        ):
+            raise self._damaged(
+                f"a bias of layer {layer} has the shape {list(tensor.shape)} and the type {tensor.kind}"
+            )
+        return tensor.numbers()
 
-
-def _numbers(tensor: Any) -> NDArray[np.float64]:
-    return np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float64)
+    def _damaged(self, reason: str) -> UsageError:
+        return UsageError(f"{self._name} is damaged, or no model: {reason}")
 
 
 def _parts(path: str) -> Iterator[Path]:
@@ -224,12 +245,3 @@ def _parts(path: str) -> Iterator[Path]:
         return
     for part in range(1, int(split[2]) + 1):
         yield Path(f"{split[1]}-{part:05d}-of-{split[2]}.gguf")
-
-
-def _reader(path: Path) -> GGUFReader:
-    try:
-        return GGUFReader(path)
-    except OSError as error:
-        raise UsageError(f"cannot read {printable(path)}: {error.strerror}; check the path") from None
-    except (ValueError, IndexError, KeyError) as error:
-        raise UsageError(f"{printable(path)} is not a whole GGUF file ({printable(str(error))})") from None

@@ -107,7 +107,7 @@ def test_half_precision_is_known_and_quantized_routers_are_refused(tmp_path: Pat
     routers = RouterFile(path)
     np.testing.assert_allclose(routers[0].weight, WEIGHT, rtol=2**-8)
     assert routers[0].rounding > Router(WEIGHT.astype(float)).rounding
-    with pytest.raises(MoeLiveError, match="Q8_0"):
+    with pytest.raises(MoeLiveError, match=r"type 8 of ggml"):
         routers[1]
 
 

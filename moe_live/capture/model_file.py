@@ -1,0 +1,230 @@
+"""Reads GGUF, the format of llama.cpp's model files (versions 2 and 3), without believing what it says.
+
+A file begins with `GGUF`, the version (u32), and how many tensors and how many pairs there are (u64 each).
+Then come the pairs: key, type (u32), value; then for each tensor its name, the number of its dimensions
+(u32), these (u64), its type (u32), and where its data begin (u64), counted from the first multiple of the
+alignment after all this. A string is its length (u64) and its bytes; an array the type of its items (u32),
+how many they are (u64), and they. Numbers are little-endian, or big-endian throughout.
+
+Source: docs/gguf.md of the ggml project.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.errors import UsageError, printable
+
+# Far beyond every model: what exceeds these is damage, and would take time or memory.
+_MAX_PAIRS = 1 << 16
+_MAX_TENSORS = 1 << 18
+_MAX_TEXT = 1 << 16  # bytes of a key, and of a value that is kept
+_MAX_STRINGS = 1 << 24  # in an array
+_MAX_DIMENSIONS = 4
+_MAX_SIZE = 1 << 26  # bytes of a tensor that is read
+
+_VERSIONS = (2, 3)
+_NUMBERS = dict(enumerate("BbHhIif?")) | dict(zip((10, 11, 12), "Qqd", strict=True))  # types, as in `struct`
+_STRING, _ARRAY = 8, 9
+_ALIGNMENT = "general.alignment"
+_STORED = {0: ("F32", "f4"), 1: ("F16", "f2"), 30: ("BF16", "u2")}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor lies in a file.
+
+    Attributes:
+        path: of the file.
+        shape: as in ggml, the length of a row first.
+        kind: the number of its type in ggml.
+        offset: of its first byte in the file.
+        order: of bytes in a number, as in `struct`.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+    order: str
+
+    @property
+    def stored(self) -> str | None:
+        """How its numbers are stored: F32, F16 or BF16; None for another way."""
+        return _STORED[self.kind][0] if self.kind in _STORED else None
+
+    @property
+    def size(self) -> int:
+        """Its bytes; 0 if it is stored in another way."""
+        return math.prod(self.shape) * np.dtype(_STORED[self.kind][1]).itemsize if self.kind in _STORED else 0
+
+    def numbers(self) -> NDArray[np.float64]:
+        """Its numbers, rows last: the shape turned round. They must be stored in a way that has a name.
+
+        Raises:
+            UsageError: they are not there, are too many, or are not all finite.
+        """
+        name, dtype = _STORED[self.kind]
+        if self.size > _MAX_SIZE:
+            raise _damaged(self.path, f"a router of {self.size:,} bytes")
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                raw = file.read(self.size)
+        except OSError as error:
+            raise _unreadable(self.path, error.strerror) from None
+        if len(raw) < self.size:
+            raise _damaged(self.path, "it ends within a router")
+        values = np.frombuffer(raw, f"{self.order}{dtype}")
+        if name == "BF16":  # the upper half of a number in single precision
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        if not np.isfinite(values).all():
+            raise _damaged(self.path, "a router has numbers that are not finite")
+        return values.astype(np.float64).reshape(self.shape[::-1])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """What a GGUF file says of its model.
+
+    Attributes:
+        values: numbers and short texts, by key.
+        tensors: by name.
+    """
+
+    values: dict[str, float | str]
+    tensors: dict[str, Tensor]
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Read all but the tensors themselves.
+
+    Raises:
+        UsageError: the file cannot be read, or is not a whole GGUF file.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise _unreadable(path, "it is not a regular file")
+        with path.open("rb", buffering=1 << 18) as file:
+            return _Head(path, file).read()
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+
+
+def _unreadable(path: Path, reason: str | None) -> UsageError:
+    return UsageError(f"cannot read {printable(path)}: {reason}; check the path")
+
+
+def _damaged(path: Path, reason: str) -> UsageError:
+    return UsageError(f"{printable(path)} is not a whole GGUF file ({reason})")
+
+
+class _Head:
+    """What a file begins with, read from its start to its end."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path = path
+        self._file = file
+        self._left = self._size = os.fstat(file.fileno()).st_size
+        self._order = "<"
+
+    def read(self) -> ModelFile:
+        if self._take(4) != b"GGUF":
+            raise self._damage("it does not begin as one")
+        version = self._number("I")
+        if not version & 0xFFFF:
+            self._order = ">"
+            version = int.from_bytes(version.to_bytes(4, "little"), "big")
+        if version not in _VERSIONS:
+            raise self._damage(f"its version is {version}, only 2 and 3 are known")
+        n_tensors, n_pairs = self._count(_MAX_TENSORS), self._count(_MAX_PAIRS)
+        values: dict[str, float | str] = {}
+        for _ in range(n_pairs):
+            key, value = self._text(), self._value(self._number("I"))
+            if value is not None:
+                values[key] = value
+        found = [self._tensor() for _ in range(n_tensors)]
+        alignment = values.get(_ALIGNMENT, 32)
+        if not isinstance(alignment, int) or alignment <= 0:
+            raise self._damage(f"{_ALIGNMENT} is no size")
+        head = self._size - self._left
+        data = -(-head // alignment) * alignment
+        tensors = {}
+        for name, shape, kind, offset in found:
+            if name in tensors:
+                raise self._damage("two tensors have one name")
+            tensors[name] = tensor = Tensor(self._path, shape, kind, data + offset, self._order)
+            if tensor.offset + tensor.size > self._size:
+                raise self._damage("it ends before its tensors do")
+        return ModelFile(values, tensors)
+
+    def _tensor(self) -> tuple[str, tuple[int, ...], int, int]:
+        name, n_dimensions = self._text(), self._number("I")
+        if n_dimensions > _MAX_DIMENSIONS:
+            raise self._damage(f"a tensor of {n_dimensions:,} dimensions")
+        shape = tuple(self._number("Q") for _ in range(n_dimensions))
+        return name, shape, self._number("I"), self._number("Q")
+
+    def _value(self, kind: int) -> float | str | None:
+        """A number or a short text; None for what is not kept."""
+        if kind in _NUMBERS:
+            number: float = self._number(_NUMBERS[kind])
+            return number
+        if kind == _STRING:
+            length = self._number("Q")
+            if length <= _MAX_TEXT:
+                return self._take(length).decode(errors="replace")
+            self._skip(length)
+        elif kind == _ARRAY:
+            self._skip_array()
+        else:
+            raise self._damage(f"a value of the unknown type {kind}")
+        return None
+
+    def _skip_array(self) -> None:
+        kind = self._number("I")
+        if kind in _NUMBERS:
+            self._skip(self._number("Q") * struct.calcsize(_NUMBERS[kind]))
+        elif kind == _STRING:
+            for _ in range(self._count(_MAX_STRINGS)):
+                self._skip(self._number("Q"))
+        else:
+            raise self._damage(f"an array of the unknown type {kind}")
+
+    def _text(self) -> str:
+        return self._take(self._count(_MAX_TEXT)).decode(errors="replace")
+
+    def _count(self, most: int) -> int:
+        count: int = self._number("Q")
+        if count > most:
+            raise self._damage(f"the number {count:,} where there cannot be more than {most:,}")
+        return count
+
+    def _number(self, kind: str) -> Any:
+        """A number of a type of `struct`."""
+        layout = f"{self._order}{kind}"
+        return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
+
+    def _take(self, size: int) -> bytes:
+        text = self._file.read(size)
+        if len(text) < size:
+            raise self._damage("it ends too early")
+        self._left -= size
+        return text
+
+    def _skip(self, size: int) -> None:
+        if size > self._left:
+            raise self._damage("it ends too early")
+        self._left -= size
+        self._file.seek(size, os.SEEK_CUR)
+
+    def _damage(self, reason: str) -> UsageError:
+        return _damaged(self._path, reason)
