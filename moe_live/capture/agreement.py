@@ -26,6 +26,9 @@ MAX_HELD_LINES = 1 << 17
 MAX_HELD_VALUES = 1 << 25
 """Numbers of gate inputs (256 MB) that are held of an open block at most; a larger one is not compared."""
 
+MAX_SCORES = 1 << 18
+"""Scores (2 MB) that are made at once: several arrays have one of each."""
+
 
 class Place(IntEnum):
     """Where in the log a selection stands."""
@@ -193,10 +196,14 @@ class AgreementCounter:
     ) -> None:
         """Compare rows of one k with the inputs of their tokens; `first_input` is by block."""
         for layer in np.unique(rows.layer).tolist():
-            mine = rows.layer == layer
-            its_inputs = inputs[first_input[rows.step[mine]] + rows.token[mine]]
-            outcome = compare(self._routers[layer], its_inputs, rows.experts[mine])
-            np.add.at(self._counts[layer], (place[mine], outcome), 1)
+            router = self._routers[layer]
+            its_rows = np.flatnonzero(rows.layer == layer)
+            at_once = max(1, MAX_SCORES // router.n_experts)
+            for begin in range(0, len(its_rows), at_once):
+                mine = its_rows[begin : begin + at_once]
+                its_inputs = inputs[first_input[rows.step[mine]] + rows.token[mine]]
+                outcome = compare(router, its_inputs, rows.experts[mine])
+                np.add.at(self._counts[layer], (place[mine], outcome), 1)
 
 
 def compare(router: Router, inputs: NDArray[np.float64], experts: NDArray[np.uint16]) -> NDArray[np.int64]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SUBCOMMANDS = ("capture", "verify")
 
+_MAX_PROMPT = 16 << 20  # bytes
+
 _CAPTURE_HELP = """\
 Run a mixture-of-experts model with llama-cpp-python and write the log of its routing, in the format that
 moe-live follows. Needs the extra: pip install 'moe-live[capture]'.
@@ -172,6 +174,7 @@ def run_capture(options: argparse.Namespace) -> int:
     api_key = options.api_key if options.api_key_file is None else _key_in(options.api_key_file)
     if not Path(options.model).is_file():
         raise UsageError(f"cannot load {printable(options.model)}: there is no such file; check the path")
+    _check_log(options)
     with _engine_extra():
         from moe_live.capture.engine import EngineSettings, open_recorder
 
@@ -235,12 +238,23 @@ def _engine_extra() -> Iterator[None]:
 def _prompt(options: argparse.Namespace) -> str:
     if options.prompt_file is None:
         return options.prompt or ""
+    name = printable(options.prompt_file)
     try:
-        return Path(options.prompt_file).read_text(encoding="utf-8", errors="replace")
+        with Path(options.prompt_file).open("rb") as file:
+            text = file.read(_MAX_PROMPT + 1)
     except OSError as error:
-        raise UsageError(
-            f"cannot read {printable(options.prompt_file)}: {error.strerror}; check the path"
-        ) from None
+        raise UsageError(f"cannot read {name}: {error.strerror}; check the path") from None
+    if len(text) > _MAX_PROMPT:
+        raise UsageError(f"{name} is longer than {_MAX_PROMPT:,} bytes: no model takes such a prompt")
+    return text.decode(errors="replace")
+
+
+def _check_log(options: argparse.Namespace) -> None:
+    """See that the log is none of the files that are read."""
+    for path, what in ((options.prompt_file, "the prompt"), (options.api_key_file, "the key")):
+        with suppress(OSError):
+            if path is not None and Path(options.log).samefile(path):
+                raise UsageError(f"cannot write {printable(options.log)}: it is {what}; choose another log")
 
 
 def _key_in(path: str) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import ctypes
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePath
 from typing import Any
 
 import llama_cpp
@@ -21,6 +25,8 @@ is computed in the last layer. The library's memory grows with this times the co
 
 CTX_UNIT = 256
 """Context sizes are multiples of this: llama.cpp rounds up, llama-cpp-python is not aware of it."""
+
+_kept: list[Any] = []  # functions that the engine calls, and keeps no reference to
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +89,18 @@ class CapturingLlama(llama_cpp.Llama):  # type: ignore[misc]  # checked without 
         library.llama_context_default_params = parameters_with_callback
         try:
             super().__init__(**arguments)
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = printable(str(error).partition("\n")[0])
+        except MemoryError:
+            raise
+        except Exception as error:  # a template that a model brings with it may raise anything
+            reason = printable(str(error).partition("\n")[0]) or type(error).__name__
             raise UsageError(
                 f"cannot load {name}: {reason}; is it a GGUF model, and is there enough memory?"
             ) from None
         finally:
             library.llama_context_default_params = default_parameters
         architecture = self.metadata.get("general.architecture", "")
-        if not int(self.metadata.get(f"{architecture}.expert_count", "0")):
+        experts = self.metadata.get(f"{architecture}.expert_count", "0")
+        if not experts.isdecimal() or not int(experts):
             self.close()
             raise UsageError(f"{name} is not a mixture-of-experts model: it has no routers to capture")
         recorder.start()
@@ -109,9 +118,26 @@ def open_recorder(log: str, gate_layers: frozenset[int]) -> tuple[Recorder, LogW
         MoeLiveError: the library is not laid out as expected.
         UsageError: the log cannot be written.
     """
-    tensors = Tensors(library._lib)  # noqa: SLF001 - the loaded library has no public name
+    loaded = library._lib  # noqa: SLF001 - it has no public name
+    _tell_if_it_gives_up(loaded)
+    tensors = Tensors(loaded)
     writer = LogWriter(log)
     return Recorder(writer, tensors, gate_layers, library.ggml_backend_sched_eval_callback), writer
+
+
+def _tell_if_it_gives_up(loaded: ctypes.CDLL) -> None:
+    """Where the engine would end the process, end it with one line; it may have put standard error away."""
+    stderr = os.dup(2)
+
+    def end(message: bytes) -> None:
+        place, _, reason = printable(message).partition(": ")
+        said = f"the engine gave up: {PurePath(place).name}: {reason}; is the model damaged?"
+        os.write(stderr, f"moe-live: {said}\n".encode())
+        os._exit(1)
+
+    _kept.append(ctypes.CFUNCTYPE(None, ctypes.c_char_p)(end))
+    with suppress(AttributeError):  # a library that has no such function
+        loaded.ggml_set_abort_callback(_kept[-1])
 
 
 def answer(model: CapturingLlama, prompt: str, *, tokens: int) -> Iterator[str]:
@@ -119,7 +145,7 @@ def answer(model: CapturingLlama, prompt: str, *, tokens: int) -> Iterator[str]:
 
     Args:
         model: a loaded model.
-        prompt: any text.
+        prompt: any text; bytes that are none as `os.fsdecode` gives them.
         tokens: how many to generate at most.
 
     Yields:
@@ -128,7 +154,7 @@ def answer(model: CapturingLlama, prompt: str, *, tokens: int) -> Iterator[str]:
     Raises:
         MoeLiveError: the prompt does not fit, or the engine failed.
     """
-    prompt_tokens = model.tokenize(prompt.encode(), special=True)
+    prompt_tokens = model.tokenize(prompt.encode(errors="surrogateescape"), special=True)
     room = model.n_ctx() - len(prompt_tokens)
     if room <= 0 or not prompt_tokens:
         raise MoeLiveError(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from moe_live.errors import MoeLiveError, UsageError, printable
 HEADER = b"layer_id,expert_ids\n"
 
 _TOPK, _LOGITS = b"ffn_moe_topk-", b"ffn_moe_logits-"
+_MODEL = b"GGUF"  # what a model file begins with
 _MOE = int.from_bytes(b"ffn_moe_", sys.byteorder)  # what both begin with; comparing a number is fastest
 _first_bytes = ctypes.c_uint64.from_address
 
@@ -29,19 +34,27 @@ class CaptureStoppedError(MoeLiveError):
 class LogWriter:
     """Writes the format of the patched llama-server: a block of a layer reaches the file at once.
 
+    A log that is new can be read by its user alone: what experts are chosen tells of the text.
+
     Args:
         path: the log; it keeps what it holds until `start`.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: it cannot be written, or had better not be.
     """
 
     def __init__(self, path: str) -> None:
         self._name = printable(path)
         try:
-            self._file = open(path, "wb", 0, opener=_open_as_it_is)  # noqa: SIM115 - closed by `close`
+            problem = _link_problem(path)
+            if not problem:
+                self._file = open(path, "ab", 0, opener=_open_private)  # noqa: SIM115 - closed by `close`
+                self._is_regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+                problem = _claim(self._file, path) if self._is_regular else ""
         except OSError as error:
-            raise UsageError(f"cannot write {self._name}: {error.strerror}; choose another log") from None
+            problem = error.strerror or str(error)
+        if problem:
+            raise UsageError(f"cannot write {self._name}: {problem}; choose another log")
 
     def start(self) -> None:
         """Empty the log and write its header.
@@ -49,8 +62,8 @@ class LogWriter:
         Raises:
             MoeLiveError: the disk is full, say.
         """
-        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            self._file.truncate()
+        if self._is_regular:
+            self._file.truncate(0)
         self._write(HEADER)
 
     def write(self, layer: int, experts: NDArray[np.int32], inputs: NDArray[np.float32] | None) -> None:
@@ -87,8 +100,35 @@ class LogWriter:
             raise MoeLiveError(f"cannot write {self._name}: {error.strerror}; the log ends here") from None
 
 
-def _open_as_it_is(path: str, flags: int) -> int:
-    return os.open(path, flags & ~os.O_TRUNC, 0o666)
+def _link_problem(path: str) -> str:
+    """Why a link is not followed, or "": where anybody may write, one could lead to a file of ours."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return ""
+    is_foreign = stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid())
+    return "it is a link that another user made" if is_foreign else ""
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _claim(file: FileIO, path: str) -> str:
+    """Keep other captures from a log; why it cannot be had, or "". It is closed then."""
+    problem = ""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        problem = "another capture writes it"
+    except OSError:
+        pass  # a file system without locks
+    with suppress(OSError), Path(path).open("rb") as held:
+        if held.read(len(_MODEL)) == _MODEL:
+            problem = "it holds a model"
+    if problem:
+        file.close()
+    return problem
 
 
 class Recorder:
@@ -153,14 +193,11 @@ class Recorder:
             return not ask
         try:
             name = ctypes.string_at(address + NAME_OFFSET)
-            if name.startswith(_TOPK):
+            if (layer := _layer_of(name, _TOPK)) >= 0:
                 if not ask:
-                    self._take_experts(address, int(name[len(_TOPK) :]))
+                    self._take_experts(address, layer)
                 return True
-            if name.startswith(_LOGITS):
-                layer = int(name[len(_LOGITS) :])
-                if layer not in self._gate_layers:
-                    return not ask
+            if (layer := _layer_of(name, _LOGITS)) in self._gate_layers:
                 if not ask:
                     self._take_inputs(address, layer)
                 return True
@@ -198,3 +235,9 @@ class Recorder:
     def _fail(self, error: Exception) -> None:
         self._error = error
         self.failed()
+
+
+def _layer_of(name: bytes, kind: bytes) -> int:
+    """The layer of a tensor; -1 if it is of another kind, or made of one of this kind, as its view is."""
+    number = name[len(kind) :]
+    return int(number) if name.startswith(kind) and number.isdigit() else -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import cast
 
@@ -147,6 +148,21 @@ def test_what_is_held_of_an_endless_block_is_bounded() -> None:
     agreement = counter.agreement()
     assert outcomes(agreement) == (4, 0, 0)
     assert agreement.without_inputs == 400_000
+
+
+def test_many_experts_take_no_more_memory() -> None:
+    rng = np.random.default_rng(1)
+    routers = random_routers(rng, [3], 2048, N_EMBD)
+    inputs = printed(rng, 5000, N_EMBD)
+    text = block(3, inputs, ranking(routers[3], inputs)[:, :3])
+    tracemalloc.start()
+    try:
+        right, wrong, incomplete = outcomes(count(routers, text))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (right, wrong, incomplete) == (5000, 0, 0)
+    assert peak < 100e6
 
 
 def test_an_interruption_ends_the_block() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import resource
 import runpy
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -245,6 +248,65 @@ def test_what_cannot_be_captured_is_one_line_and_spares_the_log(models: Path, tm
         assert run.returncode == 2
         assert "in use" in run.stderr
     assert log.read_text() == "of value"
+
+
+def test_a_model_that_the_engine_gives_up_is_one_line(models: Path, tmp_path: Path) -> None:
+    """Whether it raises something unheard of, or ends the process."""
+    script = runpy.run_path(str(REPOSITORY / "scripts" / "make_models.py"))
+    writer = script["ModelWriter"](tmp_path, "template", script["SHAPES"]["qwen3moe"])
+    writer.file.add_chat_template("\x1b[31m{% if %}")
+    writer.write()
+    content = (models / "qwen3moe.gguf").read_bytes()
+    key = b"qwen3moe.expert_used_count" + struct.pack("<I", 4)
+    assert content.count(key) == 1
+    (tmp_path / "abort.gguf").write_bytes(content.replace(key + b"\6", key + b"\0"))
+    log = tmp_path / "moe.log"
+    log.write_text("of value")
+    for name, status, problem in (
+        ("template", 2, "cannot load .*Expected an expression"),
+        ("abort", 1, "the engine gave up: .*GGML_ASSERT.*; is the model damaged?"),
+    ):
+        for work in (["--prompt", "Once"], ["--serve", "0"]):
+            run = capture(tmp_path / f"{name}.gguf", log, *work)
+            assert (run.returncode, run.stdout, run.stderr.count("\n")) == (status, "", 1), run.stderr
+            assert re.fullmatch(f"moe-live: {problem}.*\n", run.stderr)
+            assert "\x1b" not in run.stderr
+    assert log.read_text() == "of value"
+
+
+def test_prompts_of_any_bytes(models: Path, tmp_path: Path) -> None:
+    log, prompt, long = tmp_path / "moe.log", tmp_path / "prompt", tmp_path / "long"
+    prompt.write_bytes(b"\xff\0\x1b[31m")
+    with long.open("wb") as file:
+        file.truncate(17 << 20)
+    model = models / "qwen3moe.gguf"
+    for work in (["--prompt", os.fsdecode(b"\xff\xfe")], ["--prompt-file", str(prompt)]):
+        run = capture(model, log, *work, "--n-predict", "2")
+        assert (run.returncode, run.stderr.count("\n")) == (0, 1), run.stderr
+    for path in (str(long), "/dev/zero"):
+        run = capture(model, log, "--prompt-file", path)
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+        assert "is longer than 16,777,216 bytes" in run.stderr
+
+
+def test_the_log_replaces_nothing_that_is_read(models: Path, tmp_path: Path) -> None:
+    model, prompt, key = (tmp_path / name for name in ("m.gguf", "prompt", "key"))
+    model.write_bytes((models / "qwen3moe.gguf").read_bytes())
+    prompt.write_text("Once")
+    key.write_text("s3cret")
+    linked = tmp_path / "linked"
+    linked.hardlink_to(prompt)
+    for log, problem, work in (
+        (model, "it holds a model", ["--prompt", "x"]),
+        (prompt, "it is the prompt", ["--prompt-file", str(prompt)]),
+        (linked, "it is the prompt", ["--prompt-file", str(prompt)]),
+        (key, "it is the key", ["--serve", "0", "--api-key-file", str(key)]),
+    ):
+        before = log.read_bytes()
+        run = capture(model, log, *work)
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+        assert problem in run.stderr
+        assert log.read_bytes() == before
 
 
 _LAYOUT = """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -100,6 +102,58 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_a_new_log_is_its_users_alone_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    """What a log tells of a model's choices, and the inputs of its routers, tells of the text."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.touch()
+    old.chmod(0o664)
+    for log, mode in {new: 0o600, old: 0o664}.items():
+        writer = LogWriter(str(log))
+        writer.start()
+        writer.close()
+        assert stat.S_IMODE(log.stat().st_mode) == mode
+
+
+def test_two_captures_do_not_write_one_log(log: Path, writer: LogWriter) -> None:
+    writer.start()
+    writer.write(1, np.array([[1, 2]], np.int32), None)
+    before = log.read_bytes()
+    with pytest.raises(UsageError, match=r"moe.log: another capture writes it"):
+        LogWriter(str(log))
+    assert log.read_bytes() == before
+    writer.close()
+    LogWriter(str(log)).close()
+
+
+def test_a_log_that_is_emptied_from_outside_goes_on_without_a_hole(log: Path, writer: LogWriter) -> None:
+    writer.start()
+    os.truncate(log, 0)
+    writer.write(1, np.array([[1, 2]], np.int32), None)
+    assert log.read_bytes() == b"1,1 2\n"
+
+
+def test_a_model_is_no_log(log: Path) -> None:
+    log.write_bytes(b"GGUF\3\0\0\0")
+    link = log.with_name("link")
+    link.symlink_to(log)
+    for path in (log, link):
+        with pytest.raises(UsageError, match="it holds a model"):
+            LogWriter(str(path))
+    assert log.read_bytes() == b"GGUF\3\0\0\0"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to another user")
+def test_a_link_of_another_user_is_not_followed(log: Path) -> None:
+    target, link = log.with_name("target"), log.with_name("link")
+    target.write_text("of value")
+    link.symlink_to(target)
+    LogWriter(str(link)).close()
+    os.lchown(link, 12345, 12345)
+    with pytest.raises(UsageError, match="link that another user made"):
+        LogWriter(str(link))
+    assert target.read_text() == "of value"
+
+
 def test_logs_blocks_in_order_and_counts_tokens(log: Path, writer: LogWriter) -> None:
     writer.start()
     engine = Engine(writer, {2, 9})
@@ -155,6 +209,9 @@ def test_only_what_is_needed_interrupts_the_computation(writer: LogWriter) -> No
         "ffn_moe_logits-1": False,
         "ffn_moe_probs-2": False,
         "ffn_moe_logits_biased-2": False,
+        "ffn_moe_topk-1 (view)": False,
+        "ffn_moe_logits-2 (reshaped)": False,
+        "ffn_moe_topk-": False,
         "attn_norm-1": False,
         "": False,
     }.items():
