@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from moe_live.arguments import layer_set, whole_number
+from moe_live.arguments import file_name, layer_set, whole_number
 from moe_live.capture.guard import MAX_KEY, Access, parse_key, parse_origin
 from moe_live.errors import MoeLiveError, UsageError, printable
 
@@ -79,8 +79,12 @@ def add_capture_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run_capture)
-    parser.add_argument("--model", required=True, metavar="GGUF", help="the model, or the first part of it")
-    parser.add_argument("--log", required=True, metavar="PATH", help="the log to write; what it held is lost")
+    parser.add_argument(
+        "--model", type=file_name, required=True, metavar="GGUF", help="the model, or the first part of it"
+    )
+    parser.add_argument(
+        "--log", type=file_name, required=True, metavar="PATH", help="the log to write; what it held is lost"
+    )
     parser.add_argument(
         "--gate-layers",
         type=layer_set,
@@ -90,7 +94,7 @@ def add_capture_parser(subparsers: Any) -> None:
     )
     work = parser.add_mutually_exclusive_group(required=True)
     work.add_argument("--prompt", metavar="TEXT", help="answer this, and end")
-    work.add_argument("--prompt-file", metavar="PATH", help="the same, from a file")
+    work.add_argument("--prompt-file", type=file_name, metavar="PATH", help="the same, from a file")
     work.add_argument(
         "--serve",
         type=_address,
@@ -113,7 +117,9 @@ def add_capture_parser(subparsers: Any) -> None:
         metavar="KEY",
         help="what requests must show (Authorization: Bearer KEY); users of this machine can see it here",
     )
-    key.add_argument("--api-key-file", metavar="PATH", help="a file that holds the key instead")
+    key.add_argument(
+        "--api-key-file", type=file_name, metavar="PATH", help="a file that holds the key instead"
+    )
     engine = parser.add_argument_group("engine, as in llama.cpp")
     engine.add_argument(
         "--n-predict",
@@ -157,9 +163,13 @@ def add_verify_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run_verify)
-    parser.add_argument("--model", required=True, metavar="GGUF", help="the model that wrote the log")
+    parser.add_argument(
+        "--model", type=file_name, required=True, metavar="GGUF", help="the model that wrote the log"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("logs", nargs="+", metavar="LOG", help="finished logs with gate inputs, .gz too")
+    parser.add_argument(
+        "logs", type=file_name, nargs="+", metavar="LOG", help="finished logs with gate inputs, .gz too"
+    )
 
 
 def run_capture(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import ctypes
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ is computed in the last layer. The library's memory grows with this times the co
 
 CTX_UNIT = 256
 """Context sizes are multiples of this: llama.cpp rounds up, llama-cpp-python is not aware of it."""
+
+_WARNING = 3  # GGML_LOG_LEVEL_WARN
 
 _kept: list[Any] = []  # functions that the engine calls, and keeps no reference to
 
@@ -119,15 +122,19 @@ def open_recorder(log: str, gate_layers: frozenset[int]) -> tuple[Recorder, LogW
         UsageError: the log cannot be written.
     """
     loaded = library._lib  # noqa: SLF001 - it has no public name
-    _tell_if_it_gives_up(loaded)
+    _speak_for(loaded)
     tensors = Tensors(loaded)
     writer = LogWriter(log)
     return Recorder(writer, tensors, gate_layers, library.ggml_backend_sched_eval_callback), writer
 
 
-def _tell_if_it_gives_up(loaded: ctypes.CDLL) -> None:
-    """Where the engine would end the process, end it with one line; it may have put standard error away."""
-    stderr = os.dup(2)
+def _speak_for(loaded: ctypes.CDLL) -> None:
+    """Have warnings of the engine, and what it would end the process of, said in lines of ours."""
+    stderr = os.dup(2)  # while a model is loaded it is put away
+
+    def warn(level: int, text: bytes, _user_data: Any) -> None:
+        if level == _WARNING:
+            sys.stderr.write(f"moe-live: engine: {printable(text.strip())}\n")
 
     def end(message: bytes) -> None:
         place, _, reason = printable(message).partition(": ")
@@ -135,9 +142,11 @@ def _tell_if_it_gives_up(loaded: ctypes.CDLL) -> None:
         os.write(stderr, f"moe-live: {said}\n".encode())
         os._exit(1)
 
-    _kept.append(ctypes.CFUNCTYPE(None, ctypes.c_char_p)(end))
+    on_log, on_abort = library.llama_log_callback(warn), ctypes.CFUNCTYPE(None, ctypes.c_char_p)(end)
+    _kept.extend((on_log, on_abort))
+    library.llama_log_set(on_log, None)
     with suppress(AttributeError):  # a library that has no such function
-        loaded.ggml_set_abort_callback(_kept[-1])
+        loaded.ggml_set_abort_callback(on_abort)
 
 
 def answer(model: CapturingLlama, prompt: str, *, tokens: int) -> Iterator[str]:

@@ -274,6 +274,13 @@ def test_a_model_that_the_engine_gives_up_is_one_line(models: Path, tmp_path: Pa
     assert log.read_text() == "of value"
 
 
+def test_warnings_of_the_engine_are_lines_of_ours(models: Path, tmp_path: Path) -> None:
+    run = capture(models / "qwen3moe.gguf", tmp_path / "moe.log", "--prompt", "x", "--ctx-size", "8192")
+    warning, _ = run.stderr.splitlines()
+    assert warning.startswith("moe-live: engine: ")
+    assert "(8192) > n_ctx_train (4096)" in warning
+
+
 def test_prompts_of_any_bytes(models: Path, tmp_path: Path) -> None:
     log, prompt, long = tmp_path / "moe.log", tmp_path / "prompt", tmp_path / "long"
     prompt.write_bytes(b"\xff\0\x1b[31m")
