@@ -2,8 +2,9 @@
 
 A web page can make its visitor's browser send requests to any address, those of this machine too. The
 browser tells whose page it was (`Origin`), and by what name it knows the server (`Host`), which gives away a
-page whose own name has been made to lead here (DNS rebinding). Looked at in this order: the name that the
-request calls the server by, the page that sent it, the key, the size of the body. Only then it is handed on.
+page whose own name has been made to lead here (DNS rebinding). Looked at in this order: the size of the
+head, the name that the request calls the server by, the page that sent it, the key, the size of the body.
+Only then it is handed on.
 
 The other application gets the whole body at once: it need not fear that it is endless.
 """
@@ -23,6 +24,9 @@ from typing import Any
 
 MAX_BODY = 4 << 20
 """Bytes of a request's body; a prompt of a million tokens is about as large."""
+
+MAX_HEAD = 16 << 10
+"""Bytes of a request before its body."""
 
 MAX_KEY = 1024
 """Characters of a key."""
@@ -97,6 +101,7 @@ class Guard:
         headers = _Headers(scope["headers"])
         body = _Body(receive)
         try:
+            _check_size(scope)
             self._check_page(headers)
             if self._access.origins:
                 send = _for_pages(send, headers.only("origin"))
@@ -203,6 +208,15 @@ class _Body:
         self._more = message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part
+
+
+def _check_size(scope: Message) -> None:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in scope["headers"])
+    if size > MAX_HEAD:
+        raise _RefusedError(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the head is larger than {MAX_HEAD:,} bytes"
+        )
 
 
 def _too_large() -> _RefusedError:

@@ -14,14 +14,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from moe_live.capture.answers import make_application
 from moe_live.capture.engine import EngineSettings
-from moe_live.capture.guard import Access, Guard
+from moe_live.capture.guard import MAX_HEAD, Access, Guard
 from moe_live.capture.recorder import CaptureStoppedError, Recorder
 from moe_live.errors import UsageError, printable
 
 _SHUTDOWN_SECONDS = 5
 _REQUEST_SECONDS = 30  # a request must be whole by then, and what it is answered with must be taken
 _MAX_CONNECTIONS = 64
-_MAX_HEAD = 16 << 10  # bytes of a request before its body
 
 
 def listen(host: str, port: int, *, has_key: bool) -> tuple[socket.socket, str | None]:
@@ -63,7 +62,7 @@ def serve(listener: socket.socket, settings: EngineSettings, recorder: Recorder,
         proxy_headers=False,
         server_header=False,
         headers=[("connection", "close")],
-        h11_max_incomplete_event_size=_MAX_HEAD,
+        h11_max_incomplete_event_size=MAX_HEAD,
         log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,

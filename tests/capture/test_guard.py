@@ -35,6 +35,8 @@ class Exchange:
         scope = {
             "type": "http",
             "method": "POST",
+            "raw_path": b"/",
+            "query_string": b"",
             "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in self.headers.items()],
         }
 

@@ -204,13 +204,16 @@ def test_a_connection_carries_one_request(plain: Served) -> None:
 
 
 def test_a_head_has_a_bound(plain: Served) -> None:
+    before = computed(plain)
+    assert complete(plain, x="x" * 15_000).status == 200
+    for response in (complete(plain, x="x" * 17_000), plain.send("GET", "/v1/models?" + "x" * 17_000)):
+        assert response.status in (400, 431)  # as it came in pieces, or in one
     with socket.create_connection(("127.0.0.1", plain.port), timeout=60) as connection:
         connection.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n")
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            for _ in range(1000):
+        with contextlib.suppress(ConnectionError):
+            while True:
                 connection.sendall(b"x: " + b"x" * 1000 + b"\r\n")
-        with contextlib.suppress(ConnectionResetError):  # what was sent and not read cuts the answer short
-            assert connection.recv(100)[:13] in (b"HTTP/1.1 400 ", b"")
+    assert computed(plain) > before
     assert complete(plain).status == 200
 
 
