@@ -6,7 +6,6 @@ environment, answer any web page, and die of a grammar that the engine cannot re
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -34,7 +33,7 @@ def make_application(settings: EngineSettings, recorder: Recorder) -> FastAPI:
     Raises:
         MoeLiveError: the model cannot be loaded.
     """
-    name = os.fsdecode(Path(settings.model).name)
+    name = Path(settings.model).name
     # What they do not get they take from the environment, unless they are made without being checked.
     model = ModelSettings.model_construct(
         model=settings.model, model_alias=name, cache=False, **settings.arguments()
@@ -106,9 +105,8 @@ class _Answers:
         return await engine_server.create_completion(request, body)
 
     async def chat(self, request: Request, body: CreateChatCompletionRequest) -> Any:
-        _refuse_grammar(body.grammar, (body.response_format or {}).get("schema"))
-        if isinstance(body.tool_choice, dict) or isinstance(body.function_call, dict):
-            _refuse_grammar("a tool's")
+        chosen = [choice for choice in (body.tool_choice, body.function_call) if isinstance(choice, dict)]
+        _refuse_grammar(body.grammar, (body.response_format or {}).get("schema"), *chosen)
         body.model = self._model
         return await engine_server.create_chat_completion(request, body)
 
