@@ -193,13 +193,16 @@ class Recorder:
             return not ask
         try:
             name = ctypes.string_at(address + NAME_OFFSET)
-            if (layer := _layer_of(name, _TOPK)) >= 0:
+            # What is made of such a tensor, as its view is, has a name that goes on after the number.
+            if name.startswith(_TOPK) and (layer := name[len(_TOPK) :]).isdigit():
                 if not ask:
-                    self._take_experts(address, layer)
+                    self._take_experts(address, int(layer))
                 return True
-            if (layer := _layer_of(name, _LOGITS)) in self._gate_layers:
+            if name.startswith(_LOGITS) and (layer := name[len(_LOGITS) :]).isdigit():
+                if int(layer) not in self._gate_layers:
+                    return not ask
                 if not ask:
-                    self._take_inputs(address, layer)
+                    self._take_inputs(address, int(layer))
                 return True
         except Exception as error:  # raised again by `check`
             self._fail(error)
@@ -235,9 +238,3 @@ class Recorder:
     def _fail(self, error: Exception) -> None:
         self._error = error
         self.failed()
-
-
-def _layer_of(name: bytes, kind: bytes) -> int:
-    """The layer of a tensor; -1 if it is of another kind, or made of one of this kind, as its view is."""
-    number = name[len(kind) :]
-    return int(number) if name.startswith(kind) and number.isdigit() else -1
