@@ -1,5 +1,10 @@
 # Makes the virtual environment .venv beside pyproject.toml. Sourced by the other scripts, after `set -euo pipefail`.
 
+# No Python that is started from here imports anything from where the user stands, nor from where variables point
+# that are meant for other programs.
+export PYTHONSAFEPATH=1
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONINSPECT
+
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 venv=$root/.venv
 
@@ -13,7 +18,8 @@ fail() {
 find_python() {
     local candidate
     for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
-        "$candidate" -c 'import os, sys
+        # -I, because those that are too old know nothing of PYTHONSAFEPATH.
+        "$candidate" -I -c 'import os, sys
 if sys.version_info < (3, 11):
     sys.exit(1)
 import ensurepip, venv

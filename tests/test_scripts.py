@@ -14,6 +14,14 @@ from tests.conftest import REPOSITORY
 # Pretends to be Python: real for the lock, slow and visible for the environment, so that two set-ups at once
 # would be seen to overlap.
 PYTHON = f"""#!/usr/bin/env bash
+if [[ ${{PLANTED:-}} ]]; then # what the real one would import, started with the same options
+    options=()
+    for option in "$@"; do
+        [[ $option == -[!cm]* ]] || break
+        options+=("$option")
+    done
+    {shlex.quote(sys.executable)} "${{options[@]}}" -c "$PLANTED"
+fi
 case "$*" in
 *ensurepip*) echo "$0" ;;
 "-m venv --clear "*)
@@ -27,6 +35,7 @@ case "$*" in
     chmod +x "$(dirname "$0")/moe-live"
     echo "$BASHPID end" >>"$CALLS" ;;
 *"-m pip"*) echo "$*" >>"$CALLS" ;;
+*"/scripts/benchmark"* | *"import gguf"*) echo "$*" ;;
 *) exec {shlex.quote(sys.executable)} "$@" ;;
 esac
 """
@@ -49,10 +58,12 @@ class Project:
         self.python.chmod(0o755)
         self.environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "CALLS": str(self.calls)}
 
-    def start(self, *arguments: str, script: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, script: Path | None = None, cwd: str | Path = "/", **environment: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [script or self.root / "scripts" / "run", *arguments],
-            cwd="/",
+            cwd=cwd,
             env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -125,6 +136,44 @@ def test_vanished_python_is_noticed(project: Project) -> None:
     (project.root / ".venv" / "bin" / "python").unlink()
     assert project.run("x")[:2] == (0, "<x>")
     assert project.installations() == ["start", "end"] * 2
+
+
+PLANTS = ("ensurepip", "fcntl", "gguf", "numpy", "pip", "pytest", "sitecustomize", "usercustomize", "venv")
+IMPORT_ALL = f"""
+import importlib
+for name in {PLANTS}:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("script", ["run", "test", "test-capture", "test-endurance", "bench"])
+def test_nothing_is_imported_from_where_the_user_stands(
+    project: Project, tmp_path: Path, script: str
+) -> None:
+    here, imported = tmp_path / "here", tmp_path / "imported"
+    here.mkdir()
+    for name in (*PLANTS, "startup"):
+        (here / f"{name}.py").write_text(f"open({str(imported)!r}, 'a').write('{name} ')\n")
+    variables = {
+        "PLANTED": IMPORT_ALL,
+        "PYTHONPATH": f":{here}",  # of a careless shell: an empty entry means the current directory
+        "PYTHONSTARTUP": str(here / "startup.py"),
+    }
+    project.run()
+    for name in ("ruff", "lint-imports", "mypy", "pytest"):
+        tool = project.root / ".venv" / "bin" / name
+        tool.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m pytest\n')
+        tool.chmod(0o755)
+    project.pyproject.write_text("[project]\nname = 'other'\n")  # everything is set up anew
+    with project.start("x.log", script=project.root / "scripts" / script, cwd=here, **variables) as process:
+        out, err = process.communicate()
+    assert "setting up" in err
+    assert not imported.exists(), imported.read_text()
+    if script == "run":
+        assert (process.returncode, out) == (0, "<x.log>")
 
 
 def test_no_python_is_one_line(project: Project) -> None:

@@ -47,7 +47,14 @@ class Job:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=REPOSITORY,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "7", "LINES": "7", **environ},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "TERM": "xterm-256color",
+                "COLUMNS": "7",
+                "LINES": "7",
+                **environ,
+            },
             start_new_session=True,
         )
         self.events: list[str] = []
