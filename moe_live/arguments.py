@@ -1,12 +1,45 @@
-"""Values on the command line, checked: for `type=` of argparse."""
+"""The command line: a parser whose errors are ours, and values, checked: for `type=` of argparse."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from moe_live.errors import UsageError
 
 _MAX_LAYERS = 1024  # as in `moe_live.formats.records`, which is not imported: it needs numpy
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises `UsageError` for what is wrong, also for an option with a value that is given twice."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("action", None, _StoreOnce)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where to find what is right."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+class _StoreOnce(argparse.Action):
+    """Keeps the one value of an option: of two nobody can tell which is meant."""
+
+    _given = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - what argparse passes
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if self._given:
+            raise argparse.ArgumentError(self, "it is given twice")
+        self._given = option_string is not None
+        setattr(namespace, self.dest, values)
 
 
 def file_name(text: str) -> str:

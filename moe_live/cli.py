@@ -12,16 +12,18 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
 from moe_live.capture.cli import SUBCOMMANDS, run_subcommand
 from moe_live.config import Config, parse
+from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
+from moe_live.outlet import Outlet
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Settings
-    from moe_live.formats.records import LineTally
     from moe_live.session import Session
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
@@ -38,41 +40,72 @@ _OUTPUT_ERRORS = (
 )
 """What writing to standard output can fail of."""
 
+_RAISE_LIMIT = "raise the limit, as by ulimit -n 64"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with these arguments (default: those of the process) and return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     # Sums of a few thousand products gain nothing from threads, which would take cores from the server.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    status = 0
+    status, config = 0, None
     try:
         with _standard_output():
-            status = run_subcommand(argv) if argv[:1] and argv[0] in SUBCOMMANDS else run(parse(argv))
+            if argv[:1] and argv[0] in SUBCOMMANDS:
+                status = run_subcommand(argv)
+            else:
+                config = parse(argv)
+                status = run(config)
     except MoeLiveError as error:
-        sys.stderr.write(f"moe-live: {error}\n")
-        return error.exit_code
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return _fail(f"too many files are open; {_RAISE_LIMIT}", UsageError.exit_code)
     except MemoryError:
-        sys.stderr.write("moe-live: out of memory: allow it more, or try --jobs 1 or --only frequency\n")
-        return 1
+        return _fail(f"out of memory: {_with_less_memory(config)}", 1)
     return status
 
 
+def _fail(message: str, status: int) -> int:
+    """Say it in one line, whatever has come into it from outside; returns the exit status."""
+    sys.stderr.write(f"moe-live: {printable(message)}\n")
+    return status
+
+
+def _with_less_memory(config: Config | None) -> str:
+    """What else somebody can try whose memory does not suffice for this."""
+    ways = ["allow it more"]
+    if config is not None and config.several_jobs:
+        ways.append("try --jobs 1")
+    if config is not None and not config.counts_only:
+        ways.append("try --only frequency")
+    return ", or ".join(ways)
+
+
 @contextmanager
-def _standard_output() -> Iterator[None]:
+def _standard_output(ended_by: signal.Signals | None = None) -> Iterator[None]:
     """Writes out what is printed herein. A reader who has had enough ends that without a word.
+
+    Args:
+        ended_by: the signal that ended the run. Who sent it does not wait for a terminal that takes nothing.
 
     Raises:
         MoeLiveError: it cannot be written.
     """
     try:
         try:
-            yield
+            with _written_only_while_taken() if ended_by is not None else nullcontext():
+                yield
         except StoppedError:  # perhaps because nobody takes what is printed
             _discard_output()
             raise
         finally:
             sys.stdout.flush()
     except OSError as error:
+        if ended_by is not None and isinstance(error, TimeoutError):
+            _discard_output()
+            raise StoppedError.by(ended_by) from None
         if error.errno not in _OUTPUT_ERRORS:
             raise
         # `isatty` says no of a terminal that has gone.
@@ -83,6 +116,24 @@ def _standard_output() -> Iterator[None]:
         if error.errno == errno.EIO and is_terminal:
             raise StoppedError("the terminal has gone", signal.SIGHUP) from error
         raise MoeLiveError(f"cannot write the output: {error.strerror}; write it elsewhere") from error
+
+
+@contextmanager
+def _written_only_while_taken() -> Iterator[None]:
+    """Gives up what is printed herein if it goes to a terminal that takes nothing.
+
+    Raises:
+        TimeoutError: the terminal takes nothing.
+    """
+    if not sys.stdout.isatty():
+        yield
+        return
+    raw = Outlet(sys.stdout.fileno())
+    with (
+        TextIOWrapper(BufferedWriter(raw), sys.stdout.encoding, sys.stdout.errors) as out,
+        redirect_stdout(out),
+    ):
+        yield
 
 
 def _discard_output() -> None:
@@ -96,9 +147,11 @@ def run(config: Config) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
+    _check_descriptors(config)
     from moe_live.reports.files import check_destination
     from moe_live.reports.hot_list import HOT_LIST
     from moe_live.reports.json_report import JSON_SUMMARY
+    from moe_live.reports.unusable import has_usable_lines
     from moe_live.sources.label_file import check_label_file
     from moe_live.terminal import Signals
 
@@ -121,22 +174,43 @@ def run(config: Config) -> int:
             raise
         except MoeLiveError as error:  # what was read until then still has its summary
             problem = error
-        interrupted = config.paths and signals.stop is not None and not session.ended
-        ended_by = signals.stop
+        ended, asked = session.ended, signals.stop
         snapshot = _finish(session, signals)
-        if interrupted:
+        if config.paths and asked is not None and not ended:
             read = session.status().source
-            whole = "" if read.size is None else f" of {read.size:,}"
+            whole = "" if read.total is None else f" of {read.total:,}"
             sys.stderr.write(f"moe-live: interrupted after {read.position:,}{whole} bytes\n")
-        with signals.breaking(), _standard_output():
+        ended_by = _ended_by(asked, signals.stop)
+        with signals.breaking(), _standard_output(ended_by):
             _report(snapshot, config)
+        ended_by = _ended_by(ended_by, signals.stop)
     if problem is not None:
         raise problem
-    for number in (ended_by, signals.stop):
-        if number not in (None, signal.SIGINT):
-            return 128 + number
-    _check_usable(snapshot, config, complete=bool(config.paths) and not interrupted)
-    return 0
+    if not has_usable_lines(snapshot.input.tally):
+        _tell_of_nothing(snapshot, config, ended=ended, killed=ended_by is not None)
+    return 0 if ended_by is None else 128 + ended_by
+
+
+def _check_descriptors(config: Config) -> None:
+    """See whether enough files may be open at once, before the first of them is.
+
+    Raises:
+        UsageError: too few may be.
+    """
+    needed = 4  # what signals wake up with (2), the input, and what is opened for a moment
+    if config.follow is not None:
+        needed += 2  # what events wake up with
+    if config.demo:
+        needed += 3  # the same, and the server's standard input
+    if not config.paths and _has_dashboard(config):
+        needed += 2  # the screen and the keys
+    if not can_open(needed):
+        raise UsageError(f"too few files may be open at once: {needed} more are needed; {_RAISE_LIMIT}")
+
+
+def _ended_by(*numbers: signal.Signals | None) -> signal.Signals | None:
+    """The first of these that asks for more than Ctrl-C does."""
+    return next((number for number in numbers if number not in (None, signal.SIGINT)), None)
 
 
 def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
@@ -145,7 +219,7 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
     from moe_live.session import READ_AHEAD, Session
 
     settings = _settings(config)
-    if config.jobs > 1 and config.paths and config.label_file is None:
+    if config.several_jobs:
         from moe_live.parallel import ParallelSession
         from moe_live.parts import plan
         from moe_live.workers import start_workers
@@ -208,7 +282,7 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
     # the screen.
     threading.excepthook = lambda _: None
     live = not config.paths
-    if live and config.dashboard and config.json != "-" and _has_screen():
+    if live and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
 
         run_dashboard(session, signals, refresh=config.refresh, color=config.color)
@@ -243,18 +317,20 @@ def _finish(session: Session, signals: Signals) -> Snapshot:
     return session.finish(lambda: signals.stop in BREAKING)
 
 
-def _has_screen() -> bool:
-    """Whether standard output is a terminal that can be drawn on."""
-    return os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
+def _has_dashboard(config: Config) -> bool:
+    """Whether a live run is drawn: it may be, and standard output is a terminal that can be drawn on."""
+    wanted = config.dashboard and config.json != "-"
+    return wanted and os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def _report(snapshot: Snapshot, config: Config) -> None:
     from moe_live.reports.hot_list import write_hot_list
     from moe_live.reports.json_report import write_json
     from moe_live.reports.summary import write_summary
+    from moe_live.reports.unusable import has_usable_lines
 
     with ExitStack() as outputs:  # the last first, and each of them even if another fails
-        if config.json != "-":
+        if config.json != "-" and has_usable_lines(snapshot.input.tally):
             outputs.callback(sys.stdout.flush)
             outputs.callback(write_summary, snapshot, sys.stdout, top=config.top)
         if config.hot_list is not None:
@@ -263,29 +339,19 @@ def _report(snapshot: Snapshot, config: Config) -> None:
             outputs.callback(write_json, snapshot, config.json)
 
 
-def _check_usable(snapshot: Snapshot, config: Config, *, complete: bool) -> None:
-    """Fail if lines were read and not one was of use, or if finished files, read completely, hold none."""
+def _tell_of_nothing(snapshot: Snapshot, config: Config, *, ended: bool, killed: bool) -> None:
+    """Say that there was no usable line; where some may still have come that is no error.
+
+    Raises:
+        MoeLiveError: the input has ended, or holds something else.
+    """
+    from moe_live.reports.unusable import why_unusable
+
     tally = snapshot.input.tally
-    if tally.lines > tally.malformed_lines + tally.header_lines + tally.label_lines:
-        return
     name = printable(config.follow or (config.paths or ("standard input",))[0])
     if len(config.paths) > 1:
         name = f"{len(config.paths)} files"
-    if tally.malformed_lines:
-        sample = printable(tally.samples[0][:60])
-        raise MoeLiveError(
-            f"no usable line in {name}, whose first is {sample!r}: is it a log of MoE routing?"
-        )
-    if complete:
-        raise MoeLiveError(f"no usable line in {name}: {_contents(tally)}")
-
-
-def _contents(tally: LineTally) -> str:
-    """What there is instead of lines about experts or gate inputs."""
-    if not tally.bytes:
-        return "the log is empty"
-    if tally.nul_bytes == tally.bytes:
-        return f"all {tally.bytes:,} bytes are NUL"
-    if not tally.lines:
-        return "no line is complete, there is no newline"
-    return "nothing but a header" if tally.header_lines else "nothing but labels"
+    if not killed and (ended or tally.malformed_lines):
+        raise MoeLiveError(f"no usable line in {name}{why_unusable(tally)}")
+    if not config.paths:
+        sys.stderr.write(f"moe-live: nothing to sum up: no usable line came in {name}\n")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from moe_live import __version__
-from moe_live.arguments import file_name, frame_rate, layer_set, whole_number
+from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
+from moe_live.capture.cli import SUBCOMMANDS
 
 _EPILOG = """\
 examples:
@@ -51,16 +53,38 @@ class Config:
     jobs: int
     counts_only: bool
 
+    @property
+    def several_jobs(self) -> bool:
+        """Whether more than one process may read the input."""
+        # A file of labels tells what holds now, and parts are read at the same time.
+        return self.jobs > 1 and bool(self.paths) and self.label_file is None
+
 
 def parse(argv: Sequence[str] | None = None) -> Config:
-    """Arguments to a configuration; exits with status 2 and one line if they are wrong."""
+    """Arguments to a configuration.
+
+    Raises:
+        UsageError: they are wrong.
+    """
     parser = _parser()
     options = parser.parse_args(argv)
-    inputs = (options.follow is not None) + options.demo + bool(options.paths)
+    paths = tuple(options.paths)
+    inputs = (options.follow is not None) + options.demo + bool(paths)
     if inputs > 1:
         parser.error("give either PATHs, or --follow PATH, or --demo")
-    if not inputs and os.isatty(0):
-        parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in; see --help")
+    if options.follow == "-":
+        parser.error("--follow needs the name of a file; standard input is read without it")
+    if "-" in paths and len(paths) > 1:
+        parser.error("- is standard input, which is read alone: leave the other PATHs out")
+    if not inputs or paths == ("-",):
+        paths = ()
+        if sys.stdin is None:
+            parser.error("nothing to read, standard input is closed: give --follow PATH, PATH... or --demo")
+        if os.isatty(0):
+            parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in")
+    if paths and paths[0].isalpha() and not os.path.lexists(paths[0]):
+        commands = " and ".join(SUBCOMMANDS)
+        parser.error(f"there is no file or command {paths[0]}; the commands are {commands}")
     if options.start == "end" and options.follow is None:
         parser.error("--from end goes with --follow PATH")
     if (options.hot_experts is None) != (options.hot_list is None):
@@ -68,7 +92,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     if options.hot_list == "-":
         parser.error("--hot-list needs the name of a file; /dev/stdout is one")
     return Config(
-        paths=tuple(options.paths),
+        paths=paths,
         follow=options.follow,
         demo=options.demo,
         from_end=options.start == "end",
@@ -98,8 +122,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="moe-live",
         description="Live statistics of mixture-of-experts routing, from the log of a running llama-server.",
         epilog=_EPILOG,
@@ -107,7 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     source = parser.add_argument_group("input")
     source.add_argument(
-        "paths", nargs="*", type=file_name, metavar="PATH", help="finished logs, .gz too: read to the end"
+        "paths",
+        nargs="*",
+        type=file_name,
+        metavar="PATH",
+        help="finished logs, .gz too: read to the end; - for standard input",
     )
     source.add_argument(
         "--follow", type=file_name, metavar="PATH", help="follow a growing log across restarts and rotation"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from typing import Self
 
 
 class MoeLiveError(Exception):
@@ -23,6 +25,12 @@ class StoppedError(MoeLiveError):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
+
+    @classmethod
+    def by(cls, number: int) -> Self:
+        """Of the signal `number`."""
+        name = signal.Signals(number).name
+        return cls(f"{name} ended it before all results were written", number)
 
 
 def printable(text: str | bytes | os.PathLike[str]) -> str:

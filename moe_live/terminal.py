@@ -33,6 +33,26 @@ _READ_SIZE = 4096
 BREAKING = (signal.SIGINT, signal.SIGTERM)
 """With these somebody asks for an end; SIGHUP only says that a terminal has gone."""
 
+_HARMLESS = frozenset(
+    {
+        "SIGCHLD",
+        "SIGCLD",
+        "SIGCONT",
+        "SIGINFO",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGWINCH",
+    }
+    | (set() if sys.platform == "linux" else {"SIGIO"})
+)
+"""Signals that do not end a process that does not handle them."""
+
+_INEVITABLE = frozenset({"SIGKILL", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"})
+"""Signals that end a process whatever it does: a fault would only happen again on return from its handler."""
+
 _ECHO_SECONDS = 0.25
 """The same signal within this time is the same request: Ctrl-C comes from the terminal, and once more from a
 parent that passes it on, such as `timeout`."""
@@ -134,8 +154,7 @@ class Signals:
             return
         self._last, self._last_at = number, now
         if self._breaking and number in BREAKING:
-            name = signal.Signals(number).name
-            raise StoppedError(f"{name} ended it before all results were written", number)
+            raise StoppedError.by(number)
         if self.stop is None:
             self.stop = signal.Signals(number)
         elif number == signal.SIGINT:
@@ -204,7 +223,11 @@ class Terminal:
                 self._screen = os.open(os.ttyname(self._output), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
             self._handle(signal.SIGCONT, self._note_continued)
             self._handle(signal.SIGWINCH, self._note_resized)
-            self._handle(signal.SIGQUIT, self._signals.die)
+            for number in signal.valid_signals():
+                name = getattr(number, "name", "")  # those called real-time have none
+                deadly = name not in _HARMLESS and name not in _INEVITABLE
+                if deadly and signal.getsignal(number) == signal.SIG_DFL:
+                    self._handle(number, self._signals.die)
             if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:  # ignored: the shell has no job control
                 self._handle(signal.SIGTSTP, self._note_suspend)
         try:
@@ -313,12 +336,12 @@ class Terminal:
         if not self._in_foreground():
             return
         self._continued = False
-        if self._tty is not None and sys.platform != "win32":
-            if not self._taken:
-                self._mode = termios.tcgetattr(self._tty)
-            if self._mode is not None:
-                termios.tcsetattr(self._tty, termios.TCSADRAIN, _key_by_key(self._mode))
-        self._taken = True
+        if self._tty is not None and sys.platform != "win32" and not self._taken:
+            self._mode = termios.tcgetattr(self._tty)
+        self._taken = True  # before anything is changed: a signal may end it at any time
+        if self._tty is not None and sys.platform != "win32" and self._mode is not None:
+            # At once: a terminal that takes nothing would be waited for.
+            termios.tcsetattr(self._tty, termios.TCSANOW, _key_by_key(self._mode))
         self.redraw = True
         self.write(_ENTER)
 
@@ -328,18 +351,18 @@ class Terminal:
             return
         self._taken = False
         self._unsent = b""
-        foreground, held_up = self._in_foreground(), False
+        foreground = self._in_foreground()
         if foreground and sys.platform != "win32":
             with contextlib.suppress(OSError, termios.error):
-                held_up = not select.select([], [self._screen], [], 0)[1]
-                if held_up:  # what the terminal has not taken so far is dropped, or this would wait for it
+                if not select.select([], [self._screen], [], 0)[1]:
+                    # What the terminal has not taken so far is dropped, or this would wait for it.
                     termios.tcflush(self._screen, termios.TCOFLUSH)
         with contextlib.suppress(OSError):
             os.write(self._screen, _LEAVE.encode())
         # In the background the mode is the shell's business, and setting it would stop us.
         if foreground and self._tty is not None and self._mode is not None:
             with contextlib.suppress(OSError, termios.error):
-                termios.tcsetattr(self._tty, termios.TCSANOW if held_up else termios.TCSADRAIN, self._mode)
+                termios.tcsetattr(self._tty, termios.TCSANOW, self._mode)
 
     def _suspend(self) -> None:
         self._suspend_asked = False

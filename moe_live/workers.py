@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from moe_live.analyzer import Analyzer, Progress, Settings
+from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, printable
 from moe_live.parts import Part
 from moe_live.session import READ_SIZE, portion_after
@@ -27,6 +28,9 @@ from moe_live.terminal import group_signals_blocked, unhandle_signals
 
 PROGRESS_S = 0.05
 """Seconds after which a process tells its progress again."""
+
+_DESCRIPTORS = 8
+"""So many may be open while a process is started, and one more that somebody needs for a moment."""
 
 _LARGE = 1 << 17  # bytes of an array
 _SENT_AT_ONCE = 1 << 20  # bytes; a connection holds what it receives twice for a moment
@@ -192,7 +196,7 @@ def start_workers(number: int, settings: Settings) -> list[Worker]:
     """So many workers, or fewer if no more may be had."""
     workers: list[Worker] = []
     with suppress(OSError):
-        for _ in range(number):
+        while len(workers) < number and can_open(_DESCRIPTORS):
             workers.append(Worker(settings, [worker.connection for worker in workers]))
     return workers
 

@@ -32,6 +32,7 @@ class PseudoTerminal:
         lines: of the terminal.
         stdin: a descriptor to be its standard input instead of the terminal.
         environ: variables that differ from ours.
+        before: is done to it before the program starts.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class PseudoTerminal:
         lines: int = 40,
         stdin: int | None = None,
         environ: Mapping[str, str] | None = None,
+        before: Callable[[PseudoTerminal], None] | None = None,
     ) -> None:
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
@@ -53,6 +55,8 @@ class PseudoTerminal:
         env = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(REPOSITORY), **(environ or {})}
         for name in ("NO_COLOR", "COLUMNS", "LINES"):
             env.pop(name, None)
+        if before is not None:
+            before(self)
         self.process = subprocess.Popen(
             command,
             stdin=self._slave if stdin is None else stdin,
@@ -95,6 +99,25 @@ class PseudoTerminal:
         """Send a signal to the program."""
         os.kill(self.pid, number)
 
+    def fill(self) -> None:
+        """Write to it until it takes nothing more: nobody reads it."""
+        slave = os.open(os.ttyname(self._slave), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(slave, b".")
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(slave)
+
+    def hold(self) -> None:
+        """Hold its output, as Ctrl-S does."""
+        termios.tcflow(self._slave, termios.TCOOFF)
+
+    def release(self) -> None:
+        """Let its output go on, as Ctrl-Q does."""
+        termios.tcflow(self._slave, termios.TCOON)
+
     def hang_up(self) -> None:
         """Close the terminal's other end, as a closed window does. There is nothing to read or type then."""
         with Path(os.devnull).open("r+b") as nothing:
@@ -131,14 +154,18 @@ class PseudoTerminal:
 
 @contextmanager
 def started(
-    *arguments: str | Path, program: Sequence[str] = MOE_LIVE, stderr: int = subprocess.PIPE, **options: Any
+    *arguments: str | Path,
+    program: Sequence[str] = MOE_LIVE,
+    directory: Path = REPOSITORY,
+    stderr: int = subprocess.PIPE,
+    **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """moe-live while it runs; killed at the end, in case it would not end by itself."""
     with subprocess.Popen(
         [*program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=stderr,
-        cwd=REPOSITORY,
+        cwd=directory,
         **options,
     ) as process:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -235,7 +237,7 @@ def test_ctrl_c_while_modules_are_loaded_is_quiet(tmp_path: Path, log: Path, mod
 
 SLOW = """
 import time
-from moe_live.__main__ import entry_point
+from moe_live.process import entry_point
 from moe_live.analyzer import Analyzer
 feed = Analyzer.feed
 def slow(self, data):
@@ -285,6 +287,62 @@ def test_a_closed_terminal_is_status_129_and_files_are_still_written(
     finally:
         os.close(feeder)
     assert json.loads(summary.read_bytes())["source"]["lines"] > 0
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGUSR1, signal.SIGALRM, signal.SIGXCPU, signal.SIGABRT, signal.SIGRTMIN]
+)
+def test_a_signal_that_nobody_expects_leaves_the_terminal_in_order(log: Path, number: signal.Signals) -> None:
+    command = ["bash", "-c", 'ulimit -c 0; exec "$@"', "bash", *MOE_LIVE, "--follow", str(log)]
+    with PseudoTerminal(command) as terminal:
+        terminal.wait_for("layers")
+        assert terminal.mode != terminal.mode_before
+        terminal.signal(number)
+        assert terminal.wait() == -number
+        assert terminal.mode == terminal.mode_before
+        assert terminal.output.rfind(b"\x1b[?1049l") > terminal.output.rfind(b"\x1b[?1049h")
+
+
+def handles(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    caught = re.search(r"^SigCgt:\t(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+@linux_only
+@pytest.mark.parametrize("block", [PseudoTerminal.fill, PseudoTerminal.hold])
+@pytest.mark.parametrize("arguments", [[], ["--follow", "LOG", "--no-dashboard"], ["FIFO"]])
+def test_one_sigterm_ends_what_writes_to_a_terminal_that_nobody_reads(
+    tmp_path: Path, log: Path, arguments: list[str], block: Callable[[PseudoTerminal], None]
+) -> None:
+    summary, fifo = tmp_path / "summary.json", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    feeder = os.open(fifo, os.O_RDWR)  # never at its end
+    os.write(feeder, log.read_bytes()[:4096])
+    paths = {"LOG": str(log), "FIFO": str(fifo)}
+    command = [*MOE_LIVE, *(paths.get(argument, argument) for argument in arguments), "--json", str(summary)]
+    try:
+        with PseudoTerminal(command, stdin=feeder, before=block) as terminal:
+            until(lambda: handles(terminal.process, signal.SIGTERM))
+            if "--follow" not in arguments:
+                until(lambda: fcntl.ioctl(feeder, termios.FIONREAD, bytes(4)) == bytes(4))
+            terminal.signal(signal.SIGTERM)
+            assert terminal.process.wait(PATIENCE) == 128 + signal.SIGTERM
+            assert terminal.mode == terminal.mode_before
+    finally:
+        os.close(feeder)
+    assert json.loads(summary.read_bytes())["source"]["lines"] > 0
+
+
+@linux_only
+def test_who_did_not_send_a_signal_can_hold_the_summary(log: Path) -> None:
+    with PseudoTerminal([*MOE_LIVE, str(log)], before=PseudoTerminal.hold) as terminal:
+        until(lambda: handles(terminal.process, signal.SIGTERM))
+        with pytest.raises(subprocess.TimeoutExpired):
+            terminal.process.wait(2.0)  # it may still load then: however fast it is, it must not end
+        terminal.release()
+        assert terminal.wait() == 0
+        assert "tokens: 29" in terminal.output.decode()
 
 
 @linux_only

@@ -342,3 +342,4 @@ def test_demo_dies_with_its_parent(demo_parent: tuple[subprocess.Popen[str], int
     assert alive()
     parent.send_signal(signal.SIGKILL)
     until(lambda: not alive())
+    assert not path.parent.exists()

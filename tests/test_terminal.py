@@ -209,6 +209,22 @@ def test_quit_from_the_keyboard_dies_of_the_signal_with_the_terminal_restored(jo
     child.assert_restored()
 
 
+OTHERS = (
+    *("USR1", "USR2", "ALRM", "VTALRM", "PROF", "ABRT", "XCPU"),
+    *("POLL", "PWR", "STKFLT", "SYS", "TRAP", "RTMIN", "RTMAX"),
+)
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if hasattr(signal, f"SIG{name}")])
+def test_of_any_other_signal_it_dies_with_the_terminal_restored(job: Start, name: str) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    child = job()
+    child.until(child.drawing)
+    child.kill(number)
+    assert child.wait_for_exit() == -number
+    child.assert_restored()
+
+
 @pytest.mark.parametrize(
     ("mode", "says"), [("panel", "ValueError: a panel broke"), ("statistic", "ZeroDivisionError")]
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from moe_live.arguments import file_name, layer_set, whole_number
+from moe_live.arguments import Parser, file_name, layer_set, whole_number
 from moe_live.capture.guard import MAX_KEY, Access, parse_key, parse_origin
 from moe_live.errors import MoeLiveError, UsageError, printable
 
@@ -60,7 +60,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
-    parser = argparse.ArgumentParser(prog="moe-live")
+    parser = Parser(prog="moe-live")
     subparsers = parser.add_subparsers(required=True)
     add_capture_parser(subparsers)
     add_verify_parser(subparsers)

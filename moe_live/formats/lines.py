@@ -32,6 +32,7 @@ class LineCounter:
     incomplete_lines: int = 0
     nul_bytes: int = 0
     samples: tuple[builtins.bytes, ...] = ()
+    incomplete_head: builtins.bytes = b""
 
     def add_malformed(self, count: int, samples: Sequence[builtins.bytes]) -> None:
         """Count malformed lines, given the start of the first of them at least."""
@@ -112,6 +113,7 @@ class LineAssembler:
         unfinished = self._unfinished + self._dropped
         self._counter.incomplete_bytes += unfinished
         self._counter.incomplete_lines += unfinished > 0
+        self._counter.incomplete_head = self._counter.incomplete_head or self._head()
         self._unfinished = self._dropped = 0
 
     def _take_out_holes(self, begin: int, end: int) -> int:
@@ -123,9 +125,14 @@ class LineAssembler:
         self._view[begin : begin + len(rest)] = rest
         return begin + len(rest)
 
+    def _head(self) -> bytes:
+        """The start of the unfinished line."""
+        if self._dropped:
+            return self._dropped_head
+        return bytes(self._view[: min(self._unfinished, SAMPLE_BYTES, self._limit)])
+
     def _drop(self) -> None:
-        if not self._dropped:
-            self._dropped_head = bytes(self._view[: min(SAMPLE_BYTES, self._limit)])
+        self._dropped_head = self._head()
         self._dropped += self._unfinished
         self._unfinished = 0
 

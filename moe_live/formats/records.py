@@ -133,6 +133,8 @@ class LineTally:
         incomplete_lines: how many such lines.
         nul_bytes: NUL bytes skipped at the start of a line (a hole in the file).
         samples: the first few malformed lines, cut to a bounded length, raw bytes.
+        incomplete_head: the start of the first unfinished line, cut likewise. It counts nothing, so tallies
+            that differ in it alone are equal.
     """
 
     bytes: int = 0
@@ -145,6 +147,7 @@ class LineTally:
     incomplete_lines: int = 0
     nul_bytes: int = 0
     samples: tuple[builtins.bytes, ...] = ()  # `bytes` is the field above
+    incomplete_head: builtins.bytes = field(default=b"", compare=False)
 
     MAX_SAMPLES: ClassVar[int] = 5
 
@@ -161,4 +164,5 @@ class LineTally:
             incomplete_lines=self.incomplete_lines + other.incomplete_lines,
             nul_bytes=self.nul_bytes + other.nul_bytes,
             samples=(self.samples + other.samples)[: self.MAX_SAMPLES],
+            incomplete_head=self.incomplete_head or other.incomplete_head,
         )

@@ -120,11 +120,13 @@ class _Bar:
             redirect_stderr=False,
         )
         name = printable(Path(status.source.name).name)
-        self._task = self._progress.add_task(name, total=status.source.size)
+        self._task = self._progress.add_task(name, total=status.source.total)
         self._progress.start()
+        console.show_cursor()  # whatever ends this need not put it right
 
     def update(self, status: Status) -> None:
-        self._progress.update(self._task, completed=status.source.position, total=status.source.size)
+        self._progress.tasks[0].total = status.source.total
+        self._progress.update(self._task, completed=status.source.position)
         self._progress.refresh()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from moe_live.errors import MoeLiveError
 from moe_live.simulator.server import HEADER, SimulatedServer
 
 STREAM_BUFFER = 8191
@@ -80,22 +81,33 @@ def demo_server() -> Iterator[Path]:
     It ends with the context, or with this process however that dies: its standard input closes then.
 
     Yields:
-        Path of its log, in a temporary directory that is removed at the end.
+        Path of its log, in a temporary directory. Who ends last removes that.
+
+    Raises:
+        MoeLiveError: it cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="moe-live-demo-") as directory:
-        path = Path(directory) / "moe_expert_selection.log"
-        with subprocess.Popen(  # noqa: S603 - nothing in the command comes from outside
-            [sys.executable, "-m", "moe_live.simulator", path],
-            cwd=Path(__file__).parents[2],  # where `-m` looks first: this very package
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us alone
-        ) as child:
-            try:
-                yield path
-            finally:
-                child.kill()
+    # It finds what this process finds, and nothing in the current directory.
+    program = f"import sys; sys.path[:] = {sys.path!r}; from moe_live.simulator.writer import main; main()"
+    options = "-I" if sys.flags.isolated else "-P"
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-live-demo-"))
+            path = Path(directory) / "moe_expert_selection.log"
+            child = stack.enter_context(
+                subprocess.Popen(  # noqa: S603 - nothing in the command comes from outside
+                    [sys.executable, options, "-c", program, path, "--temporary"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for us alone
+                )
+            )
+        except OSError as error:
+            raise MoeLiveError(
+                f"cannot start the simulated server: {error.strerror}; give it what it lacks"
+            ) from None
+        stack.callback(child.kill)
+        yield path
 
 
 def main() -> None:
@@ -108,6 +120,9 @@ def main() -> None:
         "--strided", action="store_true", help="log most prompt rows wrong, as the patch does"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same log")
+    parser.add_argument(
+        "--temporary", action="store_true", help="remove the log and its directory at the end"
+    )
     options = parser.parse_args()
 
     closed = threading.Event()
@@ -126,3 +141,6 @@ def main() -> None:
             slots=options.slots,
             pause=lambda seconds: not closed.wait(seconds),
         )
+    if options.temporary:
+        options.path.unlink()
+        options.path.parent.rmdir()

@@ -60,6 +60,11 @@ class SourceStatus:
     watch: str = ""
 
     @property
+    def total(self) -> int | None:
+        """The size, if it is all there is: some files say that they hold nothing, others grow while read."""
+        return self.size if self.size and self.size >= self.position else None
+
+    @property
     def lag(self) -> int:
         """Bytes written but not yet read."""
         return 0 if self.size is None else max(0, self.size - self.position)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe_live.descriptors import can_open
 from moe_live.errors import printable
 from moe_live.sources.logfile import identity_of
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
 _DRAIN = 4096
+
+_DESCRIPTORS = 6
+"""Watching takes four, and leaves others what they open for a moment."""
 
 
 class Watcher:
@@ -69,6 +73,9 @@ class Watcher:
                 self._give_up_if_dead()
                 return False
             self.disarm()
+        if self._observer is None and not can_open(_DESCRIPTORS):
+            self._give_up("too few files may be open at once (raise ulimit -n): polling")
+            return False
         try:
             # Held open: while it is, a directory made anew under the same name cannot get the same inode.
             self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

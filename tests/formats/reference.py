@@ -64,7 +64,9 @@ def reference(
         else:
             events.append(event)
     tally |= {"header_lines": header_lines, "malformed_lines": len(bad), "overlong_lines": overlong}
-    return events, LineTally(**tally, nul_bytes=nul_bytes, samples=tuple(bad[:5]))
+    return events, LineTally(
+        **tally, nul_bytes=nul_bytes, samples=tuple(bad[:5]), incomplete_head=line[: min(120, limit)]
+    )
 
 
 def events_of(records: Records) -> list[Event]:

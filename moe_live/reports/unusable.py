@@ -1,0 +1,62 @@
+"""Inputs without a usable line: what they seem to be instead of a log of MoE routing."""
+
+from __future__ import annotations
+
+import re
+
+from moe_live.errors import printable
+from moe_live.formats.records import LineTally
+
+_KINDS = (
+    (b"GGUF", "a GGUF model", ""),
+    (b"\x7fELF", "a program", ""),
+    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it first"),
+    (b"\xfd7zXZ\0", "compressed by xz", "unpack it first"),
+    (b"BZh", "compressed by bzip2", "unpack it first"),
+    (b"\x93NUMPY", "a numpy array", ""),
+    (b"PAR1", "a Parquet table", ""),
+    (b"\xff\xfe", "UTF-16 text", "convert it to UTF-8 first"),
+    (b"{", "JSON", ""),
+    (b"[", "JSON", ""),
+)
+"""What the first bytes of a file tell of it, and what to do with one that may hold a log."""
+
+_BEGUN_LINE = re.compile(rb"[0-9]{1,4},|gate_input,|layer_id|# label:")
+"""How lines of a log begin."""
+
+_WIDTH = 60
+"""Characters that are shown of an input."""
+
+
+def has_usable_lines(tally: LineTally) -> bool:
+    """Whether any line tells of experts or gate inputs."""
+    return tally.lines > tally.malformed_lines + tally.header_lines + tally.label_lines
+
+
+def why_unusable(tally: LineTally) -> str:
+    """What there is instead of lines about experts or gate inputs; follows "no usable line in FILE"."""
+    if tally.malformed_lines:
+        return _seeming(tally.samples[0], ", whose first is")
+    if not tally.bytes:
+        return ": the log is empty"
+    if tally.nul_bytes == tally.bytes:
+        return f": all {tally.bytes:,} bytes are NUL"
+    if tally.header_lines:
+        return ": nothing but a header"
+    if tally.label_lines:
+        return ": nothing but labels"
+    if _BEGUN_LINE.match(tally.incomplete_head):
+        return ": no line is complete, there is no newline"
+    return _seeming(tally.incomplete_head, ", which begins with")
+
+
+def _seeming(head: bytes, shown_as: str) -> str:
+    """What it seems to be that begins so, or the beginning itself."""
+    for magic, kind, remedy in _KINDS:
+        if head.startswith(magic):
+            return f": it seems to be {kind}; {remedy or 'give a log of MoE routing'}"
+    shown = printable(head)
+    if len(shown) > _WIDTH:
+        shown = shown[: _WIDTH - 3] + "..."
+    return f'{shown_as} "{shown}": is it a log of MoE routing?'
