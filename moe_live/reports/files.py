@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.sources.stream import own_descriptor
+
+_NOT_REPLACED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
+"""What replacing a file can fail of that may be written to: no permission, a mount point."""
 
 
 def check_destination(path: str, what: str, taken: Iterable[tuple[str, str]] = ()) -> None:
@@ -34,7 +39,9 @@ def check_destination(path: str, what: str, taken: Iterable[tuple[str, str]] = (
 def write_text(text: str, path: str, what: str) -> None:
     """Write a file that appears or changes at once and as a whole; a device or pipe is simply written to.
 
-    A pipe that nobody reads is waited for: only an exception out of a signal handler ends that.
+    A file that is there keeps its owner, group and mode; where one in its place could not, or cannot be put
+    there, it is written to. A pipe that nobody reads is waited for: only an exception out of a signal handler
+    ends that.
 
     Args:
         text: its content.
@@ -75,7 +82,12 @@ def _problem(path: str, taken: Iterable[tuple[str, str]]) -> str:
     if not target.parent.is_dir():
         return "its directory does not exist"
     temporary = _beside(target)
-    temporary.touch(exist_ok=False)
+    try:
+        temporary.touch(exist_ok=False)
+    except OSError:
+        if _is_writable(target):
+            return ""
+        raise
     temporary.unlink()
     return ""
 
@@ -93,14 +105,69 @@ def _write(path: str, text: str) -> None:
         ) as file:
             file.write(text)
         return
+    try:
+        _replace(target, text)
+    except OSError as error:
+        if error.errno not in _NOT_REPLACED or not _is_writable(target):
+            raise
+        target.write_text(text, encoding="utf-8")
+
+
+def _replace(target: Path, text: str) -> None:
+    """Put a new file in the place of what may be there.
+
+    Raises:
+        OSError: that may not be done, or `target` had better be written to.
+    """
+    former = target.stat() if target.exists() else None
     temporary = _beside(target)
     try:
-        with temporary.open("x", encoding="utf-8") as file:
+        with open(
+            temporary,
+            "x",
+            encoding="utf-8",
+            opener=lambda name, flags: os.open(name, flags, 0o666 if former is None else 0o600),
+        ) as file:
+            if former is not None and sys.platform != "win32":
+                _take_after(file.fileno(), former, or_else=not _is_writable(target))
             file.write(text)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _take_after(descriptor: int, former: os.stat_result, *, or_else: bool) -> None:
+    """Give a file the owner, group and mode of another.
+
+    Args:
+        descriptor: of the file.
+        former: the other one.
+        or_else: do what can be done, so that nobody but its owner may do more with it.
+
+    Raises:
+        PermissionError: not all can be done.
+    """
+    mode = former.st_mode & 0o777
+    try:
+        os.fchown(descriptor, former.st_uid, former.st_gid)
+    except PermissionError:
+        if not or_else:
+            raise
+        try:
+            os.fchown(descriptor, -1, former.st_gid)
+        except PermissionError:  # the group is one of ours: it may do what everybody may
+            mode &= 0o707 | (mode & 0o007) << 3
+    os.fchmod(descriptor, mode)
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether a file is there and may be written to."""
+    try:
+        os.close(os.open(path, os.O_WRONLY))
+    except OSError:
+        return False
+    return True
 
 
 def _mode(path: Path) -> int:
