@@ -114,7 +114,8 @@ class ArchiveSource:
             try:
                 self._stream = _open(waiting)
             except OSError as error:  # it was there when we started
-                self._problems.append(f"{printable(waiting)} is gone ({error.strerror}); the others are used")
+                rest = "the others are used" if len(self._paths) > 1 else "nothing of it was read"
+                self._problems.append(f"{printable(waiting)} is gone ({error.strerror}); {rest}")
         return self._stream
 
     def _has_ended(self) -> bool:
@@ -131,7 +132,8 @@ class ArchiveSource:
         if not self._problems:
             return ""
         more = len(self._problems) - 1
-        return self._problems[0] + (f" (and {more} more files with problems)" if more else "")
+        files = "file" if more == 1 else "files"
+        return self._problems[0] + (f" (and {more} more {files} with problems)" if more else "")
 
 
 def _open(path: str) -> ByteStream:

@@ -216,6 +216,14 @@ def test_file_that_vanishes_in_between_does_not_keep_the_others_from_being_read(
     assert problem == f"{paths[1]} is gone (No such file or directory); the others are used"
 
 
+def test_of_a_single_file_that_goes_no_others_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"0\n")
+    source = ArchiveSource([path])
+    path.unlink()
+    assert read_all(source) == ([], f"{path} is gone (No such file or directory); nothing of it was read")
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_file_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path, packed: bool) -> None:
     path = tmp_path / "log"
