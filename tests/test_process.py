@@ -274,10 +274,9 @@ def test_nothing_is_imported_from_the_current_directory(
 
 def test_nor_by_the_simulated_server(tmp_path: Path, here: Path) -> None:
     command = [sys.executable, "-m", "moe_live", "--demo", "--json", "-"]
-    with started(*command, program=(), directory=here, env=own_environment()) as process:
-        assert process.stderr is not None
-        while b"following" not in process.stderr.readline():
-            assert process.poll() is None
+    temporary = {"TMPDIR": str(tmp_path)}
+    with started(*command, program=(), directory=here, env=own_environment() | temporary) as process:
+        until(lambda: any(log.stat().st_size for log in tmp_path.glob("moe-live-demo-*/*.log")))
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 0

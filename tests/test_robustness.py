@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -124,27 +122,14 @@ def test_a_log_on_standard_input_is_not_overwritten_with_its_summary(log: Path) 
     assert "the log itself" in one_line(result.stderr)
 
 
-def has_reader(fifo: Path) -> bool:
-    try:
-        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError as error:
-        return error.errno != errno.ENXIO
-    return True
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_pipe_that_nobody_reads_can_be_given_up(log: Path, tmp_path: Path, number: signal.Signals) -> None:
-    source, fifo = tmp_path / "source", tmp_path / "fifo"
-    os.mkfifo(source)
+    summary, fifo = tmp_path / "summary.json", tmp_path / "fifo"
     os.mkfifo(fifo)
-    with started(source, "--json", fifo) as process:
-        source.write_bytes(log.read_bytes())  # waits until it is opened, when signals are handled
-        until(lambda: not has_reader(source))
-        errors = b""
-        while not errors:  # one that comes too early only ends the reading
-            process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                output, errors = process.communicate(timeout=0.5)
+    with started(log, "--json", summary, "--hot-experts", "3", "--hot-list", fifo) as process:
+        until(summary.exists)  # what is left then waits for a reader
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
     assert number.name in one_line(errors)
     assert b"tokens: 29" in output
@@ -360,11 +345,9 @@ def test_a_terminal_that_takes_nothing_holds_up_neither_the_reading_nor_the_end(
         with path.open("ab") as growing:
             growing.write(log.read_bytes()[len(HEADER) :])
         until(lambda: bytes_read(terminal.process) >= before + log.stat().st_size - len(HEADER))
-        while terminal.process.poll() is None:  # the first end the run, one the summary that nobody takes
-            terminal.signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                terminal.process.wait(0.5)
-        assert terminal.wait() in (128 + signal.SIGTERM, -signal.SIGTERM)
+        terminal.signal(signal.SIGTERM)
+        assert terminal.process.wait(PATIENCE) == 128 + signal.SIGTERM
+        terminal.wait()
         assert terminal.mode == terminal.mode_before
         assert terminal.output.rfind(b"\x1b[?1049l") > terminal.output.rfind(b"\x1b[?1049h")
     assert json.loads(summary.read_bytes())["steps"]["total"] == 40

@@ -53,7 +53,7 @@ class Portions(Analyzer):
 
 def collecting(*entries: bytes | Break) -> tuple[Session, list[bytes]]:
     analyzer = Portions()
-    return Session(Script(*entries), analyzer, read_ahead=READ_AHEAD), analyzer.portions
+    return Session(Script(*entries), analyzer, read_ahead=READ_AHEAD, clock=lambda: 0.0), analyzer.portions
 
 
 def test_little_is_held_and_then_analyzed_as_one() -> None:

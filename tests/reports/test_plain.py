@@ -107,7 +107,7 @@ def log(tmp_path: Path) -> Path:
 def test_finished_file_not_on_a_terminal(log: Path) -> None:
     session = Session(ArchiveSource([log]), Analyzer())
     stderr = io.StringIO()
-    run_plain(session, stderr=stderr, stop=lambda: False, wait=lambda _: None)
+    run_plain(session, stderr=stderr, stop=lambda: False, wait=lambda _: None, clock=lambda: 0.0)
     assert stderr.getvalue() == ""
     assert session.finish().steps.total == 200_000
 
@@ -128,7 +128,7 @@ def on_terminal(log: Path) -> str:
     reader.start()
     session = Session(ArchiveSource([log]), Analyzer())
     with os.fdopen(slave, "w") as stderr:
-        run_plain(session, stderr=stderr, stop=lambda: False, wait=lambda _: None)
+        run_plain(session, stderr=stderr, stop=lambda: False, wait=lambda _: None, clock=lambda: 0.0)
     reader.join()
     os.close(master)
     assert session.finish().steps.total == 200_000
