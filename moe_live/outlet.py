@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-PATIENCE_S = 0.5
+PATIENCE_S = 0.25
 """Who takes nothing for so long, such as a terminal whose output is held, is not waited for."""
 
 _RETRY_S = 0.01
