@@ -1,9 +1,12 @@
-"""File descriptors: the three that each process begins with, and how many more there may be."""
+"""File descriptors: the three a process begins with, how many more there may be, and waiting for them."""
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import sys
+from collections.abc import Collection
 from contextlib import ExitStack
 
 
@@ -33,3 +36,24 @@ def can_open(number: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def wait_for(
+    readable: Collection[int], writable: Collection[int], timeout: float
+) -> tuple[list[int], list[int]]:
+    """Sleep until a descriptor can be read or written to, or `timeout` seconds are over; tells which can be.
+
+    One that has failed or was closed can be: the call that follows tells.
+    """
+    if sys.platform != "linux":  # where poll cannot watch a terminal, or there is none
+        read, write, _ = select.select(readable, writable, [], timeout)
+        return read, write
+    poll = select.poll()  # for descriptors of any number
+    for descriptor in {*readable, *writable}:
+        wanted = select.POLLIN * (descriptor in readable) | select.POLLOUT * (descriptor in writable)
+        poll.register(descriptor, wanted)
+    events = dict(poll.poll(math.ceil(timeout * 1000)))
+    return (
+        [descriptor for descriptor in readable if events.get(descriptor, 0) & ~select.POLLOUT],
+        [descriptor for descriptor in writable if events.get(descriptor, 0) & ~select.POLLIN],
+    )

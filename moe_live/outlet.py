@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from moe_live.descriptors import wait_for
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -84,10 +86,11 @@ def _unblocked(descriptor: int) -> Iterator[int]:
 
 def _write_some(descriptor: int, data: memoryview, timeout: float) -> int:
     """Write as much as is taken at once, within `timeout` seconds; returns how many bytes that are."""
-    if sys.platform != "win32":  # where select knows sockets only
-        _, ready, _ = select.select([], [descriptor], [], timeout)
-        if not ready:
-            return 0
+    if sys.platform == "win32":  # select knows sockets only
+        return os.write(descriptor, data)
+    _, ready = wait_for((), (descriptor,), timeout)
+    if not ready:
+        return 0
     try:
         # More might block, even in a pipe that can take something.
         return os.write(descriptor, data[: select.PIPE_BUF])

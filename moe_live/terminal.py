@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import select
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Self
 
+from moe_live.descriptors import wait_for
 from moe_live.errors import StoppedError
 
 if sys.platform != "win32":
@@ -120,8 +120,7 @@ class Signals:
         """
         watched = list(descriptors) if sys.platform != "win32" else []
         wakeup = self._receiver.fileno()
-        # select, because neither kqueue nor poll can watch a terminal on macOS.
-        ready, _, _ = select.select([wakeup, *watched], writable, [], max(0.0, timeout))
+        ready, _ = wait_for([wakeup, *watched], writable, max(0.0, timeout))
         if wakeup in ready:
             with contextlib.suppress(BlockingIOError):
                 while self._receiver.recv(_READ_SIZE):
@@ -354,7 +353,7 @@ class Terminal:
         foreground = self._in_foreground()
         if foreground and sys.platform != "win32":
             with contextlib.suppress(OSError, termios.error):
-                if not select.select([], [self._screen], [], 0)[1]:
+                if not wait_for((), (self._screen,), 0)[1]:
                     # What the terminal has not taken so far is dropped, or this would wait for it.
                     termios.tcflush(self._screen, termios.TCOFLUSH)
         with contextlib.suppress(OSError):

@@ -220,6 +220,17 @@ def test_descriptors_that_run_out_later_are_told_in_one_line(
     assert "ulimit -n" in one_line(capsys.readouterr().err.encode())
 
 
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1200, reason="so many may not be opened")
+def test_descriptors_of_any_number_will_do(log: Path) -> None:
+    inherited = 'ulimit -n 1200; for n in {1..1100}; do exec {fd}</dev/null; done; exec "$@"'
+    command = ["bash", "-c", inherited, "bash", *MOE_LIVE, "--follow", str(log)]
+    with PseudoTerminal(command) as terminal:
+        terminal.wait_for("Overview")
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+        assert terminal.mode == terminal.mode_before
+
+
 # Modules
 
 PLANTS = (
