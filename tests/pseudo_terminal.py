@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -21,6 +22,22 @@ import pyte
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MOE_LIVE = (sys.executable, "-m", "moe_live")
+
+
+_STATUS = re.compile(rb"moe-live: (?:waiting|following|reading) ")
+
+
+def told(stderr: bytes) -> bytes:
+    """What a run said beside the status lines, which come on a busy machine."""
+    return b"".join(line for line in stderr.splitlines(keepends=True) if not _STATUS.match(line))
+
+
+def one_line(stderr: bytes) -> str:
+    """What it said, which is one printable line."""
+    (line,) = told(stderr).decode().split("\n")[:-1]
+    assert line.startswith("moe-live: ")
+    assert line.isprintable()
+    return line
 
 
 class PseudoTerminal:

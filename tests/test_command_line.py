@@ -20,7 +20,7 @@ from moe_live.errors import UsageError
 from moe_live.reports.unusable import has_usable_lines, why_unusable
 from moe_live.simulator.server import HEADER
 from moe_live.sources.source import SourceStatus, State
-from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal, started
+from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal, one_line, started, told
 
 STEP = b"0,1 2\n1,2 3\n"
 
@@ -37,14 +37,6 @@ def run(*arguments: str | bytes | Path, stdin: bytes | None = None) -> subproces
         timeout=60,
         check=False,
     )
-
-
-def one_line(output: bytes) -> str:
-    """What was said, in one printable line."""
-    (line,) = output.decode().split("\n")[:-1]
-    assert line.startswith("moe-live: ")
-    assert line.isprintable()
-    return line
 
 
 # Wrong usage
@@ -148,7 +140,7 @@ def test_a_word_that_is_a_file_is_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_dash_is_standard_input() -> None:
     named, unnamed = run("-", "--json", "-", stdin=STEP), run("--json", "-", stdin=STEP)
-    assert (named.returncode, named.stderr) == (0, b"")
+    assert (named.returncode, told(named.stderr)) == (0, b"")
     assert named.stdout == unnamed.stdout
     assert b'"lines": 2' in named.stdout
 

@@ -18,7 +18,7 @@ import pytest
 
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
-from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal
+from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, told
 
 ALTERNATE_SCREEN_LEFT = b"\x1b[?1049l"
 CURSOR_SHOWN = b"\x1b[?25h"
@@ -271,7 +271,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(log: Path) -> None:
         check=False,
     )
     assert result.stdout.count(b"\n") == 1
-    assert result.stderr == b""
+    assert told(result.stderr) == b""
 
 
 def test_the_log_is_never_overwritten_with_its_summary(log: Path) -> None:

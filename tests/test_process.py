@@ -21,7 +21,7 @@ import pytest
 from moe_live import cli
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
-from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, started
+from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, one_line, started, told
 
 PATIENCE = 60.0
 
@@ -35,14 +35,6 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     steps = SimulatedServer(ModelShape(), seed=3).serve(Request(topic=0, prompt=10, generated=20))
     path.write_bytes(HEADER + b"".join(step.text for step in steps))
     return path
-
-
-def one_line(stderr: bytes) -> str:
-    """What was said, in one printable line."""
-    (line,) = stderr.decode().splitlines()
-    assert line.startswith("moe-live: ")
-    assert line.isprintable()
-    return line
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -116,7 +108,7 @@ PYTHON_NEEDS = 5
 def large_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """So large that several processes read it."""
     path = tmp_path_factory.mktemp("large") / "large.log"
-    path.write_bytes(HEADER + b"".join(b"%d,1 2\n" % layer for layer in range(8)) * 1_000_000)
+    path.write_bytes(HEADER + b"".join(b"%d,1 2\n" % layer for layer in range(8)) * 720_000)
     return path
 
 
@@ -155,7 +147,7 @@ def test_with_few_descriptors_finished_files_are_read_or_that_is_an_error(
             assert_told(number, result.returncode, result.stderr)
             assert list(tmp_path.iterdir()) == []
         else:
-            assert (result.returncode, result.stderr) == (0, b"")
+            assert (result.returncode, told(result.stderr)) == (0, b"")
             size = path[0].stat().st_size if path else len(stdin)
             assert json.loads(summary.read_bytes())["source"]["bytes"] == size
             summary.unlink()
@@ -279,7 +271,7 @@ def test_nothing_is_imported_from_the_current_directory(
         command, cwd=here, env=own_environment(), capture_output=True, timeout=PATIENCE, check=False
     )
     assert not (tmp_path / "imported").exists(), (tmp_path / "imported").read_text()
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert (result.returncode, told(result.stderr)) == (0, b"")
     assert b"tokens: 29" in result.stdout
 
 
@@ -304,4 +296,4 @@ def test_it_need_not_be_installed(log: Path) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert (result.returncode, told(result.stderr)) == (0, b"")

@@ -20,7 +20,7 @@ import pytest
 
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
-from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, started
+from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, one_line, started, told
 
 PATIENCE = 60.0
 
@@ -48,15 +48,6 @@ def shell(command: str, *arguments: str | Path, **options: Any) -> subprocess.Co
     )
 
 
-def one_line(stderr: bytes) -> str:
-    """What was said, which is one printable line of ours (below the usage, if that was wrong)."""
-    *before, last = stderr.decode().splitlines()
-    assert last.startswith("moe-live: ")
-    assert last.isprintable()
-    assert not before or before[0].startswith("usage: ")
-    return last
-
-
 def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -74,9 +65,9 @@ def bytes_read(process: subprocess.Popen[bytes]) -> int:
 
 def test_results_can_go_into_pipes_and_descriptors(log: Path, tmp_path: Path) -> None:
     result = shell(f'"$@" --json >(cat >{tmp_path}/piped); wait $!', log)
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert (result.returncode, told(result.stderr)) == (0, b"")
     result = shell(f'"$@" --json /dev/fd/7 7>{tmp_path}/opened', log)
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert (result.returncode, told(result.stderr)) == (0, b"")
     whole = shell('"$@" --json /dev/stdout', log).stdout
     first, _, rest = whole.partition(b"\n")
     assert json.loads(first) == json.loads((tmp_path / "piped").read_bytes())
@@ -246,7 +237,7 @@ def test_what_is_still_to_be_analyzed_is_told_at_once_and_can_be_left_out(tmp_pa
         time.sleep(0.3)  # what comes sooner is taken for the same Ctrl-C
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (0, b"")
+    assert (process.returncode, told(errors)) == (0, b"")
     summary = json.loads(output)
     left = re.search(r"before ([0-9,]+) bytes that were read", summary["warnings"][0])
     assert left is not None
