@@ -1,5 +1,7 @@
 """Fixtures and settings of all tests."""
 
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,12 @@ from hypothesis import settings
 settings.register_profile("default", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
 settings.load_profile("default")
+
+# Programs that tests start are to heed the keyboard, even if a shell has started the tests in the background.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32":
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
