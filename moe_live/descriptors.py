@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -33,8 +34,8 @@ def can_open(number: int) -> bool:
         try:
             for _ in range(number):
                 opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in (errno.EMFILE, errno.ENFILE)
     return True
 
 
