@@ -140,7 +140,7 @@ class PseudoTerminal:
         with Path(os.devnull).open("r+b") as nothing:
             os.dup2(nothing.fileno(), self._master)
 
-    def wait_until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 120) -> None:
         """Read what the program writes until the condition holds; fails after `seconds`."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -148,11 +148,11 @@ class PseudoTerminal:
                 raise TimeoutError(f"not seen in {seconds} s; the screen:\n{self.text}")
             self._read(0.05)
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, seconds: float = 120) -> None:
         """Until the screen shows the text."""
         self.wait_until(lambda: text in self.text, seconds)
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 120) -> int:
         """Until the program has ended: its exit status, or minus the signal it died of."""
         self.wait_until(lambda: self.process.poll() is not None, seconds)
         while self._read(0):

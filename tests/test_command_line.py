@@ -34,7 +34,7 @@ def run(*arguments: str | bytes | Path, stdin: bytes | None = None) -> subproces
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -222,7 +222,7 @@ def test_following_that_ended_before_any_usable_line_has_nothing_to_sum_up(
         assert process.stderr is not None
         assert b"growing.log" in process.stderr.readline()
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (status, b"")
     assert one_line(errors) == f"moe-live: nothing to sum up: no usable line came in {path}"
     assert json.loads(summary.read_bytes())["layers"] == []
@@ -235,7 +235,7 @@ def test_following_something_else_is_an_error(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert b"growing.log" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (1, b"")
     assert 'whose first is "hello"' in one_line(errors)
 

@@ -30,7 +30,7 @@ def run(*arguments: str | Path, stdin: bytes = b"", **options: Any) -> subproces
         input=stdin,
         capture_output=True,
         cwd=REPOSITORY,
-        timeout=60,
+        timeout=120,
         check=False,
         **options,
     )
@@ -197,7 +197,7 @@ def test_following_without_a_terminal_ends_with_the_summary_on_a_signal(log: Pat
             assert process.stderr is not None
             assert b"following" in process.stderr.readline()
             process.send_signal(number)
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=120)
             assert process.returncode == status
             assert json.loads(output)["tokens"] == {"prefill": 40, "decode": 59}
 
@@ -267,7 +267,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(log: Path) -> None:
         ["bash", "-c", '"$@" | head -1', "bash", *MOE_LIVE, log],
         capture_output=True,
         cwd=REPOSITORY,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert result.stdout.count(b"\n") == 1
@@ -288,7 +288,7 @@ def test_a_full_disk_and_a_closed_output_are_no_tracebacks(log: Path) -> None:
             ["bash", "-c", command, "bash", *MOE_LIVE, log],
             capture_output=True,
             cwd=REPOSITORY,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert result.returncode == status

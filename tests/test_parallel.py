@@ -434,7 +434,7 @@ raise SystemExit(3)
 
 
 def test_workers_that_were_not_ended_end_with_the_process_that_asks() -> None:
-    ended = subprocess.run([sys.executable, "-c", LEFT], cwd=REPOSITORY, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", LEFT], cwd=REPOSITORY, timeout=120, check=False)
     assert ended.returncode == 3
 
 

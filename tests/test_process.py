@@ -23,7 +23,7 @@ from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
 from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, one_line, started, told
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

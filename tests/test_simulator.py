@@ -292,7 +292,7 @@ def test_process_ends_when_its_input_closes(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             until(lambda: path.exists() and path.stat().st_size > 10_000)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=120)
         finally:
             process.kill()
     assert (process.returncode, err) == (0, b"")

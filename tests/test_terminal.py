@@ -24,7 +24,7 @@ from moe_live.errors import StoppedError
 from moe_live.terminal import MAX_COLUMNS, MAX_LINES, Signals
 from tests.conftest import REPOSITORY
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 ALTERNATE = (b"\x1b[?1049h", b"\x1b[?1049l")
 CURSOR_HIDDEN = (b"\x1b[?25l", b"\x1b[?25h")

@@ -73,7 +73,7 @@ class Reader(Lines):
         """Return when the watcher has woken us up, if there is one; it must not take long."""
         fd = self.follower.wake_fd()
         if fd is not None:
-            assert select.select([fd], [], [], 60)[0], "no event came"
+            assert select.select([fd], [], [], 120)[0], "no event came"
 
 
 def read_to_end(source: Source, limit: int = 1 << 16) -> list[bytes | Break]:

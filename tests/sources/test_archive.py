@@ -304,9 +304,9 @@ def test_f19_dev_stdin_in_a_real_process(tmp_path: Path, redirected: bool) -> No
     command = [sys.executable, "-c", PROGRAM]
     with log.open("rb") as file:
         result = (
-            subprocess.run(command, stdin=file, capture_output=True, check=True, timeout=60)
+            subprocess.run(command, stdin=file, capture_output=True, check=True, timeout=120)
             if redirected
-            else subprocess.run(command, input=TEXT, capture_output=True, check=True, timeout=60)
+            else subprocess.run(command, input=TEXT, capture_output=True, check=True, timeout=120)
         )
     assert result.stdout == TEXT
 

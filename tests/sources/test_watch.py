@@ -46,7 +46,7 @@ def watcher(log: Path) -> Iterator[Watcher]:
     watcher.close()
 
 
-def awake(watcher: Watcher, seconds: float = 60) -> bool:
+def awake(watcher: Watcher, seconds: float = 120) -> bool:
     return bool(select.select([watcher.wake_fd], [], [], seconds)[0])
 
 
@@ -324,5 +324,5 @@ watcher.close()
 
 def test_what_watchdog_logs_is_not_printed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "log")]
-    result = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, check=True, timeout=120)
     assert result.stderr == b""
