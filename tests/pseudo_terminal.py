@@ -20,11 +20,13 @@ from typing import Any, Self
 
 import pyte
 
+from moe_live.sources.source import State
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 MOE_LIVE = (sys.executable, "-m", "moe_live")
 
 
-_STATUS = re.compile(rb"moe-live: (?:waiting|following|reading) ")
+_STATUS = re.compile(f"moe-live: (?:{'|'.join(state.value for state in State)}) ".encode())
 
 
 def told(stderr: bytes) -> bytes:
