@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from moe_live.capture.cli import SUBCOMMANDS, run_subcommand
 from moe_live.config import Config, parse
 from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
+from moe_live.outputs.live import LiveOutputs
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Settings
@@ -112,11 +113,17 @@ def run(config: Config) -> int:
         taken.append((config.json, "where the JSON summary goes"))
     if config.hot_list is not None:
         check_destination(config.hot_list, HOT_LIST, taken)
+        taken.append((config.hot_list, "where the list of hot experts goes"))
+    for destination in filter(None, (output.destination for output in config.outputs)):
+        check_destination(destination.path, destination.what, taken)
+        taken.append((destination.path, f"where {destination.what} goes"))
     problem: MoeLiveError | None = None
+    outputs = LiveOutputs(config.outputs)
     with Signals() as signals, _source(config) as (source, names):
         session = _session(config, source, names)
         try:
-            _show(session, signals, config)
+            with outputs:
+                _show(session, signals, config, outputs)
         except UsageError:
             raise
         except MoeLiveError as error:  # what was read until then still has its summary
@@ -128,8 +135,10 @@ def run(config: Config) -> int:
             read = session.status().source
             whole = "" if read.size is None else f" of {read.size:,}"
             sys.stderr.write(f"moe-live: interrupted after {read.position:,}{whole} bytes\n")
+        for failure in outputs.problems:
+            sys.stderr.write(f"moe-live: warning: {failure}\n")
         with signals.breaking(), _standard_output():
-            _report(snapshot, config)
+            _report(snapshot, config, outputs)
     if problem is not None:
         raise problem
     for number in (ended_by, signals.stop):
@@ -202,7 +211,7 @@ def _source(config: Config) -> Iterator[tuple[Source, tuple[str, ...]]]:
         yield source, names
 
 
-def _show(session: Session, signals: Signals, config: Config) -> None:
+def _show(session: Session, signals: Signals, config: Config, outputs: LiveOutputs) -> None:
     """Read until the end, a key or a signal, and show how it goes."""
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
     # the screen.
@@ -211,7 +220,7 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
     if live and config.dashboard and config.json != "-" and _has_screen():
         from moe_live.dashboard.run import run_dashboard
 
-        run_dashboard(session, signals, refresh=config.refresh, color=config.color)
+        run_dashboard(session, signals, publish=outputs.update, refresh=config.refresh, color=config.color)
     else:
         from moe_live.reports.plain import run_plain
 
@@ -224,6 +233,7 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
             stderr=sys.stderr,
             stop=lambda: signals.stop is not None,
             wait=wait,
+            publish=outputs.update,
             no_color=config.color == "never",
         )
     if live and not session.ended:
@@ -248,19 +258,20 @@ def _has_screen() -> bool:
     return os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-def _report(snapshot: Snapshot, config: Config) -> None:
+def _report(snapshot: Snapshot, config: Config, outputs: LiveOutputs) -> None:
     from moe_live.reports.hot_list import write_hot_list
     from moe_live.reports.json_report import write_json
     from moe_live.reports.summary import write_summary
 
-    with ExitStack() as outputs:  # the last first, and each of them even if another fails
+    with ExitStack() as reports:  # the last first, and each of them even if another fails
         if config.json != "-":
-            outputs.callback(sys.stdout.flush)
-            outputs.callback(write_summary, snapshot, sys.stdout, top=config.top)
+            reports.callback(sys.stdout.flush)
+            reports.callback(write_summary, snapshot, sys.stdout, top=config.top)
+        reports.callback(outputs.finish, snapshot)
         if config.hot_list is not None:
-            outputs.callback(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
+            reports.callback(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
         if config.json is not None:
-            outputs.callback(write_json, snapshot, config.json)
+            reports.callback(write_json, snapshot, config.json)
 
 
 def _check_usable(snapshot: Snapshot, config: Config, *, complete: bool) -> None:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from moe_live import __version__
 from moe_live.arguments import file_name, frame_rate, layer_set, whole_number
+from moe_live.outputs.output import Output
+from moe_live.outputs.table import OUTPUTS
 
 _EPILOG = """\
 examples:
@@ -50,10 +52,15 @@ class Config:
     hot_list: str | None
     jobs: int
     counts_only: bool
+    outputs: tuple[Output, ...]
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
-    """Arguments to a configuration; exits with status 2 and one line if they are wrong."""
+    """Arguments to a configuration; exits with status 2 and one line if they are wrong.
+
+    Raises:
+        UsageError: options of an output do not go together.
+    """
     parser = _parser()
     options = parser.parse_args(argv)
     inputs = (options.follow is not None) + options.demo + bool(options.paths)
@@ -90,6 +97,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         hot_list=options.hot_list,
         jobs=options.jobs or _cores(),
         counts_only=options.only is not None,
+        outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
 
 
@@ -200,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write the most used experts: JSON, or CSV if FILE ends in .csv",
     )
+    for kind in OUTPUTS:
+        kind.add(output)
     output.add_argument(
         "--no-dashboard", dest="dashboard", action="store_false", help="status lines instead of the dashboard"
     )
