@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from moe_live.arguments import file_name
+from moe_live.arguments import address, file_name
 from moe_live.errors import UsageError, printable
+from moe_live.network import MAX_KEY, key_in, parse_key
 from moe_live.outputs.output import Output, OutputOptions
 
-MIN_TOKEN, MAX_TOKEN = 16, 1024
-"""Characters of a token."""
-
-
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
+MIN_TOKEN = 16
+"""Characters of a token, at least: others may try as often as they like."""
 
 
 def _add(group: Any) -> None:
     group.add_argument(
         "--listen",
-        type=_address,
+        type=address,
         metavar="[HOST:]PORT",
         help="while a log is followed, serve the summary as a page that moves and as JSON (/summary.json), "
         "to this machine alone (127.0.0.1) unless HOST says otherwise",
@@ -40,31 +33,26 @@ def _add(group: Any) -> None:
     token.add_argument("--token-file", type=file_name, metavar="PATH", help="a file that holds it instead")
 
 
-def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 127.0.0.1:8090, or a port")
-    return Address(host.strip("[]") or "127.0.0.1", int(port))
-
-
 def _token(text: str) -> str:
-    if not MIN_TOKEN <= len(text) <= MAX_TOKEN or not all("!" <= character <= "~" for character in text):
+    try:
+        return _long_enough(parse_key(text))
+    except ValueError:  # which is not shown: it may be a token, mistyped
         raise argparse.ArgumentTypeError(
-            f"a token has {MIN_TOKEN} to {MAX_TOKEN:,} letters, digits and signs, and no blank"
-        )
-    return text
+            f"a token has {MIN_TOKEN} to {MAX_KEY:,} letters, digits and signs, and no blank"
+        ) from None
 
 
 def _token_in(path: str) -> str:
     try:
-        with Path(path).open(encoding="ascii") as file:
-            return _token(file.read(MAX_TOKEN + 2).strip())
-    except OSError as error:
-        raise UsageError(f"cannot read {printable(path)}: {error.strerror}; check the path") from None
-    except (ValueError, argparse.ArgumentTypeError):
-        raise UsageError(
-            f"{printable(path)} holds no token: {MIN_TOKEN} to {MAX_TOKEN:,} letters, digits and signs"
-        ) from None
+        return _long_enough(key_in(path))
+    except ValueError:
+        raise UsageError(f"{printable(path)} holds no token of {MIN_TOKEN} characters or more") from None
+
+
+def _long_enough(token: str) -> str:
+    if len(token) < MIN_TOKEN:
+        raise ValueError("too easy to guess")
+    return token
 
 
 def _make(options: argparse.Namespace) -> Iterator[Output]:

@@ -7,16 +7,15 @@ a name that was made to lead here (DNS rebinding) is not answered to.
 
 from __future__ import annotations
 
-import ipaddress
+import base64
+import hmac
 import json
-import os
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from moe_live.errors import UsageError, printable
-from moe_live.outputs.access import names_this_machine, shows
+from moe_live.errors import printable
+from moe_live.network import listen, means_this_machine
 from moe_live.outputs.document import Document, Version
 from moe_live.outputs.http import Answer, HttpServer, Request
 from moe_live.outputs.output import Output
@@ -89,15 +88,9 @@ class Server(Output):
         Raises:
             UsageError: the address cannot be had, or others reach it and there is no token.
         """
-        listener = _listen(self._host, self._port)
+        without_key = "--token-file" if self._token is None else None
+        listener, self._local_name = listen(self._host, self._port, without_key=without_key)
         host, port = listener.getsockname()[:2]
-        self._is_local = ipaddress.ip_address(host).is_loopback
-        if not self._is_local and self._token is None:
-            listener.close()
-            raise UsageError(
-                f"others reach {printable(self._host)}: name what readers must show, with --token-file PATH "
-                "or --token TEXT, or listen on 127.0.0.1"
-            )
         self._server = HttpServer(listener, self._answer)
         with group_signals_blocked():  # the thread inherits it: signals are the main thread's
             self._server.start()
@@ -119,7 +112,7 @@ class Server(Output):
         host = request.headers.get("host", "")
         if not host:
             return Answer.sentence(HTTPStatus.BAD_REQUEST, "one Host header is needed")
-        if self._is_local and not names_this_machine(host, self._host):
+        if self._local_name is not None and not means_this_machine(host, self._local_name):
             sentence = "the Host header does not mean this machine: use 127.0.0.1 or localhost"
             return Answer.sentence(HTTPStatus.MISDIRECTED_REQUEST, sentence)
         if self._token is not None and not shows(request.headers.get("authorization", ""), self._token):
@@ -141,20 +134,19 @@ class Server(Output):
         return Answer.sentence(HTTPStatus.NOT_FOUND, f"there is {', '.join(self._routes)}")
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections.
+def shows(authorization: str, token: str) -> bool:
+    """Whether a header `Authorization` shows the token: as such, or as a password that a browser asked for.
 
-    Raises:
-        UsageError: the address cannot be had.
+    >>> shows("Bearer abc", "abc"), shows("Basic " + base64.b64encode(b"me:abc").decode(), "abc")
+    (True, True)
     """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
-    except (OSError, UnicodeError) as error:
-        if isinstance(error, socket.gaierror | UnicodeError):
-            reason = "no such name"
-        else:
-            reason = os.strerror(error.errno or 0)
-        raise UsageError(
-            f"cannot listen on {printable(host)}:{port}: {reason}; choose another address"
-        ) from None
+    scheme, _, credentials = authorization.partition(" ")
+    shown = credentials.strip(" ").encode("latin-1")
+    if scheme.lower() == "basic":
+        try:
+            shown = base64.b64decode(shown, validate=True).partition(b":")[2]
+        except ValueError:
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return hmac.compare_digest(shown, token.encode())

@@ -120,8 +120,8 @@ def test_other_addresses_need_a_token(tmp_path: Path, capsys: pytest.CaptureFixt
     log.touch()
     assert main(["--follow", str(log), "--listen", "0.0.0.0:0"]) == 2
     assert capsys.readouterr().err == (
-        "moe-live: others reach 0.0.0.0: name what readers must show, with --token-file PATH or "
-        "--token TEXT, or listen on 127.0.0.1\n"
+        "moe-live: cannot listen on 0.0.0.0:0 without a key, as other machines reach it: give "
+        "--token-file, or an address of this machine alone such as 127.0.0.1\n"
     )
     secret = tmp_path / "token"
     secret.write_text(f"{TOKEN}\n")
@@ -149,7 +149,7 @@ def test_other_addresses_need_a_token(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--listen", "nonsense"], "'nonsense' is not an address such as 127.0.0.1:8090, or a port"),
+        (["--listen", "nonsense"], "'nonsense' is not an address such as 127.0.0.1:8080, or a port"),
         (["--listen", "127.0.0.1:65536"], "is not an address"),
         (["--listen", "8090", "--token", "short"], "a token has 16 to 1,024 letters, digits and signs"),
         (["--listen", "8090", "--token", "with a blank in the middle"], "a token has 16 to"),
@@ -163,9 +163,10 @@ def test_wrong_values(arguments: list[str], problem: str, capsys: pytest.Capture
 
 
 def test_options_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log, empty = tmp_path / "moe.log", tmp_path / "empty"
+    log, empty, short = tmp_path / "moe.log", tmp_path / "empty", tmp_path / "short"
     log.write_bytes(b"0,1 2\n")
     empty.touch()
+    short.write_text("short\n")
     for arguments, problem in (
         (
             [str(log), "--listen", "0"],
@@ -178,7 +179,11 @@ def test_options_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureF
         ),
         (
             ["--demo", "--listen", "0", "--token-file", str(empty)],
-            f"{empty} holds no token: 16 to 1,024 letters, digits and signs",
+            f"{empty} holds no key: up to 1,024 letters, digits and signs without a blank",
+        ),
+        (
+            ["--demo", "--listen", "0", "--token-file", str(short)],
+            f"{short} holds no token of 16 characters or more",
         ),
     ):
         assert main(arguments) == 2
@@ -197,7 +202,7 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     name = "\x1b" + "x" * 70  # too long to be looked up anywhere
     assert main(["--follow", str(log), "--listen", f"{name}:1", "--token", TOKEN]) == 2
     assert capsys.readouterr().err == (
-        f"moe-live: cannot listen on \\x1b{name[1:]}:1: no such name; choose another address\n"
+        f"moe-live: cannot listen on \\x1b{name[1:]}:1: this is no name of a machine; choose another address\n"
     )
 
 
