@@ -22,7 +22,7 @@ LONGEST_PERIOD = 10.0
 """The same, at most, if it wants them: a share of the time that is exceeded is better than no figures."""
 
 _SHARE = 20
-"""Updating an output takes a twentieth of the time at most."""
+"""Updating an output takes a twentieth of a core at most."""
 
 
 class LiveOutputs:
@@ -33,14 +33,17 @@ class LiveOutputs:
     Args:
         outputs: not started yet.
         clock: seconds, monotonic.
-
-    Attributes:
-        problems: what went wrong while the run went on, a sentence for each output.
+        work: seconds that this thread has computed.
     """
 
-    def __init__(self, outputs: Sequence[Output], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        clock: Callable[[], float] = time.monotonic,
+        work: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._outputs = outputs
-        self._turns = [_Turn(output, clock) for output in outputs]
+        self._turns = [_Turn(output, clock, work) for output in outputs]
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
@@ -84,9 +87,10 @@ class LiveOutputs:
 class _Turn:
     """One output, and when it is its turn again."""
 
-    def __init__(self, output: Output, clock: Callable[[], float]) -> None:
+    def __init__(self, output: Output, clock: Callable[[], float], work: Callable[[], float]) -> None:
         self._output = output
         self._clock = clock
+        self._work = work
         self._due = clock()
         self._snapshot: Snapshot | None = None
         self._read: object = None
@@ -102,14 +106,14 @@ class _Turn:
 
     def take(self, session: Session) -> None:
         """Update the output, if it is time."""
-        begun = self._clock()
+        begun, before = self._clock(), self._work()
         if not self._output.wants_update() or begun < self._due:
             return
         try:
             self._output.update(self._figures(session), self._state(session))
         except Exception as error:
             self._fail(error)
-        spent = self._clock() - begun
+        spent = self._work() - before
         self._due = begun + min(max(PERIOD, _SHARE * spent), LONGEST_PERIOD)
 
     def _figures(self, session: Session) -> Snapshot:
