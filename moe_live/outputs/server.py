@@ -9,6 +9,7 @@ from typing import Any
 from moe_live.arguments import address, file_name
 from moe_live.errors import UsageError, printable
 from moe_live.network import MAX_KEY, key_in, parse_key
+from moe_live.outputs.metrics import served
 from moe_live.outputs.output import Output, OutputOptions
 
 MIN_TOKEN = 16
@@ -20,7 +21,7 @@ def _add(group: Any) -> None:
         "--listen",
         type=address,
         metavar="[HOST:]PORT",
-        help="while a log is followed, serve the summary as a page that moves and as JSON (/summary.json), "
+        help="while a log is followed, serve the summary as a page that moves and as JSON, and metrics, "
         "to this machine alone (127.0.0.1) unless HOST says otherwise",
     )
     token = group.add_mutually_exclusive_group()
@@ -67,7 +68,9 @@ def _make(options: argparse.Namespace) -> Iterator[Output]:
 
     summary = summary_document()
     yield summary
-    yield Server(options.listen.host, options.listen.port, token, summary)
+    documents, metrics = served(options)
+    yield from documents
+    yield Server(options.listen.host, options.listen.port, token, summary, metrics)
 
 
 OPTIONS = OutputOptions(_add, _make)

@@ -69,9 +69,10 @@ class Server(Output):
         port: 0 for any that is free.
         token: what a client must show; None for nothing.
         summary: see `summary_document`.
+        metrics: what answers `/metrics`.
     """
 
-    def __init__(self, host: str, port: int, token: str | None, summary: Document) -> None:
+    def __init__(self, host: str, port: int, token: str | None, summary: Document, metrics: Route) -> None:
         self._host = host
         self._port = port
         self._token = token
@@ -79,6 +80,7 @@ class Server(Output):
         self._routes: Mapping[str, Route] = {
             "/": self._page,
             "/summary.json": summary.answer,
+            "/metrics": metrics,
             "/healthz": self._health,
         }
 

@@ -81,7 +81,7 @@ def test_what_is_served_and_what_is_not(tmp_path: Path, blocks: list[bytes]) -> 
             "/favicon.ico",
         ):
             reply = served.get(path)
-            assert (reply.status, reply.body) == (404, b"there is /, /summary.json, /healthz\n")
+            assert (reply.status, reply.body) == (404, b"there is /, /summary.json, /metrics, /healthz\n")
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert served.get("/summary.json", method).status == 405
         reply = served.get("/summary.json", Origin="http://evil.example")
