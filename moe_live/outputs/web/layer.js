@@ -21,7 +21,7 @@ class LayerPanel {
         { title: "prefill", value: (row) => row.prefill, text: whole, optional: true },
         { title: "share of gate mass", value: (row) => row.mass, text: percent, optional: true },
       ],
-      { chosen: (row) => row.expert === page.chosen.expert, sortedBy: 1 },
+      { chosen: (row) => row.expert === page.chosen.expert, sortedBy: 1, long: true },
     );
     this.cache = new Chart("A cache of n of this layer's experts: share of uses found in it", {
       x: "experts",

@@ -19,7 +19,7 @@ function balanceSection(page) {
     id: "balance",
     title: "Balance",
     note: "How evenly a layer's selections fall on its experts.",
-    nodes: [beside(chart.node, table.node)],
+    nodes: [besideWide(chart.node, table.node)],
     has: (data) => list(data.layers).some((layer) => layer.balance),
     update(data) {
       const share = (layer) => at(layer, "balance", "effective_experts") / list(layer.counts).length;
@@ -103,7 +103,7 @@ function cacheSection(page) {
     title: "Cache",
     note: "Decode. What a cache of experts in fast memory would serve, empty at first. It pays where its rate is far above that of as many experts taken at random.",
     nodes: [
-      beside(
+      besideWide(
         element(
           "div",
           {},
@@ -163,7 +163,7 @@ function overlapSection(page) {
     id: "overlap",
     title: "Overlap",
     note: "Decode. How much of what a step uses an earlier step used too, beside what chance gives.",
-    nodes: [beside(chart.node, table.node)],
+    nodes: [besideWide(chart.node, table.node)],
     has: (data) => list(data.layers).some((layer) => known(at(layer, "locality", "overlap_chance"))),
     update(data) {
       chart.update([

@@ -3,6 +3,7 @@
 
 // Side by side where there is room.
 const beside = (...nodes) => element("div", { class: "pair" }, ...nodes);
+const besideWide = (...nodes) => element("div", { class: "pair wide" }, ...nodes);
 
 // One child of a list for each item, made once and told of the item of its place.
 function inStep(parent, items, make, tell) {

@@ -3,8 +3,9 @@
 
 // columns: {title, value(row), text(value, row), note, words (a column of words, not of figures), link(row),
 //           mark(row), falling (sorted from high to low first), optional (hidden where nothing is known)}
+// long: of which only the beginning is printed.
 class Table {
-  constructor(caption, columns, { chosen = () => false, limit = Infinity, sortedBy = -1 } = {}) {
+  constructor(caption, columns, { chosen = () => false, limit = Infinity, sortedBy = -1, long = false } = {}) {
     this.columns = columns;
     this.chosen = chosen;
     this.limit = limit;
@@ -27,7 +28,7 @@ class Table {
     );
     // Where it is higher than its box, the keyboard must be able to scroll it.
     this.box = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
-    this.node = element("div", { class: "table" }, this.box, this.more);
+    this.node = element("div", { class: long ? "table long" : "table" }, this.box, this.more);
   }
 
   update(rows) {
