@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from moe_live.errors import UsageError
 
@@ -47,6 +47,25 @@ def file_name(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty path names no file")
     return text
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+def address(text: str) -> Address:
+    """A host and a port, or a port of this machine alone.
+
+    >>> address("[::1]:8090"), address("8090")
+    (Address(host='::1', port=8090), Address(host='127.0.0.1', port=8090))
+    """
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 127.0.0.1:8080, or a port")
+    return Address(host.strip("[]") or "127.0.0.1", int(port))
 
 
 def layer_set(text: str) -> frozenset[int]:

@@ -21,6 +21,7 @@ from moe_live.config import Config, parse
 from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
 from moe_live.outlet import Outlet
+from moe_live.outputs.live import LiveOutputs
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Settings
@@ -165,11 +166,17 @@ def run(config: Config) -> int:
         taken.append((config.json, "where the JSON summary goes"))
     if config.hot_list is not None:
         check_destination(config.hot_list, HOT_LIST, taken)
+        taken.append((config.hot_list, "where the list of hot experts goes"))
+    for destination in filter(None, (output.destination for output in config.outputs)):
+        check_destination(destination.path, destination.what, taken)
+        taken.append((destination.path, f"where {destination.what} goes"))
     problem: MoeLiveError | None = None
+    outputs = LiveOutputs(config.outputs)
     with Signals() as signals, _source(config) as (source, names):
         session = _session(config, source, names)
         try:
-            _show(session, signals, config)
+            with outputs:
+                _show(session, signals, config, outputs)
         except UsageError:
             raise
         except MoeLiveError as error:  # what was read until then still has its summary
@@ -180,9 +187,11 @@ def run(config: Config) -> int:
             read = session.status().source
             whole = "" if read.total is None else f" of {read.total:,}"
             sys.stderr.write(f"moe-live: interrupted after {read.position:,}{whole} bytes\n")
+        for failure in outputs.problems:
+            sys.stderr.write(f"moe-live: warning: {failure}\n")
         ended_by = _ended_by(asked, signals.stop)
         with signals.breaking(), _standard_output(ended_by):
-            _report(snapshot, config)
+            _report(snapshot, config, outputs)
         ended_by = _ended_by(ended_by, signals.stop)
     if problem is not None:
         raise problem
@@ -276,7 +285,7 @@ def _source(config: Config) -> Iterator[tuple[Source, tuple[str, ...]]]:
         yield source, names
 
 
-def _show(session: Session, signals: Signals, config: Config) -> None:
+def _show(session: Session, signals: Signals, config: Config, outputs: LiveOutputs) -> None:
     """Read until the end, a key or a signal, and show how it goes."""
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
     # the screen.
@@ -285,7 +294,7 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
     if live and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
 
-        run_dashboard(session, signals, refresh=config.refresh, color=config.color)
+        run_dashboard(session, signals, publish=outputs.update, refresh=config.refresh, color=config.color)
     else:
         from moe_live.reports.plain import run_plain
 
@@ -298,6 +307,7 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
             stderr=sys.stderr,
             stop=lambda: signals.stop is not None,
             wait=wait,
+            publish=outputs.update,
             no_color=config.color == "never",
         )
     if live and not session.ended:
@@ -323,20 +333,21 @@ def _has_dashboard(config: Config) -> bool:
     return wanted and os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-def _report(snapshot: Snapshot, config: Config) -> None:
+def _report(snapshot: Snapshot, config: Config, outputs: LiveOutputs) -> None:
     from moe_live.reports.hot_list import write_hot_list
     from moe_live.reports.json_report import write_json
     from moe_live.reports.summary import write_summary
     from moe_live.reports.unusable import has_usable_lines
 
-    with ExitStack() as outputs:  # the last first, and each of them even if another fails
+    with ExitStack() as reports:  # the last first, and each of them even if another fails
         if config.json != "-" and has_usable_lines(snapshot.input.tally):
-            outputs.callback(sys.stdout.flush)
-            outputs.callback(write_summary, snapshot, sys.stdout, top=config.top)
+            reports.callback(sys.stdout.flush)
+            reports.callback(write_summary, snapshot, sys.stdout, top=config.top)
+        reports.callback(outputs.finish, snapshot)
         if config.hot_list is not None:
-            outputs.callback(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
+            reports.callback(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
         if config.json is not None:
-            outputs.callback(write_json, snapshot, config.json)
+            reports.callback(write_json, snapshot, config.json)
 
 
 def _tell_of_nothing(snapshot: Snapshot, config: Config, *, ended: bool, killed: bool) -> None:

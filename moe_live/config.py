@@ -12,6 +12,8 @@ from typing import Literal
 from moe_live import __version__
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
 from moe_live.capture.cli import SUBCOMMANDS
+from moe_live.outputs.output import Output
+from moe_live.outputs.table import OUTPUTS
 
 _EPILOG = """\
 examples:
@@ -52,6 +54,7 @@ class Config:
     hot_list: str | None
     jobs: int
     counts_only: bool
+    outputs: tuple[Output, ...]
 
     @property
     def several_jobs(self) -> bool:
@@ -114,6 +117,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         hot_list=options.hot_list,
         jobs=options.jobs or _cores(),
         counts_only=options.only is not None,
+        outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
 
 
@@ -228,6 +232,8 @@ def _parser() -> Parser:
         metavar="FILE",
         help="write the most used experts: JSON, or CSV if FILE ends in .csv",
     )
+    for kind in OUTPUTS:
+        kind.add(output)
     output.add_argument(
         "--no-dashboard", dest="dashboard", action="store_false", help="status lines instead of the dashboard"
     )

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from moe_live.arguments import Parser, file_name, layer_set, whole_number
-from moe_live.capture.guard import MAX_KEY, Access, parse_key, parse_origin
+from moe_live.arguments import Parser, address, file_name, layer_set, whole_number
+from moe_live.capture.guard import Access, parse_origin
 from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.network import MAX_KEY, key_in, listen, parse_key
 
 if TYPE_CHECKING:
     from moe_live.capture.engine import EngineSettings
@@ -45,13 +46,6 @@ Recompute the selections in a log from its gate inputs and the model's routers, 
 _VERIFY_EPILOG = """\
 exit status: 0 all rows compared are right; 1 some are wrong, or there is nothing to compare; 2 wrong usage.
 """
-
-
-class Address(NamedTuple):
-    """Where to serve."""
-
-    host: str
-    port: int
 
 
 def run_subcommand(argv: Sequence[str]) -> int:
@@ -97,7 +91,7 @@ def add_capture_parser(subparsers: Any) -> None:
     work.add_argument("--prompt-file", type=file_name, metavar="PATH", help="the same, from a file")
     work.add_argument(
         "--serve",
-        type=_address,
+        type=address,
         metavar="[HOST:]PORT",
         help="start an OpenAI-compatible server, for this machine alone (127.0.0.1); other HOSTs need a key",
     )
@@ -181,7 +175,7 @@ def run_capture(options: argparse.Namespace) -> int:
     if options.serve is None and (options.cors or options.api_key or options.api_key_file):
         raise UsageError("--cors, --api-key and --api-key-file go with --serve")
     prompt = _prompt(options)
-    api_key = options.api_key if options.api_key_file is None else _key_in(options.api_key_file)
+    api_key = options.api_key if options.api_key_file is None else key_in(options.api_key_file)
     if not Path(options.model).is_file():
         raise UsageError(f"cannot load {printable(options.model)}: there is no such file; check the path")
     _check_log(options)
@@ -189,7 +183,7 @@ def run_capture(options: argparse.Namespace) -> int:
         from moe_live.capture.engine import EngineSettings, open_recorder
 
         if options.serve is not None:
-            from moe_live.capture.serve import listen, serve
+            from moe_live.capture.serve import serve
 
     settings = EngineSettings(
         model=options.model,
@@ -200,7 +194,9 @@ def run_capture(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     if options.serve is not None:
-        listener, local_name = listen(*options.serve, has_key=api_key is not None)
+        listener, local_name = listen(
+            *options.serve, without_key="--api-key-file" if api_key is None else None
+        )
         access = Access(local_name, api_key, frozenset(options.cors))
     recorder, writer = open_recorder(options.log, options.gate_layers)
 
@@ -267,18 +263,6 @@ def _check_log(options: argparse.Namespace) -> None:
                 raise UsageError(f"cannot write {printable(options.log)}: it is {what}; choose another log")
 
 
-def _key_in(path: str) -> str:
-    try:
-        with Path(path).open(encoding="ascii") as file:
-            return parse_key(file.read(MAX_KEY + 2).strip())
-    except ValueError:
-        raise UsageError(
-            f"{printable(path)} holds no key: up to {MAX_KEY:,} letters, digits and signs without a blank"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"cannot read {printable(path)}: {error.strerror}; check the path") from None
-
-
 def _answer(settings: EngineSettings, recorder: Recorder, prompt: str, tokens: int) -> None:
     """Print the model's answer as it comes."""
     from moe_live.capture.engine import CapturingLlama, answer
@@ -305,13 +289,6 @@ def _report_capture(recorder: Recorder, options: argparse.Namespace) -> None:
         layers = ", ".join(map(str, missing))
         sys.stderr.write(f"moe-live: warning: the model has no router in these of --gate-layers: {layers}\n")
     sys.stderr.write(f"moe-live: {recorder.tokens:,} tokens captured in {printable(options.log)}\n")
-
-
-def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 127.0.0.1:8080, or a port")
-    return Address(host.strip("[]") or "127.0.0.1", int(port))
 
 
 def _origin(text: str) -> str:

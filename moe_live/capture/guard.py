@@ -12,7 +12,6 @@ The other application gets the whole body at once: it need not fear that it is e
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import re
 from collections import defaultdict
@@ -22,21 +21,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from moe_live.network import means_this_machine
+
 MAX_BODY = 4 << 20
 """Bytes of a request's body; a prompt of a million tokens is about as large."""
 
 MAX_HEAD = 16 << 10
 """Bytes of a request before its body."""
 
-MAX_KEY = 1024
-"""Characters of a key."""
-
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
 _USUAL_PORT = {"http": "80", "https": "443"}  # a browser leaves it out
 
@@ -71,17 +68,6 @@ def parse_origin(text: str) -> str:
         raise ValueError("not an origin")
     scheme, host, port = found.groups()
     return f"{scheme}://{host}" + (f":{port}" if port and port != _USUAL_PORT.get(scheme) else "")
-
-
-def parse_key(text: str) -> str:
-    """A key as it can stand in a header.
-
-    Raises:
-        ValueError: it is empty, too long, or has blanks or characters beyond ASCII.
-    """
-    if not text or len(text) > MAX_KEY or not all("!" <= character <= "~" for character in text):
-        raise ValueError("not a key")
-    return text
 
 
 class Guard:
@@ -120,7 +106,7 @@ class Guard:
     def _check_page(self, headers: _Headers) -> None:
         """Refuse what comes, or may come, from a web page, whatever key it shows."""
         name = self._access.local_name
-        if name is not None and not _is_local(headers.only("host"), name):
+        if name is not None and not means_this_machine(headers.only("host"), name):
             raise _RefusedError(
                 HTTPStatus.MISDIRECTED_REQUEST, "the Host header does not mean this machine: use 127.0.0.1"
             )
@@ -221,23 +207,6 @@ def _check_size(scope: Message) -> None:
 
 def _too_large() -> _RefusedError:
     return _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {MAX_BODY:,} bytes")
-
-
-def _is_local(host: str, name: str) -> bool:
-    """Whether a Host header means `localhost`, a loopback address, or `name`.
-
-    Any port may follow: a tunnel has one of its own.
-    """
-    found = _HOST.fullmatch(host)
-    if found is None:
-        return False
-    called = found[1].strip("[]").lower()
-    if called in ("localhost", name.lower()):
-        return True
-    try:
-        return ipaddress.ip_address(called).is_loopback
-    except ValueError:
-        return False
 
 
 def _after(body: bytes, receive: Receive) -> Receive:

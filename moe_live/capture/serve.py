@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import sys
 from contextlib import redirect_stdout, suppress
@@ -16,33 +15,10 @@ from moe_live.capture.answers import make_application
 from moe_live.capture.engine import EngineSettings
 from moe_live.capture.guard import MAX_HEAD, Access, Guard
 from moe_live.capture.recorder import CaptureStoppedError, Recorder
-from moe_live.errors import UsageError, printable
 
 _SHUTDOWN_SECONDS = 5
 _REQUEST_SECONDS = 30  # a request must be whole by then, and what it is answered with must be taken
 _MAX_CONNECTIONS = 64
-
-
-def listen(host: str, port: int, *, has_key: bool) -> tuple[socket.socket, str | None]:
-    """A socket that takes connections, and `host` if this machine alone reaches it there.
-
-    Raises:
-        UsageError: the address cannot be had, or others reach it and no key keeps them out.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        is_local = ipaddress.ip_address(address[0]).is_loopback
-        if not is_local and not has_key:
-            raise UsageError(
-                f"cannot serve on {printable(host)}:{port} without a key, as other machines reach it: give "
-                "--api-key-file, or an address of this machine alone such as 127.0.0.1"
-            )
-        return socket.create_server(address, family=family), host if is_local else None
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
-        raise UsageError(
-            f"cannot serve on {printable(host)}:{port}: {reason}; choose another address"
-        ) from None
 
 
 def serve(listener: socket.socket, settings: EngineSettings, recorder: Recorder, access: Access) -> None:

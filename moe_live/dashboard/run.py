@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -56,7 +57,13 @@ class Ending:
 
 
 def run_dashboard(
-    session: Session, signals: Signals, *, refresh: float = 4.0, color: ColorChoice = "auto", output: int = 1
+    session: Session,
+    signals: Signals,
+    *,
+    publish: Callable[[Session], object] = lambda _: None,
+    refresh: float = 4.0,
+    color: ColorChoice = "auto",
+    output: int = 1,
 ) -> Ending:
     """Show the session until a key, the end of the input or a signal ends it.
 
@@ -66,6 +73,7 @@ def run_dashboard(
     Args:
         session: what is shown.
         signals: entered already.
+        publish: called at every turn without a key, for outputs that follow.
         refresh: frames a second, when something changes; fewer if they are expensive.
         color: whether to use colours.
         output: descriptor of the terminal.
@@ -74,18 +82,26 @@ def run_dashboard(
         MoeLiveError: the source cannot be read.
     """
     with Terminal(signals, output) as terminal:
-        return _Loop(session, signals, terminal, refresh, color).run()
+        return _Loop(session, signals, terminal, refresh, color, publish=publish).run()
 
 
 class _Loop:
     """The loop's state, between one wait and the next."""
 
     def __init__(
-        self, session: Session, signals: Signals, terminal: Terminal, refresh: float, color: ColorChoice
+        self,
+        session: Session,
+        signals: Signals,
+        terminal: Terminal,
+        refresh: float,
+        color: ColorChoice,
+        *,
+        publish: Callable[[Session], object] = lambda _: None,
     ) -> None:
         self._session = session
         self._signals = signals
         self._terminal = terminal
+        self._publish = publish
         self._period = 1 / refresh
         system = color_system(color)
         self._screen = Screen(terminal.write, system)
@@ -121,6 +137,8 @@ class _Loop:
             due = time.monotonic() >= self._due()
             take = session.ingest if due or keys else session.collect
             self._stale |= take(_INGEST_SECONDS)
+            if not keys:  # which come first
+                self._publish(session)
             if not terminal.ours:
                 continue
             if keys or terminal.redraw:

@@ -40,6 +40,7 @@ def run_plain(
     stderr: TextIO,
     stop: Callable[[], bool],
     wait: Callable[[float], object],
+    publish: Callable[[Session], object] = lambda _: None,
     no_color: bool = False,
     interval: float = 5.0,
     clock: Callable[[], float] = time.monotonic,
@@ -53,6 +54,7 @@ def run_plain(
         stderr: where the status goes.
         stop: whether to end now; asked about every tenth of a second.
         wait: sleeps that many seconds, less if there is reason.
+        publish: called at every turn, for outputs that follow.
         no_color: draw the progress bar without colours, whatever the environment says.
         interval: seconds between two status lines.
         clock: seconds, monotonic.
@@ -68,6 +70,7 @@ def run_plain(
     try:
         while not stop() and not session.ended:
             session.ingest(_SLICE)
+            publish(session)
             display.update(session.status())
             if pause := session.pause:
                 wait(pause)

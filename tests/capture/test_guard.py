@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live.capture import guard
-from moe_live.capture.guard import Access, Guard, parse_key, parse_origin
+from moe_live.capture.guard import Access, Guard, parse_origin
+from moe_live.network import parse_key
 
 GONE = {"type": "http.disconnect"}
 

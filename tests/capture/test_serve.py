@@ -503,8 +503,8 @@ def test_who_does_not_read_holds_up_nobody(hasty: Served) -> None:
         (["--prompt", "x", "--api-key", "k"], "go with --serve"),
         (["--prompt", "x", "--cors", PAGE], "go with --serve"),
         (["--serve", f"{'a' * 70}.example:80"], "no name of a machine"),
-        (["--serve", "..:80"], "cannot serve on ..:80"),
-        (["--serve", "no-such-host.invalid:80"], "cannot serve on no-such-host.invalid:80"),
+        (["--serve", "..:80"], "cannot listen on ..:80"),
+        (["--serve", "no-such-host.invalid:80"], "cannot listen on no-such-host.invalid:80"),
     ],
 )
 def test_what_makes_no_sense_is_told_at_once(

@@ -139,7 +139,9 @@ SCHEMA: dict[str, Any] = {
     "distances": {
         "steps": int,
         "include_prompt": bool,
-        "pairs": [{"from": int, "to": int, "steps": int} | dict.fromkeys(METRICS, MOMENTS)],
+        "pairs": [
+            {"from": int, "to": int, "steps": int} | dict.fromkeys(METRICS, MOMENTS) | {"recent": [FIGURE]}
+        ],
     },
     "layers": [{"layer": int} | USAGE | {"balance": BALANCE, "coverage": COVERAGE}],
     "overall": USAGE | {"balance": BALANCE, "coverage": COVERAGE},

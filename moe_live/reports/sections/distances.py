@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from moe_live.reports.numbers import number, significant
+from moe_live.reports.numbers import number, numbers, significant
 from moe_live.reports.section import Json, Keys, ReportSection
 from moe_live.snapshot import Moments, PairDistance, Snapshot
 
@@ -50,7 +50,8 @@ def _keys(snapshot: Snapshot) -> Keys:
 
 def _pair(pair: PairDistance) -> Json:
     metrics: Json = {metric: _moments(moments) for metric, moments in pair.metrics.items()}
-    return {"from": pair.from_layer, "to": pair.to_layer, "steps": pair.steps, **metrics}
+    ends: Json = {"from": pair.from_layer, "to": pair.to_layer, "steps": pair.steps}
+    return ends | metrics | {"recent": numbers(pair.recent)}
 
 
 def _moments(moments: Moments) -> Json:
