@@ -1,0 +1,431 @@
+// The thread that writes, and the files it writes to.
+//
+// Threads that compute put whole steps on a list and never wait. What they have put there is bounded: a step that finds
+// no room is dropped and counted, and the log says so where it would have stood. The writing thread has all signals
+// blocked (a file that may not grow, or a pipe without a reader, must not end the program), opens and writes without
+// blocking, and tries again later what cannot be done now.
+#define _GNU_SOURCE
+#include "tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+OLDEST(pthread_create);
+OLDEST(pthread_detach);
+OLDEST(pthread_sigmask);
+OLDEST(sem_init);
+OLDEST(sem_post);
+OLDEST(sem_wait);
+
+enum {
+    HELD_MOST = 64 << 20,   // bytes of steps that wait to be written
+    WRITE_SIZE = 256 << 10, // bytes that are written at once
+    PAUSE_MS = 20,          // between two looks at the list while steps come
+    RETRY_MS = 100,         // until what could not be written is tried again
+    QUIET_PAUSES = 50,      // without a step, until the thread sleeps
+    FINISH_MS = 1000,       // that the end of the program waits for it
+    LOOK_MS = 250,          // between two looks whether the file still has its name
+};
+
+struct log {
+    const char *path;
+    _Atomic(struct step *) added;  // newest first
+    atomic_size_t held;
+    atomic_uint dropped;  // since the last step that was added
+
+    // What follows is the writing thread's own.
+    struct step *step;  // the oldest that is not yet text, with those after it
+    struct cursor cursor;
+    struct text text;
+    size_t written;  // of the text
+    unsigned steps_in_text;  // whole or in part
+    int file;
+    bool is_regular;
+    bool has_header;
+    unsigned lost;  // steps cut off because a reader went away
+    char name[4096];  // that is open: the path, or the path and the number of the process
+    int until_look;   // milliseconds
+};
+
+static struct log logs[LOGS];
+static sem_t wake;
+static atomic_bool started, asleep, finishing, finished;
+
+struct log *log_of(int which) {
+    return settings.path[which] ? &logs[which] : NULL;
+}
+
+// ---- in the threads that compute
+
+static void wake_writer(void) {
+    if (atomic_exchange(&asleep, false))
+        sem_post(&wake);
+}
+
+// A step with room for so many bytes of arrays, which lie behind its blocks. NULL if there is no room, which is counted.
+struct step *log_new_step(struct log *log, size_t arrays, int blocks) {
+    size_t size = sizeof(struct step) + (size_t)blocks * sizeof(struct block) + arrays;
+    struct step *step = NULL;
+    if (size > HELD_MOST)
+        say(STEP_TOO_LARGE, "a step of %zu MB does not fit the buffer and is dropped: log fewer gate layers, or compute "
+                            "with a smaller ubatch", size >> 20);
+    else if (atomic_fetch_add(&log->held, size) + size <= HELD_MOST)
+        step = malloc(size);
+    else
+        atomic_fetch_sub(&log->held, size);
+    if (!step) {
+        log_drop(log);
+        return NULL;
+    }
+    *step = (struct step){.size = size, .blocks = blocks};
+    return step;
+}
+
+void log_drop(struct log *log) {
+    atomic_fetch_add(&log->dropped, 1);
+    wake_writer();
+}
+
+static void release(struct log *log, struct step *step) {
+    atomic_fetch_sub(&log->held, step->size);
+    free(step);
+}
+
+// Hands a step over. One without blocks, whose computation failed, is only let go.
+void log_add(struct log *log, struct step *step) {
+    if (!step->blocks) {
+        release(log, step);
+        return;
+    }
+    step->dropped = atomic_exchange(&log->dropped, 0);
+    step->next = atomic_load(&log->added);
+    while (!atomic_compare_exchange_weak(&log->added, &step->next, step)) {
+    }
+    wake_writer();
+}
+
+// ---- files
+
+// The kernel's own calls: before version 2.33 the C library had no function `stat`.
+static bool status_of_name(const char *name, struct stat *status) {
+    return !syscall(SYS_newfstatat, AT_FDCWD, name, status, 0);
+}
+
+static bool status_of_file(int file, struct stat *status) {
+    return !syscall(SYS_fstat, file, status);
+}
+
+static bool has_name(int file, const char *name) {
+    struct stat open, named;
+    return status_of_file(file, &open) && status_of_name(name, &named) && open.st_dev == named.st_dev &&
+           open.st_ino == named.st_ino;
+}
+
+static int connect_to(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(address.sun_path, path);
+    int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (file >= 0 && connect(file, (struct sockaddr *)&address, sizeof address)) {
+        int reason = errno;
+        close(file);
+        errno = reason;
+        return -1;
+    }
+    return file;
+}
+
+// Opens a name for this process alone; -1 with EWOULDBLOCK if another one writes it.
+static int open_alone(const char *name) {
+    for (;;) {
+        struct stat status;
+        if (status_of_name(name, &status) && S_ISSOCK(status.st_mode))
+            return connect_to(name);
+        bool is_pipe = status_of_name(name, &status) && !S_ISREG(status.st_mode);
+        int flags = is_pipe ? O_WRONLY : O_RDWR | O_CREAT;
+        int file = open(name, flags | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+        if (file < 0)
+            return -1;
+        if (flock(file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+            close(file);
+            errno = EWOULDBLOCK;
+            return -1;
+        }
+        if (has_name(file, name))
+            return file;
+        close(file);  // it was renamed or removed in between
+    }
+}
+
+// Ends the line that a writer who was killed left open, so that it cannot be read as a shorter one.
+static bool spoil_torn_line(int file) {
+    struct stat status;
+    char last = '\n';
+    if (!status_of_file(file, &status) || !status.st_size || pread(file, &last, 1, status.st_size - 1) != 1)
+        return true;
+    return last == '\n' || write(file, "!\n", 2) == 2;
+}
+
+static bool open_log(struct log *log) {
+    struct stat status;
+    snprintf(log->name, sizeof log->name, "%s", log->path);
+    log->file = open_alone(log->name);
+    if (log->file < 0 && errno == EWOULDBLOCK) {
+        snprintf(log->name, sizeof log->name, "%s.%ld", log->path, (long)getpid());
+        log->file = open_alone(log->name);
+        if (log->file >= 0)
+            say(LOG_LOCKED, "%s is written by another process: this one writes %s", log->path, log->name);
+    }
+    if (log->file < 0) {
+        if (errno == ENXIO || errno == ECONNREFUSED)  // a pipe or socket without a reader
+            say(LOG_READER, "nobody reads %s: up to 64 MB are kept until somebody does", log->path);
+        else
+            say(LOG_OPEN, "cannot write %s: %s; it is tried again, and steps that find no room are dropped", log->path,
+                strerror(errno));
+        return false;
+    }
+    log->is_regular = status_of_file(log->file, &status) && S_ISREG(status.st_mode);
+    log->has_header = false;
+    log->until_look = LOOK_MS;
+    if (log->is_regular && !spoil_torn_line(log->file)) {
+        close(log->file);
+        log->file = -1;
+        return false;
+    }
+    return true;
+}
+
+// Nothing more can be written here: what is left of a step that was begun is lost.
+static void close_log(struct log *log) {
+    close(log->file);
+    log->file = -1;
+    log->lost += log->steps_in_text;
+    log->steps_in_text = 0;
+    log->text.length = log->written = 0;
+    if (log->cursor.block >= 0) {
+        struct step *step = log->step;
+        log->step = step->next;
+        log->cursor.block = -1;
+        release(log, step);
+    }
+}
+
+// Whether a regular file has room for so many bytes, so that no line is torn where a disk or a quota ends. File systems
+// that cannot tell say yes.
+static bool has_room(int file, size_t size) {
+    struct stat status;
+    struct rlimit limit;
+    if (!status_of_file(file, &status))
+        return true;
+    if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur != RLIM_INFINITY &&
+        (rlim_t)status.st_size + size > limit.rlim_cur) {
+        errno = EFBIG;
+        return false;
+    }
+    return !fallocate(file, FALLOC_FL_KEEP_SIZE, status.st_size, (off_t)size) || (errno != ENOSPC && errno != EDQUOT);
+}
+
+static bool takes_more(int file) {
+    struct pollfd reader = {.fd = file, .events = POLLOUT};
+    return poll(&reader, 1, RETRY_MS) == 1;
+}
+
+// Writes what there is of the text; false if not all of it could be written now.
+static bool write_text(struct log *log) {
+    while (log->written < log->text.length) {
+        size_t left = log->text.length - log->written;
+        if (log->is_regular && !has_room(log->file, left)) {
+            say(LOG_WRITE, "cannot write %s: %s; steps that find no room are dropped", log->name, strerror(errno));
+            return false;
+        }
+        ssize_t written = write(log->file, log->text.bytes + log->written, left);
+        if (written > 0) {
+            log->written += (size_t)written;
+        } else if (errno == EAGAIN) {
+            if (!takes_more(log->file))
+                return false;
+        } else if (errno == EPIPE || errno == ECONNRESET) {
+            close_log(log);
+            return false;
+        } else if (errno != EINTR) {
+            say(LOG_WRITE, "cannot write %s: %s; steps that find no room are dropped", log->name, strerror(errno));
+            return false;
+        }
+    }
+    log->text.length = log->written = 0;
+    log->steps_in_text = log->cursor.block >= 0;
+    return true;
+}
+
+// ---- the writing thread
+
+// Takes what was added, oldest first, behind what is there.
+static bool take_added(struct log *log) {
+    struct step *newest = atomic_exchange(&log->added, NULL), *oldest = NULL, **end = &log->step;
+    bool any = newest != NULL;
+    while (newest) {
+        struct step *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (*end)
+        end = &(*end)->next;
+    *end = oldest;
+    return any;
+}
+
+// Adds what stands before a step.
+static bool add_beginning(struct log *log, const struct step *step) {
+    unsigned lost = log->lost + step->dropped;
+    if ((step->first || !log->has_header) && !text_of_header(&log->text, settings.weights))
+        return false;
+    log->has_header = true;
+    if (lost && !text_of_dropped(&log->text, lost))
+        return false;
+    log->lost = 0;
+    log->steps_in_text++;
+    return true;
+}
+
+static void tell_dropped(struct log *log) {
+    if (atomic_load(&log->dropped) || log->lost || (log->step && log->step->dropped))
+        say(STEPS_DROPPED, "%s cannot be written as fast as steps come: some are dropped, and counted there", log->path);
+}
+
+// Turns the oldest steps into text, up to what is written at once. False: no memory, so the step is lost.
+static void fill_text(struct log *log) {
+    while (log->step && log->text.length < WRITE_SIZE) {
+        struct step *step = log->step;
+        bool done = (log->cursor.block >= 0 || add_beginning(log, step)) &&
+                    text_of_step(&log->text, step, &log->cursor, WRITE_SIZE);
+        if (done && log->cursor.block < step->blocks)
+            return;
+        log->lost += !done;
+        log->step = step->next;
+        log->cursor.block = -1;
+        release(log, step);
+    }
+}
+
+// Whether the log is to be opened anew, between two steps: its file was renamed, or is gone.
+static void look_at_name(struct log *log, int passed) {
+    log->until_look -= passed;
+    if (log->file < 0 || !log->is_regular || log->until_look > 0 || log->cursor.block >= 0 || log->text.length)
+        return;
+    log->until_look = LOOK_MS;
+    if (!has_name(log->file, log->name)) {
+        close(log->file);
+        log->file = -1;
+    }
+}
+
+enum outcome { NOTHING, WROTE, STUCK };
+
+// Writes all that has come; `passed` milliseconds after the last time.
+static enum outcome serve(struct log *log, int passed) {
+    bool any = take_added(log);
+    look_at_name(log, passed);
+    tell_dropped(log);
+    while (log->step || log->text.length) {
+        if (log->file < 0 && !open_log(log))
+            return STUCK;
+        fill_text(log);
+        if (!write_text(log))
+            return STUCK;
+    }
+    return any ? WROTE : NOTHING;
+}
+
+// Says at the end how many steps were dropped after the last one.
+static void write_last_dropped(struct log *log) {
+    unsigned dropped = atomic_exchange(&log->dropped, 0) + log->lost;
+    if (dropped && log->file >= 0 && !log->text.length && text_of_dropped(&log->text, dropped))
+        write_text(log);
+}
+
+static enum outcome serve_all(int passed) {
+    enum outcome outcome = NOTHING;
+    for (int i = 0; i < LOGS; i++)
+        if (logs[i].path) {
+            enum outcome one = serve(&logs[i], passed);
+            outcome = one > outcome ? one : outcome;
+        }
+    return outcome;
+}
+
+static void *write_steps(void *unused) {
+    int quiet = 0, pause = 0;
+    (void)unused;
+    uselocale(newlocale(LC_ALL_MASK, "C", (locale_t)0));  // for the point in numbers, whatever the program uses
+    for (;;) {
+        bool last = atomic_load(&finishing);
+        enum outcome outcome = serve_all(pause);
+        if (last)
+            break;
+        quiet = outcome == NOTHING ? quiet + 1 : 0;
+        if (quiet < QUIET_PAUSES) {
+            pause = outcome == STUCK ? RETRY_MS : PAUSE_MS;
+            poll(NULL, 0, pause);
+            continue;
+        }
+        // Who adds a step after this either sees that the thread sleeps, or is seen by the next look at the list.
+        atomic_store(&asleep, true);
+        if (serve_all(LOOK_MS) == NOTHING && !atomic_load(&finishing))
+            sem_wait(&wake);
+        atomic_store(&asleep, false);
+        quiet = 0;
+        pause = LOOK_MS;  // it may have been long
+    }
+    for (int i = 0; i < LOGS; i++)
+        if (logs[i].path)
+            write_last_dropped(&logs[i]);
+    atomic_store(&finished, true);
+    return NULL;
+}
+
+bool log_start(void) {
+    sigset_t all, former;
+    pthread_t thread;
+    for (int i = 0; i < LOGS; i++)
+        logs[i] = (struct log){.path = settings.path[i], .file = -1, .cursor = {-1, 0}};
+    if (sem_init(&wake, 0, 0))
+        return false;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &former);
+    atomic_store(&started, !pthread_create(&thread, NULL, write_steps, NULL));
+    pthread_sigmask(SIG_SETMASK, &former, NULL);
+    if (atomic_load(&started))
+        pthread_detach(thread);
+    return atomic_load(&started);
+}
+
+// Lets the thread write what is left, and waits for it, but not for long: the program is ending. Takes no lock, since the
+// end may have come in the middle of anything.
+void log_finish(void) {
+    if (!atomic_load(&started))
+        return;
+    atomic_store(&finishing, true);
+    atomic_store(&asleep, false);
+    sem_post(&wake);
+    for (int waited = 0; waited < FINISH_MS && !atomic_load(&finished); waited += 5)
+        poll(NULL, 0, 5);
+}
