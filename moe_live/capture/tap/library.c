@@ -1,8 +1,8 @@
 // Finding what a caller would have called without the tap, and proving that its tensors are laid out as declared.
 //
-// `dlsym(RTLD_NEXT, ...)` is not enough: hosts that load their libraries privately (Python's ctypes, Node's addons)
-// hide them from the global scope, wheels rename them, and two copies may be loaded at once. So the object that
-// holds the caller's code is asked: its own dependencies are what its call was bound to.
+// A call is bound to the first library of the program's that has the function, or else to one that the caller itself
+// needs: hosts that load their libraries privately (Python's ctypes, Node's addons) hide them from all others, wheels
+// rename them, and two copies may be loaded at once. So both are asked, in this order.
 #define _GNU_SOURCE
 #include "tap.h"
 
@@ -63,13 +63,11 @@ static void *object_at(void *address) {
 }
 
 static void *address_near(void *address, const char *name) {
-    void *object = object_at(address), *found = NULL;
-    if (object) {
+    void *object = object_at(address), *found = symbol_of(RTLD_NEXT, name);
+    if (!found && object)
         found = symbol_of(object, name);
+    if (object)
         dlclose(object);
-    }
-    if (!found)
-        found = symbol_of(RTLD_NEXT, name);
     if (!found) {  // the caller names no library that it needs, and who loaded it hid that
         struct search search = {.name = name};
         dl_iterate_phdr(look_into, &search);

@@ -228,8 +228,7 @@ static void close_log(struct log *log) {
     }
 }
 
-// Whether a regular file has room for so many bytes, so that no line is torn where a disk or a quota ends. File systems
-// that cannot tell say yes.
+// Whether a regular file has room for so many bytes. File systems that cannot tell say yes.
 static bool has_room(int file, size_t size) {
     struct stat status;
     struct rlimit limit;
@@ -243,6 +242,19 @@ static bool has_room(int file, size_t size) {
     return !fallocate(file, FALLOC_FL_KEEP_SIZE, status.st_size, (off_t)size) || (errno != ENOSPC && errno != EDQUOT);
 }
 
+// How much of the text can be written now, in whole lines, so that none is torn where a disk or a quota ends. 0, with
+// `errno` set, if nothing can.
+static size_t size_that_fits(const struct log *log) {
+    const char *text = log->text.bytes + log->written;
+    size_t size = log->text.length - log->written;
+    if (!log->is_regular || has_room(log->file, size))
+        return size;
+    while (size && !has_room(log->file, size))
+        size /= 2;
+    const char *end = memrchr(text, '\n', size);
+    return end ? (size_t)(end - text) + 1 : 0;
+}
+
 static bool takes_more(int file) {
     struct pollfd reader = {.fd = file, .events = POLLOUT};
     return poll(&reader, 1, RETRY_MS) == 1;
@@ -251,12 +263,8 @@ static bool takes_more(int file) {
 // Writes what there is of the text; false if not all of it could be written now.
 static bool write_text(struct log *log) {
     while (log->written < log->text.length) {
-        size_t left = log->text.length - log->written;
-        if (log->is_regular && !has_room(log->file, left)) {
-            say(LOG_WRITE, "cannot write %s: %s; steps that find no room are dropped", log->name, strerror(errno));
-            return false;
-        }
-        ssize_t written = write(log->file, log->text.bytes + log->written, left);
+        size_t size = size_that_fits(log);
+        ssize_t written = size ? write(log->file, log->text.bytes + log->written, size) : -1;
         if (written > 0) {
             log->written += (size_t)written;
         } else if (errno == EAGAIN) {
@@ -402,13 +410,16 @@ static void *write_steps(void *unused) {
     return NULL;
 }
 
+// Before anything else: steps may be added before the thread has been started.
+void log_prepare(void) {
+    for (int i = 0; i < LOGS; i++)
+        logs[i] = (struct log){.path = settings.path[i], .file = -1, .cursor = {-1, 0}};
+    sem_init(&wake, 0, 0);
+}
+
 bool log_start(void) {
     sigset_t all, former;
     pthread_t thread;
-    for (int i = 0; i < LOGS; i++)
-        logs[i] = (struct log){.path = settings.path[i], .file = -1, .cursor = {-1, 0}};
-    if (sem_init(&wake, 0, 0))
-        return false;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &former);
     atomic_store(&started, !pthread_create(&thread, NULL, write_steps, NULL));

@@ -99,6 +99,7 @@ static void prepare(void) {
         say(SETTING, "MOE_LIVE_GATE_LAYERS=%s is not a list of layers such as 20-24,30: nothing is logged", layers);
         settings.on = false;
     }
+    log_prepare();
 }
 
 // ---- contexts
@@ -179,16 +180,14 @@ static void choose_role(struct context *context) {
     pthread_mutex_unlock(&chosen.lock);
 }
 
+// Whether there is a thread that writes; the first step that is to be logged starts it.
 static bool writer_runs(void) {
-    static atomic_int state;  // 0: not started, 1: being started, 2: runs, 3: cannot run
-    int none = 0;
-    if (atomic_compare_exchange_strong(&state, &none, 1)) {
-        bool started = log_start();
-        if (!started)
-            say(CANNOT_START, "no thread can be started to write %s: nothing is logged", settings.path[MODEL]);
-        atomic_store(&state, started ? 2 : 3);
+    static atomic_bool tried, failed;
+    if (!atomic_exchange(&tried, true) && !log_start()) {
+        say(CANNOT_START, "no thread can be started to write %s: nothing is logged", settings.path[MODEL]);
+        atomic_store(&failed, true);
     }
-    return atomic_load(&state) == 2;
+    return !atomic_load(&failed);
 }
 
 // The log of a context; NULL if its rows are not logged.

@@ -179,6 +179,7 @@ extern struct settings settings;
 bool logs_inputs(int32_t layer);
 
 struct log *log_of(int which);
+void log_prepare(void);
 bool log_start(void);
 struct step *log_new_step(struct log *log, size_t arrays, int blocks);
 void log_add(struct log *log, struct step *step);
