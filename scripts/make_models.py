@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes small mixture-of-experts models with random weights: something to capture routing logs from.
 
-    scripts/make_models.py DIRECTORY
+    scripts/make_models.py DIRECTORY [NAME...]
 
 glm4moe.gguf: 2 dense and 5 MoE layers, 160 experts, top-8, sigmoid router with a bias of each expert.
 qwen3moe.gguf: 5 MoE layers, 64 experts, top-6, softmax router.
+large.gguf, only if named: as glm4moe with 3 dense and 24 MoE layers, 200 MB.
 mtp.gguf: as glm4moe with 1 dense and 3 MoE layers and 64 experts, top-6, and a draft head (MTP) as layer 4.
 
 What they say makes no sense, but llama.cpp runs them as it runs the real ones. Every character is a token.
@@ -57,6 +58,7 @@ class Shape:
 SHAPES = {
     "glm4moe": Shape("glm4moe", layers=7, dense_layers=2, n_embd=128, heads=4, experts=160, top_k=8, seed=1),
     "qwen3moe": Shape("qwen3moe", layers=5, dense_layers=0, n_embd=96, heads=3, experts=64, top_k=6, seed=2),
+    "large": Shape("glm4moe", layers=27, dense_layers=3, n_embd=256, heads=4, experts=160, top_k=8, seed=1),
     "mtp": Shape(
         "glm4moe", layers=4, dense_layers=1, n_embd=96, heads=3, experts=64, top_k=6, seed=3, draft_heads=1
     ),
@@ -207,10 +209,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directory", type=Path, help="where the models go; made if need be")
-    directory = parser.parse_args().directory
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, shape in SHAPES.items():
-        writer = ModelWriter(directory, name, shape)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models to write (default: the small ones)")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in SHAPES:
+            parser.error(f"there is no model {name}: choose from {', '.join(SHAPES)}")
+    options.directory.mkdir(parents=True, exist_ok=True)
+    for name in options.names or [name for name in SHAPES if name != "large"]:
+        writer = ModelWriter(options.directory, name, SHAPES[name])
         writer.write()
         print(writer.path)
 

@@ -108,7 +108,7 @@ def test_llama_cpp_python(name: str, models: Path, tmp_path: Path) -> None:
     assert run.stderr == ""
     assert_right(model, log, at_least=4 * (512 + 3 * 19))
     told = list(read_steps(log.read_text()))
-    # The prompt in steps of 64, then what is generated; the second prompt begins where it differs from what was.
+    # The prompt in steps of 64, then what is generated.
     assert [len(step["pos"]) for step in told[:8]] == [64] * 8
     assert all(step["out"] for step in told if "out" in step)
 
@@ -142,7 +142,8 @@ const llama = await getLlama({build: "never", gpu: false, logLevel: "error"});
 const count = parseInt(sequences);
 for (const modelPath of paths) {
     const model = await llama.loadModel({modelPath});
-    const context = await model.createContext({contextSize: 2048, sequences: count, batchSize: 64, threads: 1});
+    const settings = {contextSize: 2048, sequences: count, batchSize: 64, threads: 1};
+    const context = await model.createContext(settings);
     await Promise.all(Array.from({length: count}, async (_, i) => {
         const generated = [];
         const tokens = model.tokenize(`${i}${prompt}`);
