@@ -25,6 +25,7 @@ from moe_live.errors import MoeLiveError, printable
 OUTPUT_LIMIT = 16 << 20
 """Bytes that are kept of what a command prints, if that goes to a file."""
 
+_MODEL = b"GGUF"  # what a model file begins with
 _LAST_LINES = 10
 _ECHO_SECONDS = (
     0.25  # the same signal within this time is the same request, as in `moe_live.terminal.Signals`
@@ -132,6 +133,10 @@ def _check_log(path: str) -> None:
         )
     if Path(path).is_dir():
         raise LaunchError(f"cannot write {printable(path)}: it is a directory; name a file in it")
+    if Path(path).is_file() and os.access(path, os.R_OK):
+        with Path(path).open("rb") as file:
+            if file.read(len(_MODEL)) == _MODEL:
+                raise LaunchError(f"cannot write {printable(path)}: it holds a model; choose another log")
     if not os.access(path if Path(path).exists() else directory, os.W_OK):
         raise LaunchError(f"cannot write {printable(path)}: permission denied; choose another log")
 

@@ -199,12 +199,15 @@ def test_what_cannot_be_started(tmp_path: Path, command: tuple[str, ...], status
 
 def test_failures_of_moe_live_have_a_status_of_their_own(tmp_path: Path) -> None:
     log = tmp_path / "moe.log"
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
     not_a_program = tmp_path / "program"
     not_a_program.write_bytes(b"\x7fELF and nothing else")
     not_a_program.chmod(0o755)
     for run, status, problem in (
         (capture(tmp_path / "missing" / "moe.log", "true"), 125, "cannot write"),
         (capture(tmp_path, "true"), 125, "it is a directory"),
+        (capture(model, "true"), 125, "it holds a model"),
         (capture(log, "true", options=("--gate-layers", "x")), 125, "is not a list of layers"),
         (capture(log, "true", CC="no-such-cc", XDG_CACHE_HOME=str(tmp_path)), 125, "there is no C compiler"),
         (capture(log, not_a_program), 126, "cannot start"),

@@ -65,6 +65,14 @@ def test_a_torn_line_of_a_killed_writer_cannot_be_taken_for_one(tap_host: Built,
     assert log.read_text() == HEADER + "3,1 2!\n" + HEADER + steps(0, 1)
 
 
+def test_a_model_is_not_taken_for_a_log(tap_host: Built, tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF of value")
+    run = tap_host.run(model, "context:0", "steps:2")
+    assert run.stderr.startswith(f"moe-live tap: cannot write {model}: File exists")
+    assert model.read_bytes() == b"GGUF of value"
+
+
 def test_a_path_is_meant_from_where_the_program_was_started(tap_host: Built, tmp_path: Path) -> None:
     environ = tap_host.environment("moe.log")
     subprocess.run(tap_host.command("context:0", "steps:1"), env=environ, cwd=tmp_path, check=True)
@@ -252,6 +260,21 @@ def test_a_reader_that_stops_and_goes_on(tap_host: Built, tmp_path: Path) -> Non
     os.close(reader)
     assert "cannot be written as fast as steps come" in said
     check_counted(b"".join(pieces).decode(), LARGE_STEPS + 1)
+
+
+def test_a_step_that_is_too_large_is_dropped_and_counted(tap_host: Built, tmp_path: Path) -> None:
+    log = tmp_path / "moe.log"
+    run = tap_host.run(log, f"context:{LARGE}", "steps:1", "step:70", "steps:1", GATE_LAYERS="2")
+    assert run.stderr == (
+        "moe-live tap: a step of 66 MB does not fit the buffer and is dropped: log fewer gate layers, or compute "
+        f"with a smaller ubatch\nmoe-live tap: {log} cannot be written as fast as steps come: some are dropped, "
+        "and counted there\n"
+    )
+    lines = [line for line in log.read_text().splitlines(keepends=True) if not line.startswith("gate_input")]
+    row = MODELS[LARGE].row
+    assert "".join(lines) == HEADER + (
+        f"# step pos=0 seq=0 out=1\n{row(2, 0)}# dropped 1\n# step pos=71 seq=0 out=1\n{row(2, 71)}"
+    )
 
 
 def test_a_reader_that_never_comes_and_one_that_comes_late(tap_host: Built, tmp_path: Path) -> None:

@@ -84,9 +84,7 @@ struct step *log_new_step(struct log *log, size_t arrays, int blocks) {
     if (size > HELD_MOST)
         say(STEP_TOO_LARGE, "a step of %zu MB does not fit the buffer and is dropped: log fewer gate layers, or compute "
                             "with a smaller ubatch", size >> 20);
-    else if (atomic_fetch_add(&log->held, size) + size <= HELD_MOST)
-        step = malloc(size);
-    else
+    else if (atomic_fetch_add(&log->held, size) + size > HELD_MOST || !(step = malloc(size)))
         atomic_fetch_sub(&log->held, size);
     if (!step) {
         log_drop(log);
@@ -153,6 +151,12 @@ static int connect_to(const char *path) {
     return file;
 }
 
+// Whether the file is a model: a slip in a command line must not spoil it.
+static bool holds_model(int file) {
+    char magic[4];
+    return pread(file, magic, sizeof magic, 0) == sizeof magic && !memcmp(magic, "GGUF", sizeof magic);
+}
+
 // Opens a name for this process alone; -1 with EWOULDBLOCK if another one writes it.
 static int open_alone(const char *name) {
     for (;;) {
@@ -167,6 +171,11 @@ static int open_alone(const char *name) {
         if (flock(file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
             close(file);
             errno = EWOULDBLOCK;
+            return -1;
+        }
+        if (holds_model(file)) {
+            close(file);
+            errno = EEXIST;
             return -1;
         }
         if (has_name(file, name))
