@@ -265,11 +265,9 @@ def test_a_reader_that_stops_and_goes_on(tap_host: Built, tmp_path: Path) -> Non
 def test_a_step_that_is_too_large_is_dropped_and_counted(tap_host: Built, tmp_path: Path) -> None:
     log = tmp_path / "moe.log"
     run = tap_host.run(log, f"context:{LARGE}", "steps:1", "step:70", "steps:1", GATE_LAYERS="2")
-    assert run.stderr == (
-        "moe-live tap: a step of 66 MB does not fit the buffer and is dropped: log fewer gate layers, or compute "
-        f"with a smaller ubatch\nmoe-live tap: {log} cannot be written as fast as steps come: some are dropped, "
-        "and counted there\n"
-    )
+    too_large, dropped = run.stderr.splitlines()
+    assert "a step of 66 MB does not fit the buffer and is dropped" in too_large
+    assert f"{log} cannot be written as fast as steps come" in dropped
     lines = [line for line in log.read_text().splitlines(keepends=True) if not line.startswith("gate_input")]
     row = MODELS[LARGE].row
     assert "".join(lines) == HEADER + (

@@ -117,7 +117,8 @@ struct maker {
     void *(*init)(struct init_params params);
     void (*free)(void *context);
     struct tensor *(*new_2d)(void *context, int type, int64_t columns, int64_t rows);
-    struct tensor *(*view_2d)(void *context, struct tensor *of, int64_t columns, int64_t rows, size_t stride, size_t offset);
+    struct tensor *(*view_2d)(void *context, struct tensor *of, int64_t columns, int64_t rows, size_t stride,
+                              size_t offset);
     struct tensor *(*mul_mat)(void *context, struct tensor *a, struct tensor *b);
     struct tensor *(*set_name)(struct tensor *tensor, const char *name);
     int64_t (*nelements)(const struct tensor *tensor);

@@ -1,4 +1,4 @@
-// The thread that writes, and the files it writes to.
+// The thread that writes.
 //
 // Threads that compute put whole steps on a list and never wait. What they have put there is bounded: a step that finds
 // no room is dropped and counted, and the log says so where it would have stood. The writing thread has all signals
@@ -7,23 +7,12 @@
 #define _GNU_SOURCE
 #include "tap.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <locale.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 OLDEST(pthread_create);
 OLDEST(pthread_detach);
@@ -43,7 +32,6 @@ enum {
 };
 
 struct log {
-    const char *path;
     _Atomic(struct step *) added;  // newest first
     atomic_size_t held;
     atomic_uint dropped;  // since the last step that was added
@@ -54,12 +42,10 @@ struct log {
     struct text text;
     size_t written;  // of the text
     unsigned steps_in_text;  // whole or in part
-    int file;
-    bool is_regular;
+    struct file file;
     bool has_header;
     unsigned lost;  // steps cut off because a reader went away
-    char name[4096];  // that is open: the path, or the path and the number of the process
-    int until_look;   // milliseconds
+    int until_look;  // milliseconds
 };
 
 static struct log logs[LOGS];
@@ -77,13 +63,13 @@ static void wake_writer(void) {
         sem_post(&wake);
 }
 
-// A step with room for so many bytes of arrays, which lie behind its blocks. NULL if there is no room, which is counted.
+// A step with room for so many bytes of arrays, which lie behind its blocks. NULL if there is no room: it is counted.
 struct step *log_new_step(struct log *log, size_t arrays, int blocks) {
     size_t size = sizeof(struct step) + (size_t)blocks * sizeof(struct block) + arrays;
     struct step *step = NULL;
     if (size > HELD_MOST)
-        say(STEP_TOO_LARGE, "a step of %zu MB does not fit the buffer and is dropped: log fewer gate layers, or compute "
-                            "with a smaller ubatch", size >> 20);
+        say(STEP_TOO_LARGE, "a step of %zu MB does not fit the buffer and is dropped: log fewer gate layers, or "
+                            "compute with a smaller ubatch", size >> 20);
     else if (atomic_fetch_add(&log->held, size) + size > HELD_MOST || !(step = malloc(size)))
         atomic_fetch_sub(&log->held, size);
     if (!step) {
@@ -117,115 +103,11 @@ void log_add(struct log *log, struct step *step) {
     wake_writer();
 }
 
-// ---- files
-
-// The kernel's own calls: before version 2.33 the C library had no function `stat`.
-static bool status_of_name(const char *name, struct stat *status) {
-    return !syscall(SYS_newfstatat, AT_FDCWD, name, status, 0);
-}
-
-static bool status_of_file(int file, struct stat *status) {
-    return !syscall(SYS_fstat, file, status);
-}
-
-static bool has_name(int file, const char *name) {
-    struct stat open, named;
-    return status_of_file(file, &open) && status_of_name(name, &named) && open.st_dev == named.st_dev &&
-           open.st_ino == named.st_ino;
-}
-
-static int connect_to(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    strcpy(address.sun_path, path);
-    int file = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (file >= 0 && connect(file, (struct sockaddr *)&address, sizeof address)) {
-        int reason = errno;
-        close(file);
-        errno = reason;
-        return -1;
-    }
-    return file;
-}
-
-// Whether the file is a model: a slip in a command line must not spoil it.
-static bool holds_model(int file) {
-    char magic[4];
-    return pread(file, magic, sizeof magic, 0) == sizeof magic && !memcmp(magic, "GGUF", sizeof magic);
-}
-
-// Opens a name for this process alone; -1 with EWOULDBLOCK if another one writes it.
-static int open_alone(const char *name) {
-    for (;;) {
-        struct stat status;
-        if (status_of_name(name, &status) && S_ISSOCK(status.st_mode))
-            return connect_to(name);
-        bool is_pipe = status_of_name(name, &status) && !S_ISREG(status.st_mode);
-        int flags = is_pipe ? O_WRONLY : O_RDWR | O_CREAT;
-        int file = open(name, flags | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
-        if (file < 0)
-            return -1;
-        if (flock(file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
-            close(file);
-            errno = EWOULDBLOCK;
-            return -1;
-        }
-        if (holds_model(file)) {
-            close(file);
-            errno = EEXIST;
-            return -1;
-        }
-        if (has_name(file, name))
-            return file;
-        close(file);  // it was renamed or removed in between
-    }
-}
-
-// Ends the line that a writer who was killed left open, so that it cannot be read as a shorter one.
-static bool spoil_torn_line(int file) {
-    struct stat status;
-    char last = '\n';
-    if (!status_of_file(file, &status) || !status.st_size || pread(file, &last, 1, status.st_size - 1) != 1)
-        return true;
-    return last == '\n' || write(file, "!\n", 2) == 2;
-}
-
-static bool open_log(struct log *log) {
-    struct stat status;
-    snprintf(log->name, sizeof log->name, "%s", log->path);
-    log->file = open_alone(log->name);
-    if (log->file < 0 && errno == EWOULDBLOCK) {
-        snprintf(log->name, sizeof log->name, "%s.%ld", log->path, (long)getpid());
-        log->file = open_alone(log->name);
-        if (log->file >= 0)
-            say(LOG_LOCKED, "%s is written by another process: this one writes %s", log->path, log->name);
-    }
-    if (log->file < 0) {
-        if (errno == ENXIO || errno == ECONNREFUSED)  // a pipe or socket without a reader
-            say(LOG_READER, "nobody reads %s: up to 64 MB are kept until somebody does", log->path);
-        else
-            say(LOG_OPEN, "cannot write %s: %s; it is tried again, and steps that find no room are dropped", log->path,
-                strerror(errno));
-        return false;
-    }
-    log->is_regular = status_of_file(log->file, &status) && S_ISREG(status.st_mode);
-    log->has_header = false;
-    log->until_look = LOOK_MS;
-    if (log->is_regular && !spoil_torn_line(log->file)) {
-        close(log->file);
-        log->file = -1;
-        return false;
-    }
-    return true;
-}
+// ---- the text that waits to be written
 
 // Nothing more can be written here: what is left of a step that was begun is lost.
-static void close_log(struct log *log) {
-    close(log->file);
-    log->file = -1;
+static void give_up_text(struct log *log) {
+    file_close(&log->file);
     log->lost += log->steps_in_text;
     log->steps_in_text = 0;
     log->text.length = log->written = 0;
@@ -237,56 +119,16 @@ static void close_log(struct log *log) {
     }
 }
 
-// Whether a regular file has room for so many bytes. File systems that cannot tell say yes.
-static bool has_room(int file, size_t size) {
-    struct stat status;
-    struct rlimit limit;
-    if (!status_of_file(file, &status))
-        return true;
-    if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur != RLIM_INFINITY &&
-        (rlim_t)status.st_size + size > limit.rlim_cur) {
-        errno = EFBIG;
-        return false;
-    }
-    return !fallocate(file, FALLOC_FL_KEEP_SIZE, status.st_size, (off_t)size) || (errno != ENOSPC && errno != EDQUOT);
-}
-
-// How much of the text can be written now, in whole lines, so that none is torn where a disk or a quota ends. 0, with
-// `errno` set, if nothing can.
-static size_t size_that_fits(const struct log *log) {
-    const char *text = log->text.bytes + log->written;
-    size_t size = log->text.length - log->written;
-    if (!log->is_regular || has_room(log->file, size))
-        return size;
-    while (size && !has_room(log->file, size))
-        size /= 2;
-    const char *end = memrchr(text, '\n', size);
-    return end ? (size_t)(end - text) + 1 : 0;
-}
-
-static bool takes_more(int file) {
-    struct pollfd reader = {.fd = file, .events = POLLOUT};
-    return poll(&reader, 1, RETRY_MS) == 1;
-}
-
 // Writes what there is of the text; false if not all of it could be written now.
 static bool write_text(struct log *log) {
-    while (log->written < log->text.length) {
-        size_t size = size_that_fits(log);
-        ssize_t written = size ? write(log->file, log->text.bytes + log->written, size) : -1;
-        if (written > 0) {
-            log->written += (size_t)written;
-        } else if (errno == EAGAIN) {
-            if (!takes_more(log->file))
-                return false;
-        } else if (errno == EPIPE || errno == ECONNRESET) {
-            close_log(log);
-            return false;
-        } else if (errno != EINTR) {
-            say(LOG_WRITE, "cannot write %s: %s; steps that find no room are dropped", log->name, strerror(errno));
-            return false;
-        }
+    long written = file_write(&log->file, log->text.bytes + log->written, log->text.length - log->written);
+    if (written < 0) {
+        give_up_text(log);
+        return false;
     }
+    log->written += (size_t)written;
+    if (log->written < log->text.length)
+        return false;
     log->text.length = log->written = 0;
     log->steps_in_text = log->cursor.block >= 0;
     return true;
@@ -325,7 +167,8 @@ static bool add_beginning(struct log *log, const struct step *step) {
 
 static void tell_dropped(struct log *log) {
     if (atomic_load(&log->dropped) || log->lost || (log->step && log->step->dropped))
-        say(STEPS_DROPPED, "%s cannot be written as fast as steps come: some are dropped, and counted there", log->path);
+        say(STEPS_DROPPED, "%s cannot be written as fast as steps come: some are dropped, and counted there",
+            log->file.path);
 }
 
 // Turns the oldest steps into text, up to what is written at once. False: no memory, so the step is lost.
@@ -346,13 +189,11 @@ static void fill_text(struct log *log) {
 // Whether the log is to be opened anew, between two steps: its file was renamed, or is gone.
 static void look_at_name(struct log *log, int passed) {
     log->until_look -= passed;
-    if (log->file < 0 || !log->is_regular || log->until_look > 0 || log->cursor.block >= 0 || log->text.length)
+    if (log->file.descriptor < 0 || log->until_look > 0 || log->cursor.block >= 0 || log->text.length)
         return;
     log->until_look = LOOK_MS;
-    if (!has_name(log->file, log->name)) {
-        close(log->file);
-        log->file = -1;
-    }
+    if (file_was_moved(&log->file))
+        file_close(&log->file);
 }
 
 enum outcome { NOTHING, WROTE, STUCK };
@@ -363,8 +204,12 @@ static enum outcome serve(struct log *log, int passed) {
     look_at_name(log, passed);
     tell_dropped(log);
     while (log->step || log->text.length) {
-        if (log->file < 0 && !open_log(log))
-            return STUCK;
+        if (log->file.descriptor < 0) {
+            if (!file_open(&log->file))
+                return STUCK;
+            log->has_header = false;
+            log->until_look = LOOK_MS;
+        }
         fill_text(log);
         if (!write_text(log))
             return STUCK;
@@ -375,14 +220,14 @@ static enum outcome serve(struct log *log, int passed) {
 // Says at the end how many steps were dropped after the last one.
 static void write_last_dropped(struct log *log) {
     unsigned dropped = atomic_exchange(&log->dropped, 0) + log->lost;
-    if (dropped && log->file >= 0 && !log->text.length && text_of_dropped(&log->text, dropped))
+    if (dropped && log->file.descriptor >= 0 && !log->text.length && text_of_dropped(&log->text, dropped))
         write_text(log);
 }
 
 static enum outcome serve_all(int passed) {
     enum outcome outcome = NOTHING;
     for (int i = 0; i < LOGS; i++)
-        if (logs[i].path) {
+        if (logs[i].file.path) {
             enum outcome one = serve(&logs[i], passed);
             outcome = one > outcome ? one : outcome;
         }
@@ -413,7 +258,7 @@ static void *write_steps(void *unused) {
         pause = LOOK_MS;  // it may have been long
     }
     for (int i = 0; i < LOGS; i++)
-        if (logs[i].path)
+        if (logs[i].file.path)
             write_last_dropped(&logs[i]);
     atomic_store(&finished, true);
     return NULL;
@@ -422,7 +267,7 @@ static void *write_steps(void *unused) {
 // Before anything else: steps may be added before the thread has been started.
 void log_prepare(void) {
     for (int i = 0; i < LOGS; i++)
-        logs[i] = (struct log){.path = settings.path[i], .file = -1, .cursor = {-1, 0}};
+        logs[i] = (struct log){.file = {.path = settings.path[i], .descriptor = -1}, .cursor = {-1, 0}};
     sem_init(&wake, 0, 0);
 }
 
@@ -438,8 +283,8 @@ bool log_start(void) {
     return atomic_load(&started);
 }
 
-// Lets the thread write what is left, and waits for it, but not for long: the program is ending. Takes no lock, since the
-// end may have come in the middle of anything.
+// Lets the thread write what is left, and waits for it, but not for long: the program is ending. Takes no lock, since
+// the end may have come in the middle of anything.
 void log_finish(void) {
     if (!atomic_load(&started))
         return;

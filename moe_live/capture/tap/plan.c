@@ -60,7 +60,7 @@ static struct tensor *router_input(const struct layer *layer) {
     return layer->logits ? layer->logits->src[1] : NULL;
 }
 
-// Whether `node` multiplies by `wanted`, as it is or through one view: the experts' matrices take the router's input so.
+// Whether `node` multiplies by `wanted`, as it is or through one view, as experts' matrices take the router's input.
 static bool reads(const struct tensor *node, const struct tensor *wanted) {
     for (int i = 0; i < 3 && wanted; i++)
         if (node->src[i] && (node->src[i] == wanted || node->src[i]->src[0] == wanted))
@@ -274,7 +274,8 @@ bool matrix_of(const struct reading *reading, const struct matrix *experts, stru
         fits = is_flat_from(tensor, 2);
     }
     if (experts)
-        fits = fits && matrix->rows == experts->rows && (reading->part == INPUTS || matrix->columns == experts->columns);
+        fits = fits && matrix->rows == experts->rows &&
+               (reading->part == INPUTS || matrix->columns == experts->columns);
     return fits && tensor->type == (reading->part == EXPERTS ? GGML_TYPE_I32 : GGML_TYPE_F32) &&
            matrix->rows >= 0 && matrix->columns >= 0 && matrix->rows < MOST && matrix->columns < MOST &&
            matrix->row_stride % 4 == 0 && matrix->column_stride % 4 == 0;

@@ -1,13 +1,18 @@
 // What the parts of the tap share. The tap is preloaded into a program that computes with a shared libggml,
 // stands before a few of its functions, and logs which experts each row of a computation chose.
 //
-//   library.c  finds the functions it stands before, and proves that tensors are laid out as declared here
-//   plan.c     which tensors of a graph are wanted, and when each of them can be read
-//   batch.c    the batches a program hands over: the sequence of each row, and whether it is an output
-//   tap.c      the functions it stands before, the contexts, and the steps they compute
-//   text.c     a step as lines of the log
-//   log.c      the thread that writes, and the files it writes to
-//   say.c      one line on standard error for each thing that can go wrong
+//   tap.c       the functions of ggml it stands before, the beginning and the end
+//   llama.c     those of libllama, which tell of batches
+//   settings.c  what the environment tells
+//   library.c   finding what a caller would have called, and proving that tensors are laid out as declared here
+//   context.c   schedulers: which of them is the model's
+//   plan.c      which tensors of a graph are wanted, and when each of them can be read
+//   step.c      reading them
+//   batch.c     the sequence of each row, and whether it is an output
+//   text.c      a step as lines of the log
+//   log.c       the thread that writes
+//   file.c      where it writes to
+//   say.c       one line on standard error for each thing that can go wrong
 //
 // Its law: the program is never held up, stopped or changed. What cannot be done is left out, and said once.
 #ifndef MOE_LIVE_TAP_H
@@ -164,6 +169,19 @@ bool text_of_dropped(struct text *text, unsigned steps);
 size_t write_int(char *at, int64_t value);
 size_t write_float(char *at, float value);
 
+// Where a log is written.
+struct file {
+    const char *path;
+    int descriptor;   // -1: not open
+    bool is_regular;
+    char name[4096];  // that is open: the path, or the path and the number of the process
+};
+
+bool file_open(struct file *file);
+void file_close(struct file *file);
+bool file_was_moved(const struct file *file);
+long file_write(const struct file *file, const char *text, size_t length);
+
 // Where rows go: the model's, and those of other models in the same program.
 enum { MODEL, OTHERS, LOGS };
 
@@ -176,6 +194,7 @@ struct settings {
 
 extern struct settings settings;
 
+void settings_read(void);
 bool logs_inputs(int32_t layer);
 
 struct log *log_of(int which);

@@ -1,5 +1,5 @@
-// What the fake libraries share: just enough of ggml and llama.cpp for the tap to stand before, with experts that follow
-// from position and layer, and memory that is used again as soon as nothing needs it any more.
+// What the fake libraries share: just enough of ggml and llama.cpp for the tap to stand before, with experts that
+// follow from position and layer, and memory that is used again as soon as nothing needs it any more.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -56,7 +56,8 @@ static void rank(struct tensor *ranking) {
     int64_t experts = ranking->ne[0];
     for (int64_t row = 0; row < ranking->ne[1]; row++)
         for (int64_t i = 0; i < experts; i++)
-            numbers(ranking)[row * experts + i] = (int32_t)((7 * ranking->rows[row] + 3 * ranking->layer + 5 * i) % experts);
+            numbers(ranking)[row * experts + i] =
+                (int32_t)((7 * ranking->rows[row] + 3 * ranking->layer + 5 * i) % experts);
 }
 
 static void weigh(struct tensor *weights) {
@@ -70,7 +71,8 @@ static void norm(struct tensor *input) {
     int64_t n = input->ne[0];
     for (int64_t row = 0; row < input->ne[1]; row++)
         for (int64_t i = 0; i < n; i++)
-            ((float *)(void *)input->data)[row * n + i] = (float)input->rows[row] + 0.25f * (float)i - (float)input->layer;
+            ((float *)(void *)input->data)[row * n + i] =
+                (float)input->rows[row] + 0.25f * (float)i - (float)input->layer;
 }
 
 static struct tensor *add_node(struct llama_context *it, struct tensor *node, const char *name, int layer) {
@@ -94,7 +96,8 @@ static void add_layer(struct llama_context *it, int layer, int64_t rows) {
     struct tensor *logits = add_node(it, new_tensor(F32, m->experts, rows, 1, ""), "ffn_moe_logits", layer);
     logits->src[0] = &router[m - models][layer - m->first_layer];
     logits->src[1] = input;
-    struct tensor *ranking = add_node(it, with_rows(new_tensor(I32, m->experts, rows, 1, ""), rows), "ffn_moe_argsort", layer);
+    struct tensor *ranking = with_rows(new_tensor(I32, m->experts, rows, 1, ""), rows);
+    add_node(it, ranking, "ffn_moe_argsort", layer);
     ranking->compute = rank;
     struct tensor *chosen = new_view(ranking, m->top_k, rows, 4 * (size_t)m->experts, 0, "");
     add_node(it, chosen, "ffn_moe_topk", layer);
@@ -105,7 +108,8 @@ static void add_layer(struct llama_context *it, int layer, int64_t rows) {
     for (int part = 0; part < 2; part++)
         if ((part == 0) != m->late_weights)
             for (int i = 0; i < 3; i++) {
-                struct tensor *weights = add_node(it, with_rows(new_tensor(F32, 1, m->top_k, rows, ""), rows), names[i], layer);
+                struct tensor *weights = with_rows(new_tensor(F32, 1, m->top_k, rows, ""), rows);
+                add_node(it, weights, names[i], layer);
                 weights->src[1] = chosen;
                 if (i == 2)
                     weights->compute = weigh;
