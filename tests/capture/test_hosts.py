@@ -367,6 +367,31 @@ def test_kills_of_a_server(models: Path, tmp_path: Path) -> None:
 
 
 @needs_server
+def test_a_server_answers_on_when_its_log_cannot_be_written(
+    models: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    model = models / "qwen3moe.gguf"
+    pipe, vanished = tmp_path / "pipe", tmp_path / "logs" / "moe.log"
+    os.mkfifo(pipe)
+    vanished.parent.mkdir()
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # who never reads
+    for log in (small_disk / "moe.log", pipe, vanished):
+        with served(model, log, tmp_path, "-np", "1", GATE_LAYERS=ALL_LAYERS) as server:
+            server.ask(PROMPTS[0])
+            shutil.rmtree(vanished.parent, ignore_errors=True)
+            assert len(server.ask(PROMPTS[1])["content"]) > 0
+            assert server.end() == 0
+    os.close(reader)
+    assert not vanished.exists()
+    text = (small_disk / "moe.log").read_text()
+    assert len(text) > 100_000
+    assert text.endswith("\n")
+    agreement = compare_logs(str(model), [str(small_disk / "moe.log")])
+    assert agreement.wrong == 0
+    assert agreement.compared >= 64
+
+
+@needs_server
 def test_the_router_mode_of_the_server(models: Path, tmp_path: Path) -> None:
     """Two models are two children of the server: each has a log of its own."""
     log = tmp_path / "logs" / "moe.log"

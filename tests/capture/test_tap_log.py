@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 
@@ -185,19 +185,6 @@ def test_a_full_disk(tap_host: Built) -> None:
     assert run.stderr == (
         "moe-live tap: cannot write /dev/full: No space left on device; steps that find no room are dropped\n"
     )
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_disk_that_fills_up_and_is_emptied(tap_host: Built, small_disk: Path) -> None:
