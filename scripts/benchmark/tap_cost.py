@@ -3,8 +3,10 @@
     scripts/benchmark/tap_cost.py --server PATH [--model GGUF] [--pairs 25] [--tokens 300]
 
 Servers with and without the tap run side by side, each with one thread, and answer in turns; a second one
-without shows what the machine's own noise makes of the same comparison. For each kind of log: the median over
-pairs of what a token took longer, with a 95 % interval (bootstrap). The default model is the one with 24 MoE
+without shows what the machine's own noise makes of the same comparison. For each kind of log: the median
+over pairs of what a token took longer, with a 95 % interval (bootstrap), by three clocks: the server's own,
+that of the processor for the thread that computes, and for all threads together, with the one that writes
+the log. On a busy machine only the latter two tell something. The default model is the one with 24 MoE
 layers that scripts/make_models.py writes.
 """
 
@@ -23,6 +25,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +47,15 @@ TITLES = {
     "weights": "and weights",
     "gates": "and gate inputs of layers 20-24",
 }
+CLOCKS = ("elapsed", "computing thread", "all threads")
 WARM_UP_PAIRS = 2
+
+
+class Server(NamedTuple):
+    """A running server."""
+
+    url: str
+    pid: int
 
 
 def main() -> None:
@@ -52,26 +63,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="moe-live-tap-cost-") as name, ExitStack() as stack:
         directory = Path(name)
         model = options.model or _large_model(directory)
-        urls = {
+        servers = {
             kind: stack.enter_context(_server(options.server, model, directory / f"{kind}.log", settings))
             for kind, settings in KINDS.items()
         }
         rng = np.random.default_rng(1)
-        taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        taken: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
         for pair in range(options.pairs + WARM_UP_PAIRS):
             # In turns, not in a fixed order: what the machine does meanwhile hits all of them alike.
             for kind in rng.permutation(list(KINDS)).tolist():
-                milliseconds = _ask(urls[kind], options.tokens, seed=pair)
+                milliseconds = _ask(servers[kind], options.tokens, seed=pair)
                 if pair >= WARM_UP_PAIRS:
                     taken[kind].append(milliseconds)
             print(f"\r{pair + 1} of {options.pairs + WARM_UP_PAIRS}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     base = np.array(taken["without"])
-    print(f"{options.pairs} pairs of {options.tokens} tokens, {np.median(base):.3f} ms a token without")
+    print(f"{options.pairs} pairs of {options.tokens} tokens")
+    print(f"{'':32}" + "".join(f"{clock:>27}" for clock in CLOCKS))
+    print(f"{'ms a token without':32}" + "".join(f"{median:27.3f}" for median in np.median(base, axis=0)))
     for kind, title in TITLES.items():
         cost = 100 * (np.array(taken[kind]) / base - 1)
-        low, high = _interval(cost, rng)
-        print(f"{title:34} {np.median(cost):+6.2f} % [{low:+.2f}, {high:+.2f}]")
+        cells = [f"{np.median(of):+.2f} % [{low:+.2f}, {high:+.2f}]"
+                 for of, (low, high) in ((of, _interval(of, rng)) for of in cost.T)]  # fmt: skip
+        print(f"{title:32}" + "".join(f"{cell:>27}" for cell in cells))
 
 
 def _options() -> argparse.Namespace:
@@ -91,8 +105,8 @@ def _large_model(directory: Path) -> Path:
 
 
 @contextmanager
-def _server(program: Path, model: Path, log: Path, settings: dict[str, str] | None) -> Iterator[str]:
-    """The address of a server."""
+def _server(program: Path, model: Path, log: Path, settings: dict[str, str] | None) -> Iterator[Server]:
+    """A server that listens."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MOE_LIVE_")}
@@ -113,20 +127,32 @@ def _server(program: Path, model: Path, log: Path, settings: dict[str, str] | No
                         break
                 except OSError:
                     time.sleep(0.1)
-            yield url
+            yield Server(url, process.pid)
         finally:
             process.send_signal(signal.SIGINT)
 
 
-def _ask(url: str, tokens: int, seed: int) -> float:
-    """Milliseconds a generated token took."""
+def _ask(server: Server, tokens: int, seed: int) -> tuple[float, ...]:
+    """Milliseconds that a generated token took, by each of `CLOCKS`."""
     body = {"prompt": "Once upon a time", "n_predict": tokens, "seed": seed, "ignore_eos": True}
     request = urllib.request.Request(
-        f"{url}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"{server.url}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
+    before = _processor_time(server.pid)
     with urllib.request.urlopen(request, timeout=600) as response:
         answer = json.load(response)
-    return float(answer["timings"]["predicted_per_token_ms"])
+    time.sleep(0.1)  # in which the log is written
+    spent = [ns - before.get(thread, 0) for thread, ns in _processor_time(server.pid).items()]
+    elapsed = float(answer["timings"]["predicted_per_token_ms"])
+    return elapsed, max(spent) / tokens / 1e6, sum(spent) / tokens / 1e6
+
+
+def _processor_time(pid: int) -> dict[str, int]:
+    """Nanoseconds on a processor, by thread."""
+    return {
+        task.name: int((task / "schedstat").read_text().split()[0])
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    }
 
 
 def _interval(values: NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
