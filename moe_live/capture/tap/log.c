@@ -13,6 +13,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 OLDEST(pthread_create);
 OLDEST(pthread_detach);
@@ -45,7 +46,7 @@ struct log {
     struct file file;
     bool has_header;
     unsigned lost;  // steps cut off because a reader went away
-    int until_look;  // milliseconds
+    int64_t looked;  // when it was last seen that the file has its name, in milliseconds
 };
 
 static struct log logs[LOGS];
@@ -186,29 +187,35 @@ static void fill_text(struct log *log) {
     }
 }
 
+static int64_t milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 // Whether the log is to be opened anew, between two steps: its file was renamed, or is gone.
-static void look_at_name(struct log *log, int passed) {
-    log->until_look -= passed;
-    if (log->file.descriptor < 0 || log->until_look > 0 || log->cursor.block >= 0 || log->text.length)
+static void look_at_name(struct log *log) {
+    int64_t now = milliseconds();
+    if (log->file.descriptor < 0 || now - log->looked < LOOK_MS || log->cursor.block >= 0 || log->text.length)
         return;
-    log->until_look = LOOK_MS;
+    log->looked = now;
     if (file_was_moved(&log->file))
         file_close(&log->file);
 }
 
 enum outcome { NOTHING, WROTE, STUCK };
 
-// Writes all that has come; `passed` milliseconds after the last time.
-static enum outcome serve(struct log *log, int passed) {
+// Writes all that has come.
+static enum outcome serve(struct log *log) {
     bool any = take_added(log);
-    look_at_name(log, passed);
+    look_at_name(log);
     tell_dropped(log);
     while (log->step || log->text.length) {
         if (log->file.descriptor < 0) {
             if (!file_open(&log->file))
                 return STUCK;
             log->has_header = false;
-            log->until_look = LOOK_MS;
+            log->looked = milliseconds();
         }
         fill_text(log);
         if (!write_text(log))
@@ -224,38 +231,36 @@ static void write_last_dropped(struct log *log) {
         write_text(log);
 }
 
-static enum outcome serve_all(int passed) {
+static enum outcome serve_all(void) {
     enum outcome outcome = NOTHING;
     for (int i = 0; i < LOGS; i++)
         if (logs[i].file.path) {
-            enum outcome one = serve(&logs[i], passed);
+            enum outcome one = serve(&logs[i]);
             outcome = one > outcome ? one : outcome;
         }
     return outcome;
 }
 
 static void *write_steps(void *unused) {
-    int quiet = 0, pause = 0;
+    int quiet = 0;
     (void)unused;
     uselocale(newlocale(LC_ALL_MASK, "C", (locale_t)0));  // for the point in numbers, whatever the program uses
     for (;;) {
         bool last = atomic_load(&finishing);
-        enum outcome outcome = serve_all(pause);
+        enum outcome outcome = serve_all();
         if (last)
             break;
         quiet = outcome == NOTHING ? quiet + 1 : 0;
         if (quiet < QUIET_PAUSES) {
-            pause = outcome == STUCK ? RETRY_MS : PAUSE_MS;
-            poll(NULL, 0, pause);
+            poll(NULL, 0, outcome == STUCK ? RETRY_MS : PAUSE_MS);
             continue;
         }
         // Who adds a step after this either sees that the thread sleeps, or is seen by the next look at the list.
         atomic_store(&asleep, true);
-        if (serve_all(LOOK_MS) == NOTHING && !atomic_load(&finishing))
+        if (serve_all() == NOTHING && !atomic_load(&finishing))
             sem_wait(&wake);
         atomic_store(&asleep, false);
         quiet = 0;
-        pause = LOOK_MS;  // it may have been long
     }
     for (int i = 0; i < LOGS; i++)
         if (logs[i].file.path)
