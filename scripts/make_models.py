@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Writes two small mixture-of-experts models with random weights: something to capture routing logs from.
+"""Writes small mixture-of-experts models with random weights: something to capture routing logs from.
 
-    scripts/make_models.py DIRECTORY
+    scripts/make_models.py DIRECTORY [NAME...]
 
 glm4moe.gguf: 2 dense and 5 MoE layers, 160 experts, top-8, sigmoid router with a bias of each expert.
 qwen3moe.gguf: 5 MoE layers, 64 experts, top-6, softmax router.
+large.gguf, only if named: as glm4moe with 3 dense and 24 MoE layers, 200 MB.
+mtp.gguf: as glm4moe with 1 dense and 3 MoE layers and 64 experts, top-6, and a draft head (MTP) as layer 4.
 
 What they say makes no sense, but llama.cpp runs them as it runs the real ones. Every character is a token.
 The routers are uneven on purpose: some experts are louder than others, and all inputs have a direction in
@@ -42,6 +44,7 @@ class Shape:
     experts: int
     top_k: int
     seed: int
+    draft_heads: int = 0
 
     @property
     def is_glm(self) -> bool:
@@ -55,6 +58,10 @@ class Shape:
 SHAPES = {
     "glm4moe": Shape("glm4moe", layers=7, dense_layers=2, n_embd=128, heads=4, experts=160, top_k=8, seed=1),
     "qwen3moe": Shape("qwen3moe", layers=5, dense_layers=0, n_embd=96, heads=3, experts=64, top_k=6, seed=2),
+    "large": Shape("glm4moe", layers=27, dense_layers=3, n_embd=256, heads=4, experts=160, top_k=8, seed=1),
+    "mtp": Shape(
+        "glm4moe", layers=4, dense_layers=1, n_embd=96, heads=3, experts=64, top_k=6, seed=3, draft_heads=1
+    ),
 }
 
 
@@ -85,12 +92,14 @@ class ModelWriter:
         output = self._matrix(vocab, self.shape.n_embd, gain=3.0)
         output[:SPECIAL] = 0  # never among the likely tokens: an answer does not end by itself
         self._add("output.weight", output, half=True)
-        for layer in range(self.shape.layers):
+        for layer in range(self.shape.layers + self.shape.draft_heads):
             self._add_attention(layer)
             if layer < self.shape.dense_layers:
                 self._add_feed_forward(layer, "", 2 * self.shape.n_embd)
             else:
                 self._add_experts(layer)
+            if layer >= self.shape.layers:
+                self._add_draft_head(layer)
         self.file.write_header_to_file()
         self.file.write_kv_data_to_file()
         self.file.write_tensors_to_file()
@@ -101,7 +110,9 @@ class ModelWriter:
         file.add_name(f"{shape.architecture} with random weights")
         file.add_context_length(CONTEXT)
         file.add_embedding_length(shape.n_embd)
-        file.add_block_count(shape.layers)
+        file.add_block_count(shape.layers + shape.draft_heads)
+        if shape.draft_heads:
+            file.add_nextn_predict_layers(shape.draft_heads)
         file.add_feed_forward_length(2 * shape.n_embd)
         file.add_head_count(shape.heads)
         file.add_head_count_kv(1)
@@ -165,6 +176,12 @@ class ModelWriter:
             self._add_in(layer, "exp_probs_b.bias", 0.08 * self._normal(shape.experts))
             self._add_feed_forward(layer, "_shexp", EXPERT_WIDTH)
 
+    def _add_draft_head(self, layer: int) -> None:
+        n_embd = self.shape.n_embd
+        self._add_in(layer, "nextn.eh_proj.weight", self._matrix(n_embd, 2 * n_embd), half=True)
+        for part in ("enorm", "hnorm", "shared_head_norm"):
+            self._add_in(layer, f"nextn.{part}.weight", self._norm())
+
     def _add_feed_forward(self, layer: int, suffix: str, width: int) -> None:
         n_embd = self.shape.n_embd
         for part, rows, columns in (("gate", width, n_embd), ("up", width, n_embd), ("down", n_embd, width)):
@@ -192,10 +209,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directory", type=Path, help="where the models go; made if need be")
-    directory = parser.parse_args().directory
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, shape in SHAPES.items():
-        writer = ModelWriter(directory, name, shape)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models to write (default: the small ones)")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in SHAPES:
+            parser.error(f"there is no model {name}: choose from {', '.join(SHAPES)}")
+    options.directory.mkdir(parents=True, exist_ok=True)
+    for name in options.names or [name for name in SHAPES if name != "large"]:
+        writer = ModelWriter(options.directory, name, SHAPES[name])
         writer.write()
         print(writer.path)
 

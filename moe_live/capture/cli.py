@@ -1,4 +1,4 @@
-"""The subcommands `moe-live capture` and `moe-live verify`.
+"""The subcommands `moe-live capture`, `moe-live tap` and `moe-live verify`.
 
 What they need is imported when there is something to do: not for `--help`.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from moe_live.arguments import Parser, address, file_name, layer_set, whole_number
 from moe_live.capture.guard import Access, parse_origin
@@ -23,22 +23,48 @@ if TYPE_CHECKING:
     from moe_live.capture.engine import EngineSettings
     from moe_live.capture.recorder import Recorder
 
-SUBCOMMANDS = ("capture", "verify")
+SUBCOMMANDS = ("capture", "tap", "verify")
 
 _MAX_PROMPT = 16 << 20  # bytes
 
+_CAPTURE_USAGE = """\
+moe-live capture --log PATH [--gate-layers LIST] [--weights] [--drafts PATH] [--output PATH] -- COMMAND...
+       moe-live capture --log PATH [--gate-layers LIST] --model GGUF
+                        (--prompt TEXT | --prompt-file PATH | --serve [HOST:]PORT) [engine options]"""
 _CAPTURE_HELP = """\
-Run a mixture-of-experts model with llama-cpp-python and write the log of its routing, in the format that
-moe-live follows. Needs the extra: pip install 'moe-live[capture]'.
+Write the log of a mixture-of-experts model's routing, in the format that moe-live follows: of a COMMAND
+such as llama-server, unpatched, whose ggml is a shared library; or of a model that is run with
+llama-cpp-python, which needs the extra: pip install 'moe-live[capture]'.
+"""
+_COMMAND_EPILOG = """\
+A log that is there is appended to. COMMAND has its own process group and no input; signals are passed on
+to it. It goes on if moe-live dies.
+
+exit status: 0 if Ctrl-C ended it, else that of COMMAND (128 + n if signal n ended it); 125 moe-live failed;
+126 COMMAND cannot be started; 127 there is no such COMMAND.
 """
 _CAPTURE_EPILOG = """\
 examples:
+  moe-live capture --log moe.log -- llama-server -m M.gguf --port 8080
   moe-live capture --model M.gguf --log moe.log --prompt "Once upon a time"
   moe-live capture --model M.gguf --log moe.log --gate-layers 20-24 --serve 127.0.0.1:8080
 and in another terminal: moe-live --follow moe.log
 
-The log is emptied when the model is loaded.
+With --model the log is emptied when the model is loaded; with COMMAND it is appended to.
 exit status: 0 done, or ended by Ctrl-C; 1 the engine or the log failed; 2 wrong usage.
+With COMMAND: its own; 125 moe-live failed; 126 COMMAND cannot be started; 127 there is no such COMMAND.
+"""
+_TAP_HELP = """\
+Print the path of the library that logs the routing of programs it is preloaded into, compiled if need be:
+  LD_PRELOAD=$(moe-live tap) MOE_LIVE_LOG=moe.log llama-server -m M.gguf
+"""
+_TAP_EPILOG = """\
+environment of the program:
+  MOE_LIVE_LOG=PATH           the log, a named pipe or a Unix socket; nothing is done without it
+  MOE_LIVE_WEIGHTS=1          the weights of the experts too
+  MOE_LIVE_GATE_LAYERS=20-24  the routers' inputs of these layers too
+  MOE_LIVE_DRAFTS=PATH        a log for drafts, draft heads and other models in the same program
+and of moe-live: MOE_LIVE_TAP=FILE, the library to use where there is no compiler; CC, the compiler.
 """
 _VERIFY_HELP = """\
 Recompute the selections in a log from its gate inputs and the model's routers, and tell which rows are right.
@@ -54,9 +80,12 @@ def run_subcommand(argv: Sequence[str]) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
+    if argv[0] == "capture" and "--" in argv:
+        return _run_command(argv[1:])
     parser = Parser(prog="moe-live")
     subparsers = parser.add_subparsers(required=True)
     add_capture_parser(subparsers)
+    add_tap_parser(subparsers)
     add_verify_parser(subparsers)
     options = parser.parse_args(argv)
     status: int = options.run(options)
@@ -68,6 +97,7 @@ def add_capture_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "capture",
         help="run a model and write its routing log",
+        usage=_CAPTURE_USAGE,
         description=_CAPTURE_HELP,
         epilog=_CAPTURE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -164,6 +194,102 @@ def add_verify_parser(subparsers: Any) -> None:
     parser.add_argument(
         "logs", type=file_name, nargs="+", metavar="LOG", help="finished logs with gate inputs, .gz too"
     )
+
+
+def add_tap_parser(subparsers: Any) -> None:
+    """Add `tap` to what `ArgumentParser.add_subparsers` returned."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "tap",
+        help="the library that logs the routing of a program",
+        description=_TAP_HELP,
+        epilog=_TAP_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run_tap)
+    parser.add_argument(
+        "--build",
+        type=file_name,
+        metavar="FILE",
+        help="compile it into FILE, for a machine or an image without a compiler",
+    )
+
+
+class _CommandParser(Parser):
+    """Of `capture ... -- COMMAND`, whose own failures have a status that no command uses."""
+
+    def error(self, message: str) -> NoReturn:
+        from moe_live.capture.supervisor import LaunchError
+
+        raise LaunchError(f"{message}; see {self.prog} --help")
+
+
+def _command_parser() -> _CommandParser:
+    parser = _CommandParser(
+        prog="moe-live capture",
+        usage=_CAPTURE_USAGE,
+        description=_CAPTURE_HELP,
+        epilog=_COMMAND_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--log", type=file_name, required=True, metavar="PATH", help="the log, or a named pipe"
+    )
+    parser.add_argument(
+        "--gate-layers",
+        type=layer_set,
+        default=frozenset(),
+        metavar="LIST",
+        help="log the router's inputs of these layers",
+    )
+    parser.add_argument("--weights", action="store_true", help="log the weights of the experts")
+    parser.add_argument(
+        "--drafts",
+        type=file_name,
+        metavar="PATH",
+        help="a log for drafts and other models, which are left out else",
+    )
+    parser.add_argument(
+        "--output",
+        type=file_name,
+        metavar="PATH",
+        help="where what COMMAND prints goes, the last 16 MB of it; default: where moe-live prints",
+    )
+    return parser
+
+
+def _run_command(argv: Sequence[str]) -> int:
+    """Run `capture`'s arguments in which a command follows `--`.
+
+    Raises:
+        LaunchError: the command was not started, and why.
+    """
+    from moe_live.capture.command import TapSettings, capture_command
+
+    at = argv.index("--")
+    parser = _command_parser()
+    options = parser.parse_args(argv[:at])
+    command = argv[at + 1 :]
+    if not command:
+        parser.error("there is no command after --")
+    settings = TapSettings(
+        log=options.log, weights=options.weights, gate_layers=options.gate_layers, drafts=options.drafts
+    )
+    return capture_command(command, settings, options.output)
+
+
+def run_tap(options: argparse.Namespace) -> int:
+    """Print where the tap is, or compile it into a file; returns the exit status.
+
+    Raises:
+        MoeLiveError: something a user can act on.
+    """
+    from moe_live.capture.tap_library import build, tap_library
+
+    if options.build is not None:
+        build(Path(options.build))
+    else:
+        sys.stdout.write(f"{tap_library()}\n")
+    return 0
 
 
 def run_capture(options: argparse.Namespace) -> int:

@@ -1,0 +1,40 @@
+// A scheduler, and what is known of it.
+#ifndef MOE_LIVE_CONTEXT_H
+#define MOE_LIVE_CONTEXT_H
+
+#include "tap.h"
+
+enum role { UNDECIDED, IGNORED, OF_MODEL, OF_OTHERS };
+
+// What is known of a scheduler. Records are never unlinked, so that they are found without a lock: one whose scheduler
+// is gone is used again.
+struct context {
+    struct context *next;
+    _Atomic(void *) sched;
+    const struct ggml *ggml;
+    eval_callback callback;  // the program's own
+    void *data;
+    bool asked;              // for the tensor that comes next
+    enum role role;
+    int number;              // among those of the model
+    bool begins;             // its next step is the first of a model in this log
+    bool fresh;              // it computed nothing but warm-ups so far
+    struct plan plan;
+    struct step *step;
+    int next_reading;
+    bool broken;             // something of the step could not be read
+    char *scratch;
+    size_t scratch_size;
+};
+
+struct context *context_of(const void *sched);
+struct context *context_new(void *sched, const struct ggml *ggml);
+void context_free(struct context *context);
+struct log *context_log(struct context *context);
+
+// A step begins before a graph is computed and ends after it. Between the two `step_watch` must be the callback.
+bool step_begin(struct context *context, void *graph);
+bool step_watch(struct tensor *tensor, bool ask, void *data);
+void step_end(struct context *context, int status);
+
+#endif
