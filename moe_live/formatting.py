@@ -82,8 +82,10 @@ def duration(seconds: float) -> str:
 
 
 def expected(number: float) -> str:
-    """How many things chance gives."""
-    return "<0.1" if 0 < number < 0.05 else short(round(number, 1))
+    """How many things chance gives, to a tenth."""
+    if 0 < number < 0.05:
+        return "<0.1"
+    return f"{number:.1f}" if 0 < number < 99.95 else short(number)
 
 
 def fraction(value: float, digits: int = 2) -> str:
