@@ -232,7 +232,9 @@ def cached(recent: float, fixed: float, steps: int = 30, uses: int = 100) -> Sna
 
     def layer(number: int, uses: int) -> LayerLocality:
         rates = [np.full(EXPERTS, rate if uses else math.nan) for rate in (recent, fixed)]
-        return LayerLocality(number, steps, uses, {}, 0.04, 1.0, 2.0, 0.0, {}, *rates)
+        return LayerLocality(
+            number, steps, uses, {}, 0.04, 1.0, 2.0, 0.0, {}, rates[0], rates[1], idle_steps=rates[0]
+        )
 
     return replace(alike(50), locality=(layer(0, uses), layer(1, 0)))
 

@@ -164,6 +164,7 @@ def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality
         working_set={10: min(31.4, experts), 100: min(66.0, experts), 1000: math.nan},
         lru_hit_rate=share**0.5,
         static_hit_rate=share**0.4,
+        idle_steps=np.where(decode > 0, np.where(decode % 7 == 0, math.inf, decode % 7 - 1.0), math.nan),
     )
 
 
