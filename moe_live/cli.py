@@ -210,8 +210,16 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
     live = not config.paths
     if live and config.dashboard and config.json != "-" and _has_screen():
         from moe_live.dashboard.run import run_dashboard
+        from moe_live.dashboard.theme import Theme
 
-        run_dashboard(session, signals, refresh=config.refresh, color=config.color)
+        run_dashboard(
+            session,
+            signals,
+            refresh=config.refresh,
+            color=config.color,
+            theme=Theme(config.theme),
+            ascii_only=config.ascii,
+        )
     else:
         from moe_live.reports.plain import run_plain
 

@@ -45,6 +45,8 @@ class Config:
     dashboard: bool
     refresh: float
     color: Literal["auto", "always", "never"]
+    theme: Literal["auto", "dark", "light"]
+    ascii: bool
     top: int
     hot_experts: int | None
     hot_list: str | None
@@ -85,6 +87,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         dashboard=options.dashboard and options.only is None,
         refresh=options.refresh,
         color=options.color,
+        theme=options.theme,
+        ascii=options.ascii,
         top=options.top,
         hot_experts=options.hot_experts,
         hot_list=options.hot_list,
@@ -207,5 +211,14 @@ def _parser() -> argparse.ArgumentParser:
         "--refresh", type=frame_rate, default=4.0, metavar="HZ", help="frames a second at most (default 4)"
     )
     output.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="use of colours")
+    output.add_argument(
+        "--theme",
+        choices=("auto", "dark", "light"),
+        default="auto",
+        help="background of the terminal, for the colours of the dashboard (default: it is asked)",
+    )
+    output.add_argument(
+        "--ascii", action="store_true", help="a dashboard without block characters, for fonts that lack them"
+    )
     parser.add_argument("--version", action="version", version=f"moe-live {__version__}")
     return parser

@@ -91,3 +91,13 @@ def expected(number: float) -> str:
 def fraction(value: float, digits: int = 2) -> str:
     """A figure with so many decimals; – where undefined."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def tenths(number: float) -> str:
+    """A number with one decimal, for columns of them: 29.0; – where undefined."""
+    return fraction(number, 1)
+
+
+def percents(share: float) -> str:
+    """A share with one decimal, for columns of them: 7.3%, 100.0%; – where undefined."""
+    return f"{100 * share:.1f}%" if math.isfinite(share) else "–"

@@ -13,6 +13,7 @@ from rich.terminal_theme import MONOKAI
 
 from moe_live.analyzer import Analyzer
 from moe_live.dashboard.frame import draw_static
+from moe_live.pace import Pace
 from moe_live.session import Status
 from moe_live.simulator import HEADER, SimulatedServer
 from moe_live.sources.source import SourceStatus, State
@@ -36,7 +37,8 @@ status = Status(
     elapsed=60.0,
     bytes_per_second=620e3,
     lines_per_second=2080.0,
-    tokens_per_second=46.9,
+    prefill=Pace(),
+    decode=Pace(46.9),
     seconds_left=0,
 )
 console = Console(record=True, file=io.StringIO(), width=WIDTH, height=HEIGHT, color_system="truecolor")

@@ -83,16 +83,18 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         if part := section(snapshot, width):
             lines += [*part, ()]
     lines.pop()
+    window = state.place.rows
     if len(lines) <= height:
-        state.window(len(lines), height)
+        window.over(len(lines), height)
         return lines
-    rows = state.window(len(lines), height - 1)
+    rows = window.over(len(lines), height - 1)
     return [(text(excerpt(rows, len(lines), "lines"), STRONG),), *lines[rows.start : rows.stop]]
 
 
 VIEW = View(
     key="i",
     title="Input",
+    brief="Input",
     render=render,
     gist="",
     reading=(
@@ -100,6 +102,5 @@ VIEW = View(
         "sound (a known defect of the logging patch writes wrong rows for prompts), lines that could not "
         "be used and how they begin."
     ),
-    scroll="scroll",
     always=True,
 )
