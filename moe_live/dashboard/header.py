@@ -34,6 +34,9 @@ from moe_live.sources.source import State
 _ROOMY = 100
 """From this width on words are spelled out."""
 
+_WIDE = 118
+"""From this width on there is room for tokens a second over time, beside the speed of reading."""
+
 
 _FEWEST_SPARKS, _MOST_SPARKS = 8, 60
 """Columns of tokens a second over time."""
@@ -51,9 +54,10 @@ def header(snapshot: Snapshot, status: Status, state: ViewState, width: int, *, 
     if status.source.detail:
         most = 2 if tall else 1
         lines += [(text(part, CAUTION),) for part in wrap(printable(status.source.detail), width, most)]
-    lines += flow([*_model(snapshot), *_speed(status)], width, separator)
-    health = _health(snapshot, status, roomy=roomy)
-    lines += flow([*_tokens(snapshot, status, health, width), *health], width, separator)
+    health, speed = _health(snapshot, status, roomy=roomy), _speed(status)
+    beside_tokens = speed if width >= _WIDE else health
+    lines += flow([*_model(snapshot), *(health if width >= _WIDE else speed)], width, separator)
+    lines += flow([*_tokens(snapshot, status, beside_tokens, width), *beside_tokens], width, separator)
     if not state.folded:
         lines += _banners(snapshot, width, tall=tall)
     lines.append(_tabs(state, len(snapshot.warnings), width))

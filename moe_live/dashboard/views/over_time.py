@@ -30,6 +30,9 @@ _NARROWEST = 26
 
 _MOST_NAMED = 4
 _BAR = 10
+_FULL_BAR = 0.5
+"""Bits of drift that fill the bar."""
+
 _CLEAR, _LARGE = 0.05, 0.2
 """Bits of drift from which on it is coloured: there is more to it than that it is beyond chance."""
 
@@ -58,7 +61,9 @@ _COLUMNS: tuple[Column[_Row], ...] = (
     Column("noise", 5, lambda row: fraction(row.expected, 3), optional=2),
     Column("limit", 5, lambda row: fraction(row.limit, 3), optional=1),
     Column("", 4, lambda row: text("real", row.style) if row.real else ""),
-    Column("", _BAR, lambda row: text(bar(row.js, _BAR), row.style or BAR), right=False, optional=3),
+    Column(
+        "", _BAR, lambda row: text(bar(row.js / _FULL_BAR, _BAR), row.style or BAR), right=False, optional=3
+    ),
 )
 _LISTING: Listing[_Row] = Listing(
     lambda row: row.layer,
