@@ -221,21 +221,38 @@ def _show(session: Session, signals: Signals, config: Config) -> None:
             ascii_only=config.ascii,
         )
     else:
-        from moe_live.reports.plain import run_plain
+        _show_plainly(
+            session, signals, config, keys=live and os.name == "posix" and os.isatty(1) and os.isatty(2)
+        )
+    if live and not session.ended:
+        session.drain()
+
+
+def _show_plainly(session: Session, signals: Signals, config: Config, *, keys: bool) -> None:
+    """Read until the end, a signal or, where keys are taken, q; they are not echoed."""
+    from moe_live.reports.plain import run_plain
+    from moe_live.terminal import Terminal
+
+    quits = False
+    with ExitStack() as stack:
+        terminal = stack.enter_context(Terminal(signals, draws=False)) if keys else None
 
         def wait(seconds: float) -> None:
+            nonlocal quits
             descriptor = session.source.wake_fd()
-            signals.wait(seconds, () if descriptor is None else (descriptor,))
+            descriptors = () if descriptor is None else (descriptor,)
+            if terminal is None:
+                signals.wait(seconds, descriptors)
+            else:
+                quits |= b"q" in terminal.wait(seconds, descriptors)
 
         run_plain(
             session,
             stderr=sys.stderr,
-            stop=lambda: signals.stop is not None,
+            stop=lambda: signals.stop is not None or quits,
             wait=wait,
             no_color=config.color == "never",
         )
-    if live and not session.ended:
-        session.drain()
 
 
 def _finish(session: Session, signals: Signals) -> Snapshot:

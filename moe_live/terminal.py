@@ -177,13 +177,15 @@ class Terminal:
     Args:
         signals: entered already; its flag `stop` is also set when the terminal goes away.
         output: descriptor of the terminal to draw on.
+        draws: whether it is drawn on; otherwise only keys are taken, and nothing is written to it.
 
     Attributes:
         redraw: something may have overwritten or resized the screen; the one who draws sets it back.
     """
 
-    def __init__(self, signals: Signals, output: int = 1) -> None:
+    def __init__(self, signals: Signals, output: int = 1, *, draws: bool = True) -> None:
         self.redraw = True
+        self._entering, self._leaving = (_ENTER, _LEAVE) if draws else ("", "")
         self._signals = signals
         self._output = output
         self._screen = output
@@ -329,7 +331,7 @@ class Terminal:
                 termios.tcsetattr(self._tty, termios.TCSADRAIN, _key_by_key(self._mode))
         self._taken = True
         self.redraw = True
-        self.write(_ENTER + (_MOUSE[True] if self._mouse else ""))
+        self.write(self._entering + (_MOUSE[True] if self._mouse else ""))
 
     def _leave(self) -> None:
         """Give the screen back. Also called between any two instructions, when dying of a signal."""
@@ -344,7 +346,7 @@ class Terminal:
                 if held_up:  # what the terminal has not taken so far is dropped, or this would wait for it
                     termios.tcflush(self._screen, termios.TCOFLUSH)
         with contextlib.suppress(OSError):
-            os.write(self._screen, _LEAVE.encode())
+            os.write(self._screen, self._leaving.encode())
         # In the background the mode is the shell's business, and setting it would stop us.
         if foreground and self._tty is not None and self._mode is not None:
             with contextlib.suppress(OSError, termios.error):

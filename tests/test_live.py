@@ -148,6 +148,23 @@ def test_a_real_log_followed_live(tmp_path: Path, real_logs: Path) -> None:
     assert figures(live) == figures(finished)
 
 
+@pytest.mark.parametrize("options", [("--no-dashboard",), ()], ids=["asked", "dumb"])
+def test_without_a_dashboard_q_ends_it_too_and_is_not_echoed(
+    tmp_path: Path, blocks: list[bytes], options: tuple[str, ...]
+) -> None:
+    path = tmp_path / "server.log"
+    path.write_bytes(b"".join(blocks))
+    command = [*MOE_LIVE, "--follow", str(path), *options]
+    with PseudoTerminal(command, environ={"TERM": "xterm" if options else "dumb"}) as terminal:
+        terminal.wait_for("following")
+        terminal.press(b"~q")
+        assert terminal.wait() == 0
+        assert terminal.mode == terminal.mode_before
+        assert b"tokens:" in terminal.output
+        assert b"~" not in terminal.output
+        assert b"\x1b" not in terminal.output
+
+
 def test_keys_work_while_data_comes_from_a_pipe(blocks: list[bytes]) -> None:
     reading, writing = os.pipe()
     with PseudoTerminal(MOE_LIVE, stdin=reading) as terminal:

@@ -31,12 +31,8 @@ from moe_live.session import Status
 from moe_live.snapshot import RowMode, Rows, Snapshot
 from moe_live.sources.source import State
 
-_ROOMY = 100
-"""From this width on words are spelled out."""
-
-_WIDE = 118
-"""From this width on there is room for tokens a second over time, beside the speed of reading."""
-
+_ROOMY = 118
+"""From this width on words are spelled out, and there is room for tokens a second over time."""
 
 _FEWEST_SPARKS, _MOST_SPARKS = 8, 60
 """Columns of tokens a second over time."""
@@ -55,8 +51,8 @@ def header(snapshot: Snapshot, status: Status, state: ViewState, width: int, *, 
         most = 2 if tall else 1
         lines += [(text(part, CAUTION),) for part in wrap(printable(status.source.detail), width, most)]
     health, speed = _health(snapshot, status, roomy=roomy), _speed(status)
-    beside_tokens = speed if width >= _WIDE else health
-    lines += flow([*_model(snapshot), *(health if width >= _WIDE else speed)], width, separator)
+    beside_tokens = speed if roomy else health
+    lines += flow([*_model(snapshot), *(health if roomy else speed)], width, separator)
     lines += flow([*_tokens(snapshot, status, beside_tokens, width), *beside_tokens], width, separator)
     if not state.folded:
         lines += _banners(snapshot, width, tall=tall)

@@ -69,8 +69,7 @@ def run_plain(
         while not stop() and not session.ended:
             session.ingest(_SLICE)
             display.update(session.status())
-            if pause := session.pause:
-                wait(pause)
+            wait(session.pause)
     finally:
         display.close()
 
