@@ -76,7 +76,10 @@ def highlighted(line: Line, width: int) -> Line:
 
 def line_width(line: Line) -> int:
     """Columns the line takes."""
-    return sum(piece.cell_length for piece in line)
+    width = 0
+    for piece in line:
+        width += piece.cell_length
+    return width
 
 
 def fit(line: Line, width: int) -> Line:

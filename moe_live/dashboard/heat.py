@@ -6,13 +6,14 @@ and more. What a shade looks like is said by a `Ramp`: there is one for each kin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.color import Color, ColorSystem
+from rich.color import Color, ColorSystem, ColorType
 from rich.segment import Segment
 from rich.style import Style
 
@@ -26,7 +27,7 @@ def shades(ratio: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.where(ratio > 0, found, 0).astype(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ramp:
     """The colours of the shades above 0, which is the background of the terminal.
 
@@ -91,13 +92,19 @@ LIGHT_16 = Ramp(
     Color.from_ansi(2),
     inked=True,
 )
+DARK_BLANKS, LIGHT_BLANKS = (replace(ramp, inked=False) for ramp in (DARK_16, LIGHT_16))
+"""The same without █."""
 
 
 @cache
 def _text_style(ramp: Ramp, shade: int) -> Style:
     if not shade:
         return Style()
-    black, white = (Color.from_ansi(0), Color.from_ansi(15)) if ramp.inked else _rgb("#000000", "#ebebeb")
+    black, white = (
+        (Color.from_ansi(0), Color.from_ansi(15))
+        if ramp.colours[0].type is ColorType.STANDARD
+        else _rgb("#000000", "#ebebeb")
+    )
     return Style.from_color(black if shade in ramp.dark_text else white, ramp.colour(shade))
 
 
@@ -110,6 +117,9 @@ def glyphs(row: NDArray[np.uint8], *, ascii_only: bool = False) -> str:
     """A row of shades without colour: one of six glyphs each."""
     of_shade = _GLYPH_OF_SHADE[ascii_only]
     return "".join([of_shade[shade] for shade in row.tolist()])
+
+
+_RUN = re.compile(rb"((.)\2*)", re.DOTALL)
 
 
 @cache
@@ -151,46 +161,44 @@ class Cells:
     """A row of coloured cells, each an upper and a lower half, one column wide.
 
     Attributes:
-        upper: a shade a column.
-        lower: a shade a column.
+        shades: for each column the shade of its upper half, times `SHADES`, and that of its lower half.
         ramp: how shades look.
     """
 
-    upper: bytes
-    lower: bytes
+    shades: bytes
     ramp: Ramp
+
+    @classmethod
+    def of(cls, upper: NDArray[np.uint8], lower: NDArray[np.uint8], ramp: Ramp) -> Cells:
+        """Cells with these shades (n,)."""
+        return cls((upper * SHADES + lower).tobytes(), ramp)
+
+    @property
+    def halves(self) -> tuple[bytes, bytes]:
+        """The shades of the upper and of the lower halves."""
+        upper, lower = np.divmod(np.frombuffer(self.shades, np.uint8), SHADES)
+        return upper.tobytes(), lower.tobytes()
 
     @property
     def cell_length(self) -> int:
         """Columns it takes."""
-        return len(self.upper)
+        return len(self.shades)
 
     def segments(self) -> Iterator[Segment]:
         """The cells as rich segments, equal neighbours drawn together."""
-        for upper, lower, run in self._runs():
+        for run in _RUN.finditer(self.shades):
+            upper, lower = divmod(run[0][0], SHADES)
             character, style = _drawn(self.ramp, self.ramp.colour(upper), self.ramp.colour(lower))
-            yield Segment(character * run, style)
+            yield Segment(character * len(run[0]), style)
 
     def ansi(self, system: ColorSystem) -> str:
         """The cells as one string of escape sequences: what `segments` renders to, several times faster."""
         sequences = _sequences(self.ramp, system)
         parts = []
-        for upper, lower, run in self._runs():
-            begin, character = sequences[upper * SHADES + lower]
-            parts.append(begin + character * run)
+        for run in _RUN.findall(self.shades):
+            begin, character = sequences[run[1][0]]
+            parts.append(begin + character * len(run[0]))
         return "".join(parts) + "\x1b[0m"
-
-    def _runs(self) -> Iterator[tuple[int, int, int]]:
-        run, last = 0, (-1, -1)
-        for pair in zip(self.upper, self.lower, strict=True):
-            if pair == last:
-                run += 1
-                continue
-            if run:
-                yield *last, run
-            run, last = 1, pair
-        if run:
-            yield *last, run
 
 
 _BETWEEN = {1: ("¼", ".25"), 3: ("½", ".5"), 5: ("1", "1"), 7: ("2", "2"), 9: ("4", "4"), 11: ("8", "8")}

@@ -72,6 +72,7 @@ class Screen:
 
 
 def _ansi(line: Line, look: Look) -> str:
+    known = _known(look)
     parts = []
     for piece in line:
         if isinstance(piece, Cells):
@@ -81,12 +82,19 @@ def _ansi(line: Line, look: Look) -> str:
             if piece.style is None:
                 parts.append(piece.text)
             else:
-                begin, end = _sequences(piece.style, look)
+                if piece.style not in known:
+                    known[piece.style] = _sequences(piece.style, look)
+                begin, end = known[piece.style]
                 parts.append(f"{begin}{piece.text}{end}")
     return "".join(parts)
 
 
 @cache
+def _known(_look: Look) -> dict[Style, tuple[str, str]]:
+    """Those `_sequences` that were needed so far: looked up by the style alone, they are found sooner."""
+    return {}
+
+
 def _sequences(style: Style, look: Look) -> tuple[str, str]:
     """What turns a style on and off."""
     style, system = look.styled(style), look.system

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from rich.color import ColorSystem
 from rich.style import Style
 
-from moe_live.dashboard.heat import DARK, DARK_16, LIGHT, LIGHT_16, Ramp
+from moe_live.dashboard.heat import DARK, DARK_16, DARK_BLANKS, LIGHT, LIGHT_16, LIGHT_BLANKS, Ramp
 
 STRONG = Style(bold=True)
 FAINT = Style(dim=True)
@@ -62,8 +62,9 @@ class Look:
             return None
         if self.system not in (ColorSystem.STANDARD, ColorSystem.WINDOWS):
             return LIGHT if self.light else DARK
-        ramp = LIGHT_16 if self.light else DARK_16
-        return replace(ramp, inked=False) if self.ascii_only else ramp
+        if self.ascii_only:
+            return LIGHT_BLANKS if self.light else DARK_BLANKS
+        return LIGHT_16 if self.light else DARK_16
 
     @property
     def halves(self) -> bool:

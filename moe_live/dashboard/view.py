@@ -70,6 +70,8 @@ def counts_of(usage: Usage, phase: Phase) -> NDArray[np.int64]:
 
 def layer_counts(snapshot: Snapshot, phase: Phase) -> NDArray[np.int64]:
     """(layers, n_experts) int64, the selections in the steps of a phase."""
+    if phase is Phase.ALL:
+        return snapshot.counts
     return np.stack([counts_of(entry.usage, phase) for entry in snapshot.layers])
 
 

@@ -44,8 +44,8 @@ def _runs(line: Line, ramp: Ramp | None) -> Iterator[str]:
     for piece in line:
         if isinstance(piece, Segment) and piece.text:
             named.append((names(ramp)[piece.style], piece.cell_length))
-        elif isinstance(piece, Cells) and piece.upper:
-            halves = ["".join(_DIGITS[shade] for shade in half) for half in (piece.upper, piece.lower)]
+        elif isinstance(piece, Cells) and piece.shades:
+            halves = ["".join(_DIGITS[shade] for shade in half) for half in piece.halves]
             named.append(("/".join(dict.fromkeys(halves)), 0))
     for name, run in groupby(named, key=lambda entry: entry[0]):
         columns = sum(width for _, width in run)

@@ -136,7 +136,7 @@ def test_palettes() -> None:
             if style is not None and style_name and not style_name.startswith("reversed")
         ]
         for shade in range(SHADES):
-            cell = Cells(bytes([shade]), bytes([shade]), look.ramp).ansi(look.system)
+            cell = Cells(bytes([shade * (SHADES + 1)]), look.ramp).ansi(look.system)
             lines.append(f"shade {shade:<10} {cell!r}")
         parts.append(f"== {name}\n" + "\n".join(lines) + "\n")
     compare("".join(parts), "palettes")

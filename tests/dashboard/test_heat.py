@@ -50,6 +50,11 @@ def painted(ansi: str) -> list[tuple[str, str, str]]:
     return out
 
 
+def whole(shade: int, ramp: Ramp) -> Cells:
+    """A cell in one shade."""
+    return Cells(bytes([shade * (SHADES + 1)]), ramp)
+
+
 def test_shades_at_their_bounds() -> None:
     ratio = np.array([0, 1e-9, 0.24, 0.26, 0.49, 0.51, 0.99, 1, 1.9, 2, 3.9, 4, 7.9, 8, 2048])
     assert glyphs(shades(ratio)) == " ····░░░░▒▒▓▓██"
@@ -60,9 +65,7 @@ def test_shades_at_their_bounds() -> None:
 @pytest.mark.parametrize("ramp", [DARK, LIGHT], ids=lambda ramp: ramp.name)
 @pytest.mark.parametrize("system", [ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR])
 def test_every_shade_has_a_colour_of_its_own(ramp: Ramp, system: ColorSystem) -> None:
-    assert (
-        len({Cells(bytes([shade]), bytes([shade]), ramp).ansi(system) for shade in range(SHADES)}) == SHADES
-    )
+    assert len({whole(shade, ramp).ansi(system) for shade in range(SHADES)}) == SHADES
 
 
 @pytest.mark.parametrize("ramp", [DARK_16, LIGHT_16], ids=lambda ramp: ramp.name)
@@ -83,12 +86,14 @@ def test_hotter_is_farther_from_the_background(ramp: Ramp) -> None:
 
 @pytest.mark.parametrize("ramp", RAMPS, ids=lambda ramp: ramp.name)
 def test_never_is_the_background(ramp: Ramp) -> None:
-    assert painted(Cells(b"\0", b"\0", ramp).ansi(ColorSystem.TRUECOLOR)) == [(" ", "", "49")]
+    assert painted(whole(0, ramp).ansi(ColorSystem.TRUECOLOR)) == [(" ", "", "49")]
 
 
 @given(st.lists(st.tuples(levels, levels), min_size=1, max_size=80), st.sampled_from(RAMPS))
 def test_the_fast_way_draws_what_rich_would(columns: list[tuple[int, int]], ramp: Ramp) -> None:
-    cells = Cells(bytes(a for a, _ in columns), bytes(b for _, b in columns), ramp)
+    upper, lower = np.array(columns, np.uint8).T
+    cells = Cells.of(upper, lower, ramp)
+    assert cells.halves == (upper.tobytes(), lower.tobytes())
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=200)
     with console.capture() as captured:
         console.print(Segments(cells.segments()), end="")

@@ -202,7 +202,7 @@ def _run(found: NDArray[np.uint8], look: Look) -> Piece:
     """Columns without the cursor."""
     if look.ramp is None:
         return text(glyphs(found[0], ascii_only=look.ascii_only))
-    return Cells(found[0].tobytes(), found[-1].tobytes(), look.ramp)
+    return Cells.of(found[0], found[-1], look.ramp)
 
 
 def _marked(found: NDArray[np.uint8], grid: Grid, look: Look, mark: Mark) -> Segment:
