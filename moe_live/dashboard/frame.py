@@ -42,7 +42,7 @@ class Frame:
 
     def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
         for line in self.lines:
-            for segment in self._segments(line):
+            for segment in self.segments(line):
                 style = None if segment.style is None else self.look.styled(segment.style)
                 yield Segment(segment.text, style)
             yield Segment.line()
@@ -50,16 +50,15 @@ class Frame:
     @property
     def plain(self) -> str:
         """The frame without styles."""
-        return "".join(
-            "".join(segment.text for segment in self._segments(line)) + "\n" for line in self.lines
-        )
+        return "".join("".join(segment.text for segment in self.segments(line)) + "\n" for line in self.lines)
 
     def target(self, column: int, row: int) -> Selection | str | None:
         """What a click there does, both counted from 0: it chooses, or presses a key; None for nothing."""
         return target(self.lines[row], column) if 0 <= row < len(self.lines) else None
 
     @staticmethod
-    def _segments(line: Line) -> Iterator[Segment]:
+    def segments(line: Line) -> Iterator[Segment]:
+        """A line in pieces of one style each."""
         for piece in line:
             if isinstance(piece, Cells):
                 yield from piece.segments()

@@ -30,7 +30,7 @@ _RESTING_SECONDS = 0.05
 """So long after a key the view is taken to be the one looked for: keys held down repeat faster."""
 _DRAWING_SHARE = 5
 """Making the figures and drawing them takes a fifth of the time at most."""
-_ANSWER_SECONDS = 0.1
+_ANSWER_SECONDS = 0.05
 """So long the first frame waits for the terminal to say whether its background is light."""
 _LATE_SECONDS = 0.5
 """So long after the question the terminal may still answer; it must not be the shell that gets it."""

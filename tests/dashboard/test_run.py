@@ -327,7 +327,7 @@ def test_the_first_frame_fits_the_background(answers: list[bytes], *, light: boo
 
 def test_nobody_waits_long_for_a_terminal_that_does_not_answer() -> None:
     _, terminal, _ = run([b"", b"", b"q"], look=Look(), asks=True)
-    assert terminal.waited[0] == pytest.approx(0.1)
+    assert terminal.waited[0] == pytest.approx(0.05)
     _, silent, _ = run([b"q"], look=Look())
     assert not silent.asked
 
