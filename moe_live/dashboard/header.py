@@ -215,7 +215,7 @@ def _tokens(snapshot: Snapshot, status: Status, others: list[Line], width: int) 
     if columns < _FEWEST_SPARKS:
         return items
     return [
-        (*item, text(f" {sparkline(np.array(pace.lately), columns, low=0.0):>{columns}}", BAR))
+        (*item, text(f" {sparkline(np.array(pace.lately), columns, low=0.0):<{columns}}", BAR))
         for item, pace in zip(items, (status.prefill, status.decode), strict=True)
     ]
 
