@@ -52,7 +52,7 @@ class Window:
     Attributes:
         first: the first entry shown.
         page: how many are.
-        shows: the selection it was last moved to show; None to move to the next one it is asked to.
+        shows: the selection it was last moved to show; None to have the next one in the middle.
     """
 
     first: int = 0
@@ -73,7 +73,9 @@ class Window:
     def around(self, total: int, visible: int, selection: Selection, at: int) -> range:
         """The same, and `at` is among them if the selection, which stands there, is new."""
         self.page = max(1, visible)
-        if self.shows != selection:
-            self.shows = selection
+        if self.shows is None:
+            self.first = at - self.page // 2
+        elif self.shows != selection:
             self.first = max(min(self.first, at), at - self.page + 1)
+        self.shows = selection
         return self.over(total, visible)

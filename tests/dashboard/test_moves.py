@@ -182,6 +182,12 @@ def test_the_wheel_moves_what_is_seen_and_the_choice_only_as_far_as_it_must() ->
     assert state.place.rows.first == 4
 
 
+def test_looking_closer_keeps_the_choice_in_the_middle() -> None:
+    state = after("Heatmap", "/", *"12#80", "enter", "z", "z")
+    cells = state.place.columns
+    assert cells.first + cells.page // 2 == 80 // state.place.group
+
+
 def test_views_keep_their_order_and_zoom_apart() -> None:
     state = after("Layers", "s", "2", "z", "3")
     assert state.place.sort == 1

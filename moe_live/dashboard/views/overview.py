@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from moe_live.dashboard.canvas import Line, bar, beside, choosing, fill, text
 from moe_live.dashboard.plan import SORTS, Plan, experts_axis, layers_axis
-from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, FAINT, TITLE
 from moe_live.dashboard.verdict import verdict_line
@@ -55,7 +56,8 @@ def _hottest(snapshot: Snapshot, state: ViewState, width: int, height: int) -> l
         layer = snapshot.layers[row].layer
         name = f"layer {layer} #{expert}"
         share, multiple = percent(float(shares[row, expert])), times(float(flat[index]))
-        line: Line = (choosing(Selection(layer, expert)), text(f"{name:<15}{share:>6}{multiple:>8}"))
+        chosen = replace(state.selection, layer=layer, expert=expert, partner=None)
+        line: Line = (choosing(chosen), text(f"{name:<15}{share:>6}{multiple:>8}"))
         if room >= 6:
             line = (*line, text("  " + bar(float(flat[index] / flat[best[0]]), room), BAR))
         lines.append(line)
