@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from moe_live.dashboard.moves import go_back, go_to, move_columns, move_rows, open_experts, show, view_of
+from moe_live.dashboard.moves import (
+    go_back,
+    go_to,
+    move_columns,
+    move_rows,
+    open_experts,
+    show,
+    show_first,
+    view_of,
+)
 from moe_live.dashboard.state import Asking, Prompt, ViewState
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import INPUT, VIEWS
@@ -83,17 +92,17 @@ def _zoom(by: int) -> Action:
     return action
 
 
-def _sort(state: ViewState, _snapshot: Snapshot) -> None:
+def _sort(state: ViewState, snapshot: Snapshot) -> None:
     if sorts := view_of(state).sorts:
         state.place.sort = (state.place.sort + 1) % len(sorts)
         state.place.reverse = False
-        state.place.rows.first = state.place.columns.first = 0
+        show_first(state, snapshot)
 
 
-def _reverse(state: ViewState, _snapshot: Snapshot) -> None:
+def _reverse(state: ViewState, snapshot: Snapshot) -> None:
     if view_of(state).sorts:
         state.place.reverse = not state.place.reverse
-        state.place.rows.first = state.place.columns.first = 0
+        show_first(state, snapshot)
 
 
 def _mouse(state: ViewState, _snapshot: Snapshot) -> Request:

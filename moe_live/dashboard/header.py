@@ -202,9 +202,9 @@ def _speed(status: Status) -> list[Line]:
 def _tokens(snapshot: Snapshot, status: Status, others: list[Line], width: int) -> list[Line]:
     """Tokens, and how fast they come: of prompts and of decode; over time where the others leave room."""
     tokens, roomy = snapshot.tokens, width >= _ROOMY
-    shown, what, columns = (whole, " tokens", 6) if roomy else (short, "", 5)
+    shown, what, columns = (whole, " tokens", 5) if roomy else (short, "", 4)
     items: list[Line] = [
-        (text(shown(count), STRONG), text(f" {phase}{what}{short(pace.now):>{columns}}/s"))
+        (text(shown(count), STRONG), text(f" {phase}{what} {short(pace.now):>{columns}}/s"))
         for count, phase, pace in (
             (tokens.prefill, "prefill", status.prefill),
             (tokens.decode, "decode", status.decode),

@@ -99,7 +99,7 @@ DARK_BLANKS, LIGHT_BLANKS = (replace(ramp, inked=False) for ramp in (DARK_16, LI
 @cache
 def _text_style(ramp: Ramp, shade: int) -> Style:
     if not shade:
-        return Style()
+        return Style(dim=True)
     black, white = (
         (Color.from_ansi(0), Color.from_ansi(15))
         if ramp.colours[0].type is ColorType.STANDARD

@@ -61,6 +61,19 @@ def scroll(state: ViewState, snapshot: Snapshot, lines: int) -> None:
         state.selection = window.shows = axis.choice(at)
 
 
+def show_first(state: ViewState, snapshot: Snapshot) -> None:
+    """Go to the beginning of a new order. What was chosen stays chosen.
+
+    As long as nothing was, and more is told of the first row, that one is chosen now: another may become the
+    first, and what is told must not change by itself.
+    """
+    rows, columns = state.place.rows, state.place.columns
+    rows.first = columns.first = 0
+    axis = _axis(view_of(state).rows, state, snapshot)
+    if view_of(state).details and state.selection.layer is None and axis is not None and axis.count:
+        state.selection = rows.shows = axis.choice(0)
+
+
 def open_experts(state: ViewState, snapshot: Snapshot) -> None:
     """Look at the experts of what is chosen."""
     axis = _axis(view_of(state).rows, state, snapshot)

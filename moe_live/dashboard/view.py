@@ -31,6 +31,7 @@ class View:
         sections: the sections of the snapshot it needs.
         rows: what the arrows up and down move over; None where they scroll lines, if there is more.
         columns: what the arrows left and right move over; None for nothing.
+        details: whether it tells more of the chosen row than stands in it.
         opens: whether Enter opens the experts of what is chosen.
         zooms: whether it has columns to look at more closely.
         sorts: orders to choose from; none if there is no choice.
@@ -47,6 +48,7 @@ class View:
     sections: frozenset[Section] = frozenset()
     rows: Axes | None = None
     columns: Axes | None = None
+    details: bool = False
     opens: bool = False
     zooms: bool = False
     sorts: tuple[str, ...] = ()

@@ -156,6 +156,18 @@ def test_a_new_order_is_seen_from_its_beginning_and_the_choice_stays() -> None:
     assert marked(state)
 
 
+@pytest.mark.parametrize("title", ["Time", "Distances"])
+def test_what_is_told_of_the_first_row_of_a_new_order_does_not_change_by_itself(title: str) -> None:
+    state = after(title, "s")
+    (row,) = marked(state)
+    first = state.selection.layer
+    assert row[1:].split()[0] == str(first)
+    other = snapshot(scale=9000)
+    assert f"ayer {first} over time" in see(state) or f"ayers {first} → " in see(state)
+    compose(other, status(), state, 80, 24)
+    assert state.selection.layer == first
+
+
 def test_what_is_seen_does_not_move_by_itself() -> None:
     """Layers change their order while figures come in: the window stays, and so does the choice."""
     state = after("Balance", "down", "down")

@@ -165,6 +165,7 @@ VIEW = View(
         "figure is no finite number; they are left out."
     ),
     rows=_axis,
+    details=True,
     opens=True,
     sorts=_LISTING.sorts,
 )

@@ -195,6 +195,7 @@ VIEW = View(
     ),
     sections=frozenset({Section.DRIFT, Section.HISTORY}),
     rows=_axis,
+    details=True,
     opens=True,
     sorts=_LISTING.sorts,
 )
