@@ -87,7 +87,7 @@ def _zoom(by: int) -> Action:
     def action(state: ViewState, _snapshot: Snapshot) -> None:
         if view_of(state).zooms:
             state.place.zoom = max(0, state.place.zoom + by)
-            state.place.columns.shows = None
+            state.place.rows.shows = state.place.columns.shows = None
 
     return action
 

@@ -24,23 +24,20 @@ LOWEST_CURVE = 6
 """Lines below which a curve tells nothing."""
 
 
-def sparkline(
-    values: NDArray[np.float64], width: int, *, low: float | None = None, high: float | None = None
-) -> str:
+def sparkline(values: NDArray[np.float64], width: int, *, low: float | None = None) -> str:
     """The latest values as columns; blank where undefined.
 
     Args:
         values: (n,) any numbers.
         width: columns; those values that do not fit are the oldest.
-        low: what the lowest column stands for; None for the smallest value.
-        high: what the highest stands for; None for the largest value.
+        low: what the lowest column stands for; None for the smallest value. The highest is the largest one.
     """
     latest = values[-width:] if width > 0 else values[:0]
     known = latest[np.isfinite(latest)]
     if not len(known):
         return ""
     bottom = float(known.min()) if low is None else low
-    span = (float(known.max()) if high is None else high) - bottom
+    span = float(known.max()) - bottom
     flat = 0.5 if low is None else 0.0
     scaled = (latest - bottom) / span if span > 0 else np.where(np.isfinite(latest), flat, np.nan)
     return "".join(

@@ -174,12 +174,6 @@ class Cells:
         return cls((upper * SHADES + lower).tobytes(), ramp)
 
     @property
-    def halves(self) -> tuple[bytes, bytes]:
-        """The shades of the upper and of the lower halves."""
-        upper, lower = np.divmod(np.frombuffer(self.shades, np.uint8), SHADES)
-        return upper.tobytes(), lower.tobytes()
-
-    @property
     def cell_length(self) -> int:
         """Columns it takes."""
         return len(self.shades)

@@ -18,6 +18,11 @@ _REVERSED = Style(reverse=True)
 _DIGITS = "0123456789abc"
 
 
+def halves(cells: Cells) -> tuple[list[int], list[int]]:
+    """The shades of the upper and of the lower halves."""
+    return [shade // SHADES for shade in cells.shades], [shade % SHADES for shade in cells.shades]
+
+
 @cache
 def names(ramp: Ramp | None) -> dict[Style | None, str]:
     """What the styles are called where shades look like this."""
@@ -45,8 +50,8 @@ def _runs(line: Line, ramp: Ramp | None) -> Iterator[str]:
         if isinstance(piece, Segment) and piece.text:
             named.append((names(ramp)[piece.style], piece.cell_length))
         elif isinstance(piece, Cells) and piece.shades:
-            halves = ["".join(_DIGITS[shade] for shade in half) for half in piece.halves]
-            named.append(("/".join(dict.fromkeys(halves)), 0))
+            digits = ["".join(_DIGITS[shade] for shade in half) for half in halves(piece)]
+            named.append(("/".join(dict.fromkeys(digits)), 0))
     for name, run in groupby(named, key=lambda entry: entry[0]):
         columns = sum(width for _, width in run)
         yield f"{name}*{columns}" if columns > 1 else name or "-"

@@ -29,6 +29,7 @@ from moe_live.dashboard.heat import (
 )
 from moe_live.dashboard.state import CellOf
 from moe_live.dashboard.view import relative_use
+from tests.dashboard.styles import halves
 
 levels = st.integers(0, SHADES - 1)
 RAMPS = (DARK, LIGHT, DARK_16, LIGHT_16)
@@ -93,7 +94,7 @@ def test_never_is_the_background(ramp: Ramp) -> None:
 def test_the_fast_way_draws_what_rich_would(columns: list[tuple[int, int]], ramp: Ramp) -> None:
     upper, lower = np.array(columns, np.uint8).T
     cells = Cells.of(upper, lower, ramp)
-    assert cells.halves == (upper.tobytes(), lower.tobytes())
+    assert halves(cells) == (upper.tolist(), lower.tolist())
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=200)
     with console.capture() as captured:
         console.print(Segments(cells.segments()), end="")

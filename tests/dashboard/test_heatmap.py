@@ -25,6 +25,7 @@ from moe_live.dashboard.views import VIEWS
 from moe_live.reports.json_report import to_json
 from moe_live.snapshot import LayerUsage, Snapshot, Usage
 from tests.dashboard.factory import snapshot, status
+from tests.dashboard.styles import halves
 
 HEATMAP = [view.title for view in VIEWS].index("Heatmap")
 SHOWN = snapshot()
@@ -157,12 +158,12 @@ def test_arrows_pick_the_hottest_of_each_cell() -> None:
 def test_by_heat_each_row_falls_from_left_to_right() -> None:
     state = after("s", look=Look(ColorSystem.TRUECOLOR))
     frame = compose(SHOWN, status(), state, 200, 60)
-    rows = [piece.halves[0] for line in frame.lines for piece in line if isinstance(piece, Cells)]
+    rows = [halves(piece)[0] for line in frame.lines for piece in line if isinstance(piece, Cells)]
     assert len(rows) >= 24
     assert all(list(row) == sorted(row, reverse=True) for row in rows)
     press(state, "r", SHOWN)
     frame = compose(SHOWN, status(), state, 200, 60)
-    rows = [piece.halves[0] for line in frame.lines for piece in line if isinstance(piece, Cells)]
+    rows = [halves(piece)[0] for line in frame.lines for piece in line if isinstance(piece, Cells)]
     assert all(list(row) == sorted(row) for row in rows)
 
 
@@ -203,7 +204,7 @@ def test_a_cell_never_hides_what_is_hot(width: int, height: int, hot: int, by_he
     state.place.sort = int(by_heat)
     frame = compose(shown, status(), state, width, height)
     cells = [piece for line in frame.lines for piece in line if isinstance(piece, Cells)]
-    assert SHADES - 1 in {shade for piece in cells for shade in piece.halves[0]}
+    assert SHADES - 1 in {shade for piece in cells for shade in halves(piece)[0]}
 
 
 def test_what_a_cell_shows_is_said() -> None:
