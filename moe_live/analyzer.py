@@ -62,11 +62,12 @@ class Settings:
 
 
 class Progress(NamedTuple):
-    """Running totals, cheap to ask for."""
+    """Running totals, cheap to ask for; `decode` are those of the tokens that belong to decode steps."""
 
     bytes: int
     lines: int
     tokens: int
+    decode: int = 0
 
 
 class Finished(Protocol):
@@ -197,7 +198,12 @@ class Analyzer:
     def progress(self) -> Progress:
         """Totals so far."""
         tally = self.tally
-        return Progress(tally.bytes, tally.lines, int(self._statistics.tokens.sum()))
+        tokens = _phases(self._statistics.tokens, self._decode_kinds())
+        return Progress(tally.bytes, tally.lines, tokens.total, tokens.decode)
+
+    def _decode_kinds(self) -> list[Kind]:
+        """The kinds of steps that are decode, as far as is known."""
+        return [Kind.DECODE, Kind.UNDECIDED] if self._assembler.last_layer_known else [Kind.DECODE]
 
     def snapshot(
         self,
@@ -216,7 +222,7 @@ class Analyzer:
         """
         statistics = self._statistics
         model = self._model()
-        decode = [Kind.DECODE, Kind.UNDECIDED] if self._assembler.last_layer_known else [Kind.DECODE]
+        decode = self._decode_kinds()
         verdict = self._verdict(model)
         use_verified = self._uses_verified(verdict)
         counted = (statistics.single, statistics.verified if use_verified else statistics.written)

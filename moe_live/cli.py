@@ -293,25 +293,57 @@ def _show(session: Session, signals: Signals, config: Config, outputs: LiveOutpu
     live = not config.paths
     if live and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
+        from moe_live.dashboard.theme import Theme
 
-        run_dashboard(session, signals, publish=outputs.update, refresh=config.refresh, color=config.color)
+        run_dashboard(
+            session,
+            signals,
+            publish=outputs.update,
+            refresh=config.refresh,
+            color=config.color,
+            theme=Theme(config.theme),
+            ascii_only=config.ascii,
+        )
     else:
-        from moe_live.reports.plain import run_plain
+        _show_plainly(
+            session,
+            signals,
+            config,
+            outputs,
+            keys=live and os.name == "posix" and os.isatty(1) and os.isatty(2),
+        )
+    if live and not session.ended:
+        session.drain()
+
+
+def _show_plainly(
+    session: Session, signals: Signals, config: Config, outputs: LiveOutputs, *, keys: bool
+) -> None:
+    """Read until the end, a signal or, where keys are taken, q; they are not echoed."""
+    from moe_live.reports.plain import run_plain
+    from moe_live.terminal import Terminal
+
+    quits = False
+    with ExitStack() as stack:
+        terminal = stack.enter_context(Terminal(signals, draws=False)) if keys else None
 
         def wait(seconds: float) -> None:
+            nonlocal quits
             descriptor = session.source.wake_fd()
-            signals.wait(seconds, () if descriptor is None else (descriptor,))
+            descriptors = () if descriptor is None else (descriptor,)
+            if terminal is None:
+                signals.wait(seconds, descriptors)
+            else:
+                quits |= b"q" in terminal.wait(seconds, descriptors)
 
         run_plain(
             session,
             stderr=sys.stderr,
-            stop=lambda: signals.stop is not None,
+            stop=lambda: signals.stop is not None or quits,
             wait=wait,
             publish=outputs.update,
             no_color=config.color == "never",
         )
-    if live and not session.ended:
-        session.drain()
 
 
 def _finish(session: Session, signals: Signals) -> Snapshot:

@@ -49,6 +49,8 @@ class Config:
     dashboard: bool
     refresh: float
     color: Literal["auto", "always", "never"]
+    theme: Literal["auto", "dark", "light"]
+    ascii: bool
     top: int
     hot_experts: int | None
     hot_list: str | None
@@ -86,7 +88,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         if os.isatty(0):
             parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in")
     if paths and paths[0].isalpha() and not os.path.lexists(paths[0]):
-        commands = " and ".join(SUBCOMMANDS)
+        commands = f"{', '.join(SUBCOMMANDS[:-1])} and {SUBCOMMANDS[-1]}"
         parser.error(f"there is no file or command {paths[0]}; the commands are {commands}")
     if options.start == "end" and options.follow is None:
         parser.error("--from end goes with --follow PATH")
@@ -112,6 +114,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         dashboard=options.dashboard and options.only is None,
         refresh=options.refresh,
         color=options.color,
+        theme=options.theme,
+        ascii=options.ascii,
         top=options.top,
         hot_experts=options.hot_experts,
         hot_list=options.hot_list,
@@ -241,5 +245,14 @@ def _parser() -> Parser:
         "--refresh", type=frame_rate, default=4.0, metavar="HZ", help="frames a second at most (default 4)"
     )
     output.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="use of colours")
+    output.add_argument(
+        "--theme",
+        choices=("auto", "dark", "light"),
+        default="auto",
+        help="background of the terminal, for the colours of the dashboard (default: it is asked)",
+    )
+    output.add_argument(
+        "--ascii", action="store_true", help="a dashboard without block characters, for fonts that lack them"
+    )
     parser.add_argument("--version", action="version", version=f"moe-live {__version__}")
     return parser

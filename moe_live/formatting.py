@@ -82,10 +82,22 @@ def duration(seconds: float) -> str:
 
 
 def expected(number: float) -> str:
-    """How many things chance gives."""
-    return "<0.1" if 0 < number < 0.05 else short(round(number, 1))
+    """How many things chance gives, to a tenth."""
+    if 0 < number < 0.05:
+        return "<0.1"
+    return f"{number:.1f}" if 0 < number < 99.95 else short(number)
 
 
 def fraction(value: float, digits: int = 2) -> str:
     """A figure with so many decimals; – where undefined."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def tenths(number: float) -> str:
+    """A number with one decimal, for columns of them: 29.0; – where undefined."""
+    return fraction(number, 1)
+
+
+def percents(share: float) -> str:
+    """A share with one decimal, for columns of them: 7.3%, 100.0%; – where undefined."""
+    return f"{100 * share:.1f}%" if math.isfinite(share) else "–"

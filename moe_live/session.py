@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from mmap import mmap
 
 from moe_live.analyzer import Analyzer, Progress
+from moe_live.pace import Pace, PaceCounter
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.label_file import LabelFile
 from moe_live.sources.source import Break, Source, SourceStatus, State
@@ -42,7 +43,8 @@ class Status:
         elapsed: seconds since the run began.
         bytes_per_second: over the last few seconds.
         lines_per_second: over the last few seconds.
-        tokens_per_second: tokens of prefill and decode steps together, over the last few seconds.
+        prefill: tokens a second of prefill steps.
+        decode: tokens a second of decode steps.
         seconds_left: until the backlog is read at the present rate; None if unknown.
         label: what the user calls the present time; "" for nothing.
     """
@@ -51,9 +53,15 @@ class Status:
     elapsed: float
     bytes_per_second: float
     lines_per_second: float
-    tokens_per_second: float
+    prefill: Pace
+    decode: Pace
     seconds_left: float | None
     label: str = ""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of prefill and decode steps together, over the last few seconds."""
+        return self.prefill.now + self.decode.now
 
     @property
     def progress(self) -> float | None:
@@ -101,7 +109,9 @@ class Session:
         self._reset_on_restart = reset_on_restart
         self._clock = clock
         self._started = clock()
-        self._samples: deque[tuple[float, int, int, int]] = deque()
+        self._samples: deque[tuple[float, int, int, int, int]] = deque()
+        self._paces = (PaceCounter(), PaceCounter())
+        self._was_reading = False
 
     @property
     def ended(self) -> bool:
@@ -261,22 +271,31 @@ class Session:
         now = self._clock()
         source = self._source_status()
         progress = self._progress()
-        self._samples.append((now, progress.bytes, progress.lines, progress.tokens))
+        prefill, decode = progress.tokens - progress.decode, progress.decode
+        is_reading = source.state is State.READING
+        for counter, total in zip(self._paces, (prefill, decode), strict=True):
+            counter.update(now - self._started, total, older=is_reading or self._was_reading)
+        self._was_reading = is_reading
+        totals = (progress.bytes, progress.lines, prefill, decode)
+        self._samples.append((now, *totals))
         while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
             self._samples.popleft()
         then, *before = self._samples[0]
         span = now - then
         rates = [
-            (new - old) / span if span > 0 else 0.0
-            for new, old in zip((progress.bytes, progress.lines, progress.tokens), before, strict=True)
+            max(0, new - old) / span if span > 0 else 0.0 for new, old in zip(totals, before, strict=True)
         ]
         read_rate = rates[0]
+        prefill_pace, decode_pace = (
+            Pace(rate, counter.lately) for rate, counter in zip(rates[2:], self._paces, strict=True)
+        )
         return Status(
             source=source,
             elapsed=now - self._started,
             bytes_per_second=rates[0],
             lines_per_second=rates[1],
-            tokens_per_second=rates[2],
+            prefill=prefill_pace,
+            decode=decode_pace,
             seconds_left=source.lag / read_rate if source.size is not None and read_rate > 0 else None,
             label=self.analyzer.label,
         )

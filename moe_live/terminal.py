@@ -26,7 +26,9 @@ if sys.platform != "win32":
 # Alternate screen, cursor hidden, no wrapping at the right edge, pastes bracketed to be told from keys.
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?2004h\x1b[2J"
 # The same undone; a synchronized update that was cut short is ended first, or the terminal would stay frozen.
-_LEAVE = "\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?7h\x1b[?25h\x1b[?1049l"
+_LEAVE = "\x1b[?2026l\x1b[0m\x1b[?1006l\x1b[?1002l\x1b[?2004l\x1b[?7h\x1b[?25h\x1b[?1049l"
+# Buttons, the wheel and what moves while a button is pressed are told, in numbers (SGR).
+_MOUSE = {True: "\x1b[?1002h\x1b[?1006h", False: "\x1b[?1006l\x1b[?1002l"}
 
 _READ_SIZE = 4096
 
@@ -193,13 +195,15 @@ class Terminal:
     Args:
         signals: entered already; its flag `stop` is also set when the terminal goes away.
         output: descriptor of the terminal to draw on.
+        draws: whether it is drawn on; otherwise only keys are taken, and nothing is written to it.
 
     Attributes:
         redraw: something may have overwritten or resized the screen; the one who draws sets it back.
     """
 
-    def __init__(self, signals: Signals, output: int = 1) -> None:
+    def __init__(self, signals: Signals, output: int = 1, *, draws: bool = True) -> None:
         self.redraw = True
+        self._entering, self._leaving = (_ENTER, _LEAVE) if draws else ("", "")
         self._signals = signals
         self._output = output
         self._screen = output
@@ -207,6 +211,7 @@ class Terminal:
         self._tty: int | None = None
         self._mode: list[Any] | None = None
         self._taken = False
+        self._mouse = False
         self._suspend_asked = False
         self._continued = False
 
@@ -261,6 +266,12 @@ class Terminal:
             columns, lines = 0, 0
         # Some serial lines and containers report 0.
         return min(columns or 80, MAX_COLUMNS), min(lines or 24, MAX_LINES)
+
+    def tell_of_mouse(self, *, wanted: bool) -> None:
+        """Whether what the mouse does is typed; a terminal that cannot tell types nothing."""
+        self._mouse = wanted
+        if self._is_shown():
+            self.write(_MOUSE[wanted])
 
     def wait(self, timeout: float, descriptors: Sequence[int] = ()) -> bytes:
         """Sleep until a key, a signal, one of the descriptors, or the time is up; return what was typed.
@@ -342,7 +353,7 @@ class Terminal:
             # At once: a terminal that takes nothing would be waited for.
             termios.tcsetattr(self._tty, termios.TCSANOW, _key_by_key(self._mode))
         self.redraw = True
-        self.write(_ENTER)
+        self.write(self._entering + (_MOUSE[True] if self._mouse else ""))
 
     def _leave(self) -> None:
         """Give the screen back. Also called between any two instructions, when dying of a signal."""
@@ -357,7 +368,7 @@ class Terminal:
                     # What the terminal has not taken so far is dropped, or this would wait for it.
                     termios.tcflush(self._screen, termios.TCOFLUSH)
         with contextlib.suppress(OSError):
-            os.write(self._screen, _LEAVE.encode())
+            os.write(self._screen, self._leaving.encode())
         # In the background the mode is the shell's business, and setting it would stop us.
         if foreground and self._tty is not None and self._mode is not None:
             with contextlib.suppress(OSError, termios.error):

@@ -49,5 +49,11 @@ def test_figures_keep_their_width(value: float) -> None:
 
 
 def test_numbers_by_chance() -> None:
-    shown = [formatting.expected(number) for number in (0, 0.01, 0.06, 3.14159, math.nan)]
-    assert shown == ["0", "<0.1", "0.10", "3.10", "–"]
+    shown = [formatting.expected(number) for number in (0, 0.01, 0.06, 3.38, 9.96, 99.97, 1234, math.nan)]
+    assert shown == ["0", "<0.1", "0.1", "3.4", "10.0", "100", "1.23k", "–"]
+
+
+@given(st.floats(0.05, 99.9))
+def test_no_digit_is_shown_that_was_not_asked_for(number: float) -> None:
+    """A number rounded to tenths and then shown with hundredths claims a digit it has not."""
+    assert formatting.expected(number) == f"{number:.1f}"

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from moe_live.dashboard.background import QUESTION
+from moe_live.dashboard.views import VIEWS
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
 from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, told
@@ -118,7 +120,7 @@ def test_a_live_run_moves_takes_keys_and_ends_like_the_finished_file(
         terminal.press(b"\t")
         writer.join()
         # The last step is open until the next begins or the run ends.
-        terminal.wait_for("40 prefill + 58 decode tokens")
+        terminal.wait_for("58 decode tokens")
         terminal.signal(signal.SIGINT)
         assert terminal.wait() == 0
         assert terminal.mode == terminal.mode_before
@@ -139,13 +141,84 @@ def test_a_real_log_followed_live(tmp_path: Path, real_logs: Path) -> None:
         writer.start()
         terminal.wait_for("not real selections")
         writer.join()
-        terminal.wait_for("563 prefill + 253 decode tokens")
+        terminal.wait_for("253 decode tokens")
         terminal.press(b"q")
         assert terminal.wait() == 0
         assert b"12,282 of 19,047 rows left out, 621 recovered" in terminal.output
     (tmp_path / "whole.log").write_bytes(text)
     assert run(tmp_path / "whole.log", "--json", finished).returncode == 0
     assert figures(live) == figures(finished)
+
+
+@pytest.mark.parametrize("options", [("--no-dashboard",), ()], ids=["asked", "dumb"])
+def test_without_a_dashboard_q_ends_it_too_and_is_not_echoed(
+    tmp_path: Path, blocks: list[bytes], options: tuple[str, ...]
+) -> None:
+    path = tmp_path / "server.log"
+    path.write_bytes(b"".join(blocks))
+    command = [*MOE_LIVE, "--follow", str(path), *options]
+    with PseudoTerminal(command, environ={"TERM": "xterm" if options else "dumb"}) as terminal:
+        terminal.wait_for("following")
+        terminal.press(b"~q")
+        assert terminal.wait() == 0
+        assert terminal.mode == terminal.mode_before
+        assert b"tokens:" in terminal.output
+        assert b"~" not in terminal.output
+        assert b"\x1b" not in terminal.output
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "asked", "colour"),
+    [
+        ((), b"\x1b]11;rgb:ffff/ffff/ffff\x1b\\\x1b[?62c", True, "blue"),
+        ((), b"\x1b]11;rgb:0000/0000/0000\x07\x1b[?62c", True, "cyan"),
+        ((), b"\x1b[?62c", True, "cyan"),
+        (("--theme", "light"), b"", False, "blue"),
+        (("--theme", "dark"), b"", False, "cyan"),
+    ],
+)
+def test_the_terminal_is_asked_for_its_background_unless_that_is_said(
+    tmp_path: Path, options: tuple[str, ...], answer: bytes, asked: bool, colour: str
+) -> None:
+    with PseudoTerminal([*MOE_LIVE, "--follow", str(tmp_path / "log"), *options]) as terminal:
+        if asked:
+            terminal.wait_until(lambda: QUESTION.encode() in terminal.output)
+            terminal.press(answer)
+        terminal.wait_until(lambda: terminal.screen.buffer[0][0].fg == colour)
+        assert (QUESTION.encode() in terminal.output) is asked
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+
+
+def test_a_dashboard_in_ascii(tmp_path: Path, blocks: list[bytes]) -> None:
+    path = tmp_path / "server.log"
+    path.write_bytes(b"".join(blocks))
+    with PseudoTerminal([*MOE_LIVE, "--follow", str(path), "--ascii"]) as terminal:
+        terminal.wait_for("58 decode tokens")
+        for key in b"23456789":
+            terminal.press(bytes([key]))
+            terminal.wait_until(partial(highlighted, terminal, VIEWS[key - ord("1")].title))
+            assert terminal.text.isascii()
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+
+
+def test_the_mouse_is_asked_for_heard_and_left_alone(tmp_path: Path, blocks: list[bytes]) -> None:
+    path = tmp_path / "server.log"
+    path.write_bytes(b"".join(blocks))
+    with PseudoTerminal([*MOE_LIVE, "--follow", str(path)]) as terminal:
+        terminal.wait_for("58 decode tokens")
+        assert b"\x1b[?1002h\x1b[?1006h" in terminal.output
+        row = next(i for i, line in enumerate(terminal.screen.display) if "3Layers" in line)
+        column = terminal.screen.display[row].index("3Layers")
+        terminal.press(b"\x1b[<0;%d;%dM\x1b[<0;%d;%dm" % ((column + 2, row + 1) * 2))
+        terminal.wait_until(partial(highlighted, terminal, "Layers"))
+        terminal.press(b"\x1b[M !!\x1b[M#!!")  # as terminals tell that know the oldest protocol alone
+        terminal.press(b"m")
+        terminal.wait_for("the mouse is the terminal's")
+        assert terminal.output.rindex(b"\x1b[?1006l\x1b[?1002l") > terminal.output.rindex(b"\x1b[?1006h")
+        terminal.press(b"q")
+        assert terminal.wait() == 0
 
 
 def test_keys_work_while_data_comes_from_a_pipe(blocks: list[bytes]) -> None:
@@ -155,7 +228,7 @@ def test_keys_work_while_data_comes_from_a_pipe(blocks: list[bytes]) -> None:
         release = threading.Event()
         feeder = threading.Thread(target=feed, args=(writing, b"".join(blocks), release))
         feeder.start()
-        terminal.wait_for("40 prefill + 58 decode tokens")
+        terminal.wait_for("58 decode tokens")
         terminal.press(b"3")
         terminal.wait_for("Layers")
         terminal.press(b"q")

@@ -71,7 +71,7 @@ def test_little_is_held_and_then_analyzed_as_one() -> None:
 def test_much_is_analyzed_at_once() -> None:
     half = STEP * (READ_SIZE // len(STEP) // 2 + 1)
     session, portions = collecting(half, half, STEP)
-    assert session.collect(1.0)
+    assert session.collect(60.0)
     assert b"".join(portions) == half + half + STEP
     assert max(map(len, portions)) <= READ_SIZE
 

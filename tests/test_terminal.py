@@ -30,6 +30,8 @@ ALTERNATE = (b"\x1b[?1049h", b"\x1b[?1049l")
 CURSOR_HIDDEN = (b"\x1b[?25l", b"\x1b[?25h")
 NO_WRAP = (b"\x1b[?7l", b"\x1b[?7h")
 PASTE = (b"\x1b[?2004h", b"\x1b[?2004l")
+MOUSE = (b"\x1b[?1002h", b"\x1b[?1002l")
+MOUSE_IN_NUMBERS = (b"\x1b[?1006h", b"\x1b[?1006l")
 
 
 class Job:
@@ -113,11 +115,11 @@ class Job:
         return not self.mode[3] & (termios.ICANON | termios.ECHO)
 
     def drawing(self) -> bool:
-        return self.on(ALTERNATE) and self.key_by_key and self.shows("Overview")
+        return self.on(ALTERNATE) and self.key_by_key and self.shows("1Over")
 
     def assert_restored(self) -> None:
         assert self.mode == self.before
-        for feature in (ALTERNATE, CURSOR_HIDDEN, NO_WRAP, PASTE):
+        for feature in (ALTERNATE, CURSOR_HIDDEN, NO_WRAP, PASTE, MOUSE, MOUSE_IN_NUMBERS):
             assert not self.on(feature)
 
     def wait_for_exit(self) -> int:
@@ -323,7 +325,7 @@ def test_keys_come_from_the_terminal_when_stdin_is_something_else(job: Start) ->
     child.assert_restored()
 
 
-@pytest.mark.parametrize("footer", [b"", b"start anew"])
+@pytest.mark.parametrize("footer", [b"", b" reset"])
 def test_a_terminal_that_went_away_ends_it_while_it_draws_and_while_it_waits(
     job: Start, footer: bytes
 ) -> None:
@@ -350,7 +352,7 @@ def test_the_real_size_counts_at_every_moment(job: Start) -> None:
     child.until(lambda: child.shows("40x10 is too small: 60x16 needed"))
     child.output = b""
     child.resize(80, 24)
-    child.until(lambda: child.shows("\x1b[24;1H") and child.shows("Overview"))
+    child.until(lambda: child.shows("\x1b[24;1H") and child.shows("1Over"))
     child.resize(40, 10)
     child.type(b"q")
     assert child.wait_for_exit() == 0

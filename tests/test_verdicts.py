@@ -194,8 +194,8 @@ BALANCE = [
     Case(nearly_alike(74, 1000), Word.FAIR, balance_of(74, "0.93", "0")),
     Case(nearly_alike(41, 1000), Word.FAIR, balance_of(41, "0.81")),
     Case(nearly_alike(39, 1000), Word.UNEVEN, balance_of(39, "0.80")),
-    Case(nearly_alike(50, 10), Word.FAIR, balance_of(50, "0.85", "1.20")),
-    Case(nearly_alike(50, 9), Word.TOO_EARLY, balance_of(50, "0.85", "2") + "; surer with 13 more tokens"),
+    Case(nearly_alike(50, 10), Word.FAIR, balance_of(50, "0.85", "1.2")),
+    Case(nearly_alike(50, 9), Word.TOO_EARLY, balance_of(50, "0.85", "2.0") + "; surer with 13 more tokens"),
     Case(
         used(np.zeros((2, EXPERTS), np.int64)),
         Word.TOO_EARLY,
@@ -232,7 +232,9 @@ def cached(recent: float, fixed: float, steps: int = 30, uses: int = 100) -> Sna
 
     def layer(number: int, uses: int) -> LayerLocality:
         rates = [np.full(EXPERTS, rate if uses else math.nan) for rate in (recent, fixed)]
-        return LayerLocality(number, steps, uses, {}, 0.04, 1.0, 2.0, 0.0, {}, *rates)
+        return LayerLocality(
+            number, steps, uses, {}, 0.04, 1.0, 2.0, 0.0, {}, rates[0], rates[1], idle_steps=rates[0]
+        )
 
     return replace(alike(50), locality=(layer(0, uses), layer(1, 0)))
 

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
 from moe_live.dashboard.heat import Cells
-from moe_live.dashboard.theme import FAINT, TITLE
+from moe_live.dashboard.selection import Selection
+from moe_live.dashboard.theme import BAR, COLD_BAR, FAINT, TITLE
 
-Piece = Segment | Cells
+Target = Callable[[int], Selection | str | None]
+"""What a click does so many columns from where it holds: it chooses, or presses a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """From here to the next one in a line a click does something. It takes no columns and cannot be seen.
+
+    All are equal: a line that looks the same need not be written again.
+    """
+
+    target: Target | None = field(default=None, compare=False)
+
+    cell_length: ClassVar[int] = 0
+
+
+Piece = Segment | Cells | Spot
 Line = tuple[Piece, ...]
 
 BLANK: Line = ()
+NOWHERE = Spot()
 
 
 def text(string: str, style: Style | None = None) -> Segment:
@@ -24,9 +42,44 @@ def text(string: str, style: Style | None = None) -> Segment:
     return Segment(string, style)
 
 
+def choosing(selection: Selection) -> Spot:
+    """A click from here on chooses this."""
+    return Spot(lambda _: selection)
+
+
+def pressing(key: str) -> Spot:
+    """A click from here on presses this key."""
+    return Spot(lambda _: key)
+
+
+def target(line: Line, column: int) -> Selection | str | None:
+    """What a click in this column of the line does; None for nothing."""
+    spot, begin, end = NOWHERE, 0, 0
+    for piece in line:
+        if isinstance(piece, Spot):
+            spot, begin = piece, end
+        end += piece.cell_length
+        if column < end:
+            return None if spot.target is None else spot.target(column - begin)
+    return None
+
+
+def highlighted(line: Line, width: int) -> Line:
+    """The line in exactly `width` columns, as the one that is chosen; bars stay as they are."""
+    return tuple(
+        Segment(piece.text, (piece.style or Style.null()) + _REVERSE)
+        if isinstance(piece, Segment) and piece.style not in _BARS
+        else piece
+        for piece in fit(line, width)
+    )
+
+
 def line_width(line: Line) -> int:
     """Columns the line takes."""
-    return sum(piece.cell_length for piece in line)
+    width = 0
+    for piece in line:
+        width += piece.cell_length
+    return width
 
 
 def fit(line: Line, width: int) -> Line:
@@ -61,7 +114,8 @@ def beside(left: Sequence[Line], right: Sequence[Line], left_width: int, gap: in
     """Two columns of lines next to each other."""
     height = max(len(left), len(right))
     return [
-        (*fit(a, left_width + gap), *b) for a, b in zip(fill(left, height), fill(right, height), strict=True)
+        (*fit(a, left_width + gap), NOWHERE, *b)
+        for a, b in zip(fill(left, height), fill(right, height), strict=True)
     ]
 
 
@@ -72,7 +126,7 @@ def flow(items: Iterable[Line], width: int, separator: str = "   ") -> list[Line
     for item in items:
         needed = line_width(item)
         if lines and needed + len(separator) <= room:
-            lines[-1] = (*lines[-1], Segment(separator), *item)
+            lines[-1] = (*lines[-1], NOWHERE, Segment(separator), *item)
             room -= needed + len(separator)
         else:
             lines.append(item)
@@ -80,6 +134,8 @@ def flow(items: Iterable[Line], width: int, separator: str = "   ") -> list[Line
     return lines
 
 
+_REVERSE = Style(reverse=True)
+_BARS = (BAR, COLD_BAR)
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -129,6 +185,11 @@ class Table(Generic[Row]):
             shown.remove(next(column for column in reversed(shown) if column.optional == most))
         self.hidden = tuple(column.title for column in columns if column.title and column not in shown)
         self._columns = shown
+
+    @property
+    def width(self) -> int:
+        """Columns it takes."""
+        return self._needed(self._columns)
 
     def _needed(self, columns: Sequence[Column[Row]]) -> int:
         return sum(column.width + self._GAP for column in columns) - self._GAP

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 
 from moe_live.dashboard.bindings import BINDINGS
-from moe_live.dashboard.canvas import Line, fill, fit, text
+from moe_live.dashboard.canvas import Line, fill, fit, target, text
 from moe_live.dashboard.header import footer, header
+from moe_live.dashboard.heat import Cells
+from moe_live.dashboard.moves import view_of
+from moe_live.dashboard.plain_text import ascii_line
+from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.text import shorten, wrap
-from moe_live.dashboard.theme import FAINT, STRONG, TITLE
-from moe_live.dashboard.view import excerpt
+from moe_live.dashboard.theme import FAINT, STRONG, TITLE, Look
+from moe_live.dashboard.view import View, excerpt
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import printable
 from moe_live.formatting import size, whole
@@ -24,6 +28,8 @@ from moe_live.sources.source import State
 
 MIN_WIDTH = 60
 MIN_HEIGHT = 16
+_TALL = 30
+"""From this height on warnings may take two lines each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +38,32 @@ class Frame:
 
     lines: Sequence[Line]
     width: int
+    look: Look = field(default_factory=Look)
 
     def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
         for line in self.lines:
-            for piece in line:
-                if isinstance(piece, Segment):
-                    yield piece
-                else:
-                    yield from piece.segments()
+            for segment in self.segments(line):
+                style = None if segment.style is None else self.look.styled(segment.style)
+                yield Segment(segment.text, style)
             yield Segment.line()
 
     @property
     def plain(self) -> str:
         """The frame without styles."""
-        return "".join(
-            segment.text
-            for line in self.lines
-            for piece in (*line, Segment("\n"))
-            for segment in ((piece,) if isinstance(piece, Segment) else piece.segments())
-        )
+        return "".join("".join(segment.text for segment in self.segments(line)) + "\n" for line in self.lines)
+
+    def target(self, column: int, row: int) -> Selection | str | None:
+        """What a click there does, both counted from 0: it chooses, or presses a key; None for nothing."""
+        return target(self.lines[row], column) if 0 <= row < len(self.lines) else None
+
+    @staticmethod
+    def segments(line: Line) -> Iterator[Segment]:
+        """A line in pieces of one style each."""
+        for piece in line:
+            if isinstance(piece, Cells):
+                yield from piece.segments()
+            elif isinstance(piece, Segment):
+                yield piece
 
 
 def compose(snapshot: Snapshot, status: Status, state: ViewState, width: int, height: int) -> Frame:
@@ -59,10 +72,11 @@ def compose(snapshot: Snapshot, status: Status, state: ViewState, width: int, he
         needed = f"{width}x{height} is too small: {MIN_WIDTH}x{MIN_HEIGHT} needed. q quits"
         lines: list[Line] = [(text(part),) for part in wrap(needed, width, max(1, height))]
     else:
-        top = header(snapshot, status, state, width, banner_lines=1 if height < 30 else 2)
+        top = header(snapshot, status, state, width, tall=height >= _TALL)
         body = _body(snapshot, status, state, width, height - len(top) - 1)
         lines = [*top, *fill(body, height - len(top) - 1), footer(state, width)]
-    return Frame([fit(line, width) for line in fill(lines, height)], width)
+    fitting = [fit(line, width) for line in fill(lines, height)]
+    return Frame(list(map(ascii_line, fitting)) if state.look.ascii_only else fitting, width, state.look)
 
 
 def draw_static(
@@ -72,7 +86,7 @@ def draw_static(
     width: int,
     height: int,
     view: str = "Overview",
-    colour: bool = True,
+    look: Look | None = None,
 ) -> Frame:
     """A view as it looks at a fixed size: for tests, pictures and documents; no terminal is needed.
 
@@ -80,7 +94,7 @@ def draw_static(
         ValueError: there is no such view.
     """
     titles = [known.title for known in VIEWS]
-    state = ViewState(view=titles.index(view), colour=colour)
+    state = ViewState(view=titles.index(view), look=look or Look())
     return compose(snapshot, status, state, width, height)
 
 
@@ -130,13 +144,22 @@ def _nothing_yet(snapshot: Snapshot, status: Status, width: int, height: int) ->
     return lines[:height]
 
 
+def _reading(view: View, width: int) -> list[Line]:
+    reading = f"{view.gist} {view.reading}".strip()
+    return [
+        (text(f"How to read: {view.title}", TITLE),),
+        *[(text("  " + part),) for part in wrap(reading, min(width, 100) - 2, 20)],
+    ]
+
+
 def _help(state: ViewState, width: int, height: int) -> list[Line]:
-    lines: list[Line] = [(text("Keys", TITLE),)]
+    """How to read the present view, then the keys, then the other views."""
+    lines = _reading(view_of(state), width)
+    lines += [(), (text("Keys", TITLE),)]
     lines += [(text(f"  {binding.hint:<10}", STRONG), text(binding.help)) for binding in BINDINGS]
     for view in VIEWS:
-        lines += [(), (text(f"How to read: {view.title}", TITLE),)]
-        reading = f"{view.gist} {view.reading}".strip()
-        lines += [(text("  " + part),) for part in wrap(reading, min(width, 100) - 2, 20)]
-    rows = state.window(len(lines), height - 1)
+        if view is not view_of(state):
+            lines += [(), *_reading(view, width)]
+    rows = state.place.rows.over(len(lines), height - 1)
     shown = excerpt(rows, len(lines), "lines")
     return [(text("Help  ", TITLE), text(shown, STRONG)), *lines[rows.start : rows.stop]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from rich.cells import cell_len, set_cell_size
+import numpy as np
+from rich.cells import cell_len
 
 from moe_live.dashboard.bindings import BINDINGS
-from moe_live.dashboard.canvas import Line, Piece, bar, fit, flow, line_width, text
-from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.canvas import NOWHERE, Line, Piece, bar, fit, flow, line_width, pressing, text
+from moe_live.dashboard.graph import sparkline
+from moe_live.dashboard.moves import HOW_TO_GO, view_of
+from moe_live.dashboard.state import Asking, Prompt, ViewState
 from moe_live.dashboard.text import ranges, shorten, wrap
 from moe_live.dashboard.theme import (
     ALERT,
@@ -20,62 +23,114 @@ from moe_live.dashboard.theme import (
     STRONG,
     TITLE,
 )
-from moe_live.dashboard.views import VIEWS
+from moe_live.dashboard.views import INPUT, VIEWS
 from moe_live.errors import printable
 from moe_live.formatting import duration, percent, short, size, whole
+from moe_live.routing.strided import Verdict
 from moe_live.session import Status
-from moe_live.snapshot import Snapshot
+from moe_live.snapshot import RowMode, Rows, Snapshot
 from moe_live.sources.source import State
 
-_ROOMY = 100
-"""From this width on words are spelled out."""
+_ROOMY = 118
+"""From this width on words are spelled out, and there is room for tokens a second over time."""
+
+_FEWEST_SPARKS, _MOST_SPARKS = 8, 60
+"""Columns of tokens a second over time."""
+
+_MOST_BANNERS = 2
+_NOT_BY_CLICK = ("q", "R")
+"""Keys that a slip of the mouse shall not press."""
 
 
-def header(
-    snapshot: Snapshot, status: Status, state: ViewState, width: int, *, banner_lines: int
-) -> list[Line]:
-    """The lines at the top; a trouble or verdict gets `banner_lines` of them."""
+def header(snapshot: Snapshot, status: Status, state: ViewState, width: int, *, tall: bool) -> list[Line]:
+    """The lines at the top; where the screen is tall a trouble or warning may take two of them."""
     roomy = width >= _ROOMY
     separator = "   " if roomy else "  "
     lines = [_headline(status, state, width)]
     if status.source.detail:
-        lines += [
-            (text(part, CAUTION),) for part in wrap(printable(status.source.detail), width, banner_lines)
-        ]
-    lines += flow(_shape(snapshot, roomy=roomy), width, separator)
-    lines += flow(_speed(snapshot, status, roomy=roomy), width, separator)
-    if snapshot.rows.strided:
-        verdict = wrap(printable(snapshot.rows.verdict), width, banner_lines)
-        lines += [(text(set_cell_size(part, width), BANNER),) for part in verdict]
+        most = 2 if tall else 1
+        lines += [(text(part, CAUTION),) for part in wrap(printable(status.source.detail), width, most)]
+    health, speed = _health(snapshot, status, roomy=roomy), _speed(status)
+    beside_tokens = speed if roomy else health
+    lines += flow([*_model(snapshot), *(health if roomy else speed)], width, separator)
+    lines += flow([*_tokens(snapshot, status, beside_tokens, width), *beside_tokens], width, separator)
+    if not state.folded:
+        lines += _banners(snapshot, width, tall=tall)
     lines.append(_tabs(state, len(snapshot.warnings), width))
     return lines
 
 
+def _banners(snapshot: Snapshot, width: int, *, tall: bool) -> list[Line]:
+    """The first warnings, each after the key that tells more; what matters most comes first."""
+    key = VIEWS[INPUT].key
+    lines: list[Line] = []
+    for warning in snapshot.warnings[:_MOST_BANNERS]:
+        about_rows = warning == snapshot.rows.verdict
+        said = _about_rows(snapshot.rows) if about_rows else printable(warning)
+        style = BANNER if about_rows else CAUTION
+        hint = f" {key}  "
+        room = width - len(hint) - 1
+        parts = wrap(said, room, 2) if tall else [_clause(said, room)]
+        for j, part in enumerate(parts):
+            begin = hint if j == 0 else " " * len(hint)
+            lines.append(
+                (
+                    pressing(key),
+                    text(f"{begin}{part}".ljust(width) if about_rows else f"{begin}{part}", style),
+                )
+            )
+    return lines
+
+
+def _about_rows(rows: Rows) -> str:
+    """What is wrong with the rows, how many are concerned before all."""
+    extent = "most" if rows.soundness is Verdict.STRIDED else "some"
+    share = percent(rows.unrecoverable / max(1, rows.logged))
+    what = "are wrong, and counted as asked" if rows.mode is RowMode.LOGGED else "left out"
+    return f"{share} of rows {what}: {extent} prompt rows are not real selections"
+
+
+def _clause(sentence: str, width: int) -> str:
+    """As much of a sentence as fits, cut where a part of it ends if one does."""
+    if cell_len(sentence) <= width:
+        return sentence
+    (shown,) = wrap(sentence, width, 1)
+    ends = [shown.rfind(mark) for mark in (": ", ", ", "; ")]
+    return f"{shown[: max(ends)]} …" if max(ends) > width // 3 else shown
+
+
 def footer(state: ViewState, width: int) -> Line:
     """The keys that work now, the most needed first."""
-    if state.entry is not None:
-        return _entry_line(state.entry, width)
+    if state.prompt is not None:
+        return _prompt_line(state.prompt, width)
     if state.confirming:
         return (text(" Press R again to start all statistics anew; any other key: go on. ", BANNER),)
+    if state.note:
+        return (text(f" {shorten(state.note, width - 2)} ", CAUTION),)
     line: list[Piece] = []
     room = width
     for binding in BINDINGS:
-        label = binding.label(state, VIEWS[state.view])
-        needed = len(binding.hint) + len(label) + 3
+        label = binding.label(state, view_of(state))
+        needed = len(binding.hint) + len(label) + 2
         if not label or needed > room:
             continue
-        line += [text(f" {binding.hint}", STRONG), text(f" {label} ", FAINT)]
+        clicked = NOWHERE if binding.keys[0] in _NOT_BY_CLICK else pressing(binding.keys[0])
+        line += [clicked, text(f" {binding.hint}", STRONG), text(f" {label}", FAINT)]
         room -= needed
-    return tuple(line)
+    return (*line, NOWHERE)
 
 
-def _entry_line(typed: str, width: int) -> Line:
-    """What was typed so far, its end if it is long, and the keys that work meanwhile."""
-    keys = " Enter sets it, Esc cancels "
-    shown = typed
-    while cell_len(shown) > width - len(keys) - 10:
+_NAMES = {Asking.LABEL: " Label ", Asking.GO_TO: " Go to "}
+_HINTS = {Asking.LABEL: " Enter sets it, Esc cancels ", Asking.GO_TO: f" {HOW_TO_GO} "}
+
+
+def _prompt_line(prompt: Prompt, width: int) -> Line:
+    """What was typed so far, its end if it is long, and what to type."""
+    name, hint = _NAMES[prompt.asking], _HINTS[prompt.asking]
+    shown = prompt.typed
+    while cell_len(shown) > width - len(hint) - len(name) - 3:
         shown = shown[1:]
-    return (text(" Label ", BANNER), text(f" {shown}"), text(" ", SELECTED), text(keys, FAINT))
+    return (text(name, BANNER), text(f" {shown}"), text(" ", SELECTED), text(hint, FAINT))
 
 
 def _headline(status: Status, state: ViewState, width: int) -> Line:
@@ -113,8 +168,9 @@ def _badge(status: Status, state: ViewState) -> Line:
     return badge
 
 
-def _shape(snapshot: Snapshot, *, roomy: bool) -> list[Line]:
-    model, tokens = snapshot.model, snapshot.tokens
+def _model(snapshot: Snapshot) -> list[Line]:
+    """The model's shape, as far as it is known."""
+    model = snapshot.model
     layers = shorten(ranges(model.layers), 20)
     items: list[Line] = [
         (
@@ -129,38 +185,58 @@ def _shape(snapshot: Snapshot, *, roomy: bool) -> list[Line]:
     if model.gate_layers:
         numbers = "" if model.n_embd is None else f"×{model.n_embd}"
         items.append((text("gates "), text(shorten(ranges(model.gate_layers), 20) + numbers, STRONG)))
-    shown = whole if roomy else short
-    items.append(
-        (
-            text(shown(tokens.prefill), STRONG),
-            text(" prefill + "),
-            text(shown(tokens.decode), STRONG),
-            text(" decode tokens" if roomy else " decode"),
-        )
-    )
     return items
 
 
-def _speed(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
-    source, tally = status.source, snapshot.input.tally
-    # Figures that change from frame to frame keep their width, or the line would dance.
-    items: list[Line] = [
-        (text(f"{short(status.tokens_per_second):>5}", STRONG), text(" tok/s")),
+# Figures that change from frame to frame keep their width, or the line would dance.
+
+
+def _speed(status: Status) -> list[Line]:
+    """How fast the log is read."""
+    return [
         (text(f"{short(status.lines_per_second):>5}", STRONG), text(" lines/s")),
         (text(f"{status.bytes_per_second / 1e6:.2f}".rjust(5), STRONG), text(" MB/s")),
-        (
-            text("behind " if roomy else "lag "),
-            text(f"{size(source.lag):>7}", CAUTION if source.lag > 1e6 else STRONG),
-        ),
     ]
+
+
+def _tokens(snapshot: Snapshot, status: Status, others: list[Line], width: int) -> list[Line]:
+    """Tokens, and how fast they come: of prompts and of decode; over time where the others leave room."""
+    tokens, roomy = snapshot.tokens, width >= _ROOMY
+    shown, what, columns = (whole, " tokens", 5) if roomy else (short, "", 4)
+    items: list[Line] = [
+        (text(shown(count), STRONG), text(f" {phase}{what} {short(pace.now):>{columns}}/s"))
+        for count, phase, pace in (
+            (tokens.prefill, "prefill", status.prefill),
+            (tokens.decode, "decode", status.decode),
+        )
+    ]
+    taken = sum(line_width(item) + 3 for item in (*items, *others))
+    columns = min(_MOST_SPARKS, (width - taken) // 2 - 1)
+    if columns < _FEWEST_SPARKS:
+        return items
+    return [
+        (*item, text(f" {sparkline(np.array(pace.lately), columns, low=0.0):<{columns}}", BAR))
+        for item, pace in zip(items, (status.prefill, status.decode), strict=True)
+    ]
+
+
+def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
+    """Whether all is well with the input."""
+    source, tally = status.source, snapshot.input.tally
     bad: Line = (
         text("bad lines " if roomy else "bad "),
         text(short(tally.malformed_lines), ALERT if tally.malformed_lines else STRONG),
     )
     if tally.malformed_lines and roomy:
         bad = (*bad, text(f" ({percent(tally.malformed_lines / max(1, tally.lines))})"))
-    items.append(bad)
-    items.append((text("restarts "), text(str(source.restarts), CAUTION if source.restarts else STRONG)))
+    items: list[Line] = [
+        (
+            text("behind " if roomy else "lag "),
+            text(f"{size(source.lag):>7}", CAUTION if source.lag > 1e6 else STRONG),
+        ),
+        bad,
+        (text("restarts "), text(str(source.restarts), CAUTION if source.restarts else STRONG)),
+    ]
     if source.rotations:
         items.append((text("rotations "), text(str(source.rotations), STRONG)))
     if source.watch:
@@ -169,21 +245,42 @@ def _speed(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
 
 
 def _tabs(state: ViewState, warnings: int, width: int) -> Line:
-    """Every view's key; the titles of the present one and of as many around it as fit."""
+    """Every view's key and name: as much of the names as fits for all, or for those near the present one."""
     mark = f" {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
-    room = width - sum(len(view.key) + 2 for view in VIEWS)
-    if len(mark) + len(VIEWS[state.view].title) + 1 > room:
-        mark = f" {warnings}!"
-    room -= len(mark)
-    named = set()
-    for i in sorted(range(len(VIEWS)), key=lambda i: abs(i - state.view)):
-        needed = len(VIEWS[i].title) + 1
-        if needed > room:
+    tabs = [(f" {view.key}", f" {view.title} ") for view in VIEWS]
+    if _width(tabs) + len(mark) > width:
+        mark = f" {warnings}!" if warnings else ""
+        tabs = [_joined(view.key, view.title) for view in VIEWS]
+    if _width(tabs) + len(mark) > width:
+        tabs = _brief_tabs(state.view, width - len(mark))
+    line: list[Piece] = []
+    for i, (view, (key, name)) in enumerate(zip(VIEWS, tabs, strict=True)):
+        here = i == state.view and not state.help
+        line.append(pressing(view.key))
+        if here:
+            line.append(text(key + name, SELECTED))
+        else:
+            line += [text(key, STRONG), text(name, FAINT)]
+    return (*line, pressing(VIEWS[INPUT].key), text(mark, ALERT))
+
+
+def _joined(key: str, name: str) -> tuple[str, str]:
+    """A key and the name right behind it; a letter that the name begins with stands for both."""
+    return f" {key}", name[1:] if name[0].lower() == key.lower() else name
+
+
+def _width(tabs: list[tuple[str, str]]) -> int:
+    return sum(len(key) + len(name) for key, name in tabs)
+
+
+def _brief_tabs(present: int, width: int) -> list[tuple[str, str]]:
+    """Keys with short names behind them, as many as fit: those nearest to the present view first."""
+    tabs = [(f" {view.key}", "") for view in VIEWS]
+    room = width - _width(tabs)
+    for i in sorted(range(len(VIEWS)), key=lambda i: abs(i - present)):
+        tab = _joined(VIEWS[i].key, VIEWS[i].brief)
+        if len(tab[1]) > room:
             break
-        named.add(i)
-        room -= needed
-    tabs = []
-    for i, view in enumerate(VIEWS):
-        name = f" {view.key} {view.title} " if i in named else f" {view.key} "
-        tabs.append(text(name, SELECTED if i == state.view and not state.help else FAINT))
-    return (*tabs, text(mark, ALERT))
+        tabs[i] = tab
+        room -= len(tab[1])
+    return tabs

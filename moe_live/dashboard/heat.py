@@ -1,46 +1,24 @@
 """Shades of a heatmap: how often an expert is used, relative to uniform use.
 
 A shade is a number 0 to 12: 0 never used, then in half octaves from below ¼ of uniform use to 8 times that
-and more.
+and more. What a shade looks like is said by a `Ramp`: there is one for each kind of terminal.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.color import Color, ColorSystem
+from rich.color import Color, ColorSystem, ColorType
 from rich.segment import Segment
 from rich.style import Style
 
 _BOUNDS = 2.0 ** np.arange(-2, 3.25, 0.5)
-
-# Ever lighter; chosen so that the nearest of 256 colours still differ.
-_COLOURS = (
-    (30, 30, 30),
-    (27, 20, 84),
-    (38, 14, 120),
-    (78, 20, 130),
-    (118, 26, 128),
-    (150, 36, 112),
-    (180, 46, 92),
-    (206, 64, 72),
-    (240, 88, 40),
-    (244, 126, 24),
-    (251, 166, 20),
-    (249, 210, 66),
-    (253, 247, 170),
-)
-SHADES = len(_COLOURS)
-
-_COARSE = (0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 5)
-_GLYPHS = " ·░▒▓█"
-_GLYPH_OF_SHADE = "".join(_GLYPHS[i] for i in _COARSE)
-
-_BRIGHT = 7  # from this shade on, dark text is easier to read on it
+SHADES = len(_BOUNDS) + 2
 
 
 def shades(ratio: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -49,33 +27,133 @@ def shades(ratio: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.where(ratio > 0, found, 0).astype(np.uint8)
 
 
-def glyphs(row: NDArray[np.uint8]) -> str:
+@dataclass(frozen=True, slots=True, eq=False)
+class Ramp:
+    """The colours of the shades above 0, which is the background of the terminal.
+
+    Attributes:
+        name: tells it from the others.
+        colours: of shades 1 to 12, the farther from the background the hotter.
+        dark_text: shades that black text is easier to read on than white.
+        marker: the colour of a half of a cell that the cursor stands on.
+        inked: whether whole cells are drawn as █ in their colour, not as blanks on it: a console of sixteen
+            colours may show only eight of them behind text.
+    """
+
+    name: str
+    colours: tuple[Color, ...]
+    dark_text: frozenset[int]
+    marker: Color
+    inked: bool = False
+
+    def colour(self, shade: int) -> Color:
+        """The colour of a shade."""
+        return self.colours[shade - 1] if shade else Color.default()
+
+    def text_on(self, shade: int) -> Style:
+        """The style of text on a shade."""
+        return _text_style(self, shade)
+
+
+def _rgb(*colours: str) -> tuple[Color, ...]:
+    return tuple(map(Color.parse, colours))
+
+
+def _ansi(*numbers: int) -> tuple[Color, ...]:
+    return tuple(map(Color.from_ansi, numbers))
+
+
+# Those of true colours are chosen so that the nearest of 256 colours still differ.
+DARK = Ramp(
+    "dark",
+    _rgb("#1b1454", "#260e78", "#4e1482", "#761a80", "#962470", "#b42e5c")
+    + _rgb("#ce4048", "#f05828", "#f47e18", "#fba614", "#f9d242", "#fdf7aa"),
+    frozenset(range(7, SHADES)),
+    Color.parse("#5fffaf"),
+)
+LIGHT = Ramp(
+    "light",
+    _rgb("#eee8be", "#fade8c", "#fcc460", "#faa648", "#f68440", "#ec6248")
+    + _rgb("#d8425c", "#b82e70", "#94207c", "#6c187c", "#421068", "#100830"),
+    frozenset(range(7)),
+    Color.parse("#00875f"),
+)
+DARK_16 = Ramp(
+    "dark, 16 colours",
+    _ansi(8, 4, 4, 12, 5, 13, 1, 9, 3, 11, 7, 15),
+    frozenset({4, 6, 8, 9, 10, 11, 12}),
+    Color.from_ansi(10),
+    inked=True,
+)
+LIGHT_16 = Ramp(
+    "light, 16 colours",
+    _ansi(7, 7, 11, 11, 3, 9, 1, 13, 5, 12, 4, 0),
+    frozenset({1, 2, 3, 4, 5, 6, 8}),
+    Color.from_ansi(2),
+    inked=True,
+)
+DARK_BLANKS, LIGHT_BLANKS = (replace(ramp, inked=False) for ramp in (DARK_16, LIGHT_16))
+"""The same without █."""
+
+
+@cache
+def _text_style(ramp: Ramp, shade: int) -> Style:
+    if not shade:
+        return Style(dim=True)
+    black, white = (
+        (Color.from_ansi(0), Color.from_ansi(15))
+        if ramp.colours[0].type is ColorType.STANDARD
+        else _rgb("#000000", "#ebebeb")
+    )
+    return Style.from_color(black if shade in ramp.dark_text else white, ramp.colour(shade))
+
+
+_GLYPHS = {False: " ·░▒▓█", True: " .:+#@"}
+_COARSE = (0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 5)
+_GLYPH_OF_SHADE = {is_ascii: "".join(known[i] for i in _COARSE) for is_ascii, known in _GLYPHS.items()}
+
+
+def glyphs(row: NDArray[np.uint8], *, ascii_only: bool = False) -> str:
     """A row of shades without colour: one of six glyphs each."""
-    return "".join([_GLYPH_OF_SHADE[shade] for shade in row.tolist()])
+    of_shade = _GLYPH_OF_SHADE[ascii_only]
+    return "".join([of_shade[shade] for shade in row.tolist()])
+
+
+_RUN = re.compile(rb"((.)\2*)", re.DOTALL)
 
 
 @cache
-def shade_style(shade: int) -> Style:
-    """The style for text on a shade."""
-    text = Color.from_rgb(0, 0, 0) if shade >= _BRIGHT else Color.from_rgb(235, 235, 235)
-    return Style(color=text, bgcolor=Color.from_rgb(*_COLOURS[shade]))
+def _drawn(ramp: Ramp, upper: Color, lower: Color) -> tuple[str, Style]:
+    """A character that shows a colour in the upper and one in the lower half, and its style.
 
-
-@cache
-def _half_style(upper: int, lower: int) -> Style:
+    The style always says what is behind the character: it may follow any other without a reset.
+    """
+    if upper == lower and (lower.is_default or not ramp.inked):
+        return " ", Style.from_color(None, lower)
     if upper == lower:
-        return Style(bgcolor=Color.from_rgb(*_COLOURS[lower]))
-    return Style(color=Color.from_rgb(*_COLOURS[upper]), bgcolor=Color.from_rgb(*_COLOURS[lower]))
+        return "█", Style.from_color(upper, Color.default())
+    if upper.is_default:
+        return "▄", Style.from_color(lower, upper)
+    return "▀", Style.from_color(upper, lower)
 
 
 @cache
-def _sequences(system: ColorSystem) -> list[str]:
-    """For each pair of shades (upper * SHADES + lower) what selects its colours."""
-    return [
-        _half_style(upper, lower).render("x", color_system=system).partition("x")[0]
+def _sequences(ramp: Ramp, system: ColorSystem) -> list[tuple[str, str]]:
+    """For each pair of shades (upper * SHADES + lower) what selects its colours, and its character."""
+    drawn = [
+        _drawn(ramp, ramp.colour(upper), ramp.colour(lower))
         for upper in range(SHADES)
         for lower in range(SHADES)
     ]
+    return [
+        (style.render("x", color_system=system).partition("x")[0], character) for character, style in drawn
+    ]
+
+
+def marked_half(ramp: Ramp, other: int, *, upper: bool) -> Segment:
+    """A cell whose upper or lower half the cursor stands on, with the shade of its other half."""
+    halves = (ramp.marker, ramp.colour(other))
+    return Segment(*_drawn(ramp, *(halves if upper else reversed(halves))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,66 +161,65 @@ class Cells:
     """A row of coloured cells, each an upper and a lower half, one column wide.
 
     Attributes:
-        upper: a shade a column.
-        lower: a shade a column.
+        shades: for each column the shade of its upper half, times `SHADES`, and that of its lower half.
+        ramp: how shades look.
     """
 
-    upper: bytes
-    lower: bytes
+    shades: bytes
+    ramp: Ramp
+
+    @classmethod
+    def of(cls, upper: NDArray[np.uint8], lower: NDArray[np.uint8], ramp: Ramp) -> Cells:
+        """Cells with these shades (n,)."""
+        return cls((upper * SHADES + lower).tobytes(), ramp)
 
     @property
     def cell_length(self) -> int:
         """Columns it takes."""
-        return len(self.upper)
+        return len(self.shades)
 
     def segments(self) -> Iterator[Segment]:
         """The cells as rich segments, equal neighbours drawn together."""
-        for upper, lower, run in self._runs():
-            yield Segment((" " if upper == lower else "▀") * run, _half_style(upper, lower))
+        for run in _RUN.finditer(self.shades):
+            upper, lower = divmod(run[0][0], SHADES)
+            character, style = _drawn(self.ramp, self.ramp.colour(upper), self.ramp.colour(lower))
+            yield Segment(character * len(run[0]), style)
 
     def ansi(self, system: ColorSystem) -> str:
         """The cells as one string of escape sequences: what `segments` renders to, several times faster."""
-        sequences = _sequences(system)
-        return (
-            "".join(
-                [
-                    sequences[upper * SHADES + lower] + (" " if upper == lower else "▀") * run
-                    for upper, lower, run in self._runs()
-                ]
-            )
-            + "\x1b[0m"
-        )
-
-    def _runs(self) -> Iterator[tuple[int, int, int]]:
-        run, last = 0, (-1, -1)
-        for pair in zip(self.upper, self.lower, strict=True):
-            if pair == last:
-                run += 1
-                continue
-            if run:
-                yield *last, run
-            run, last = 1, pair
-        if run:
-            yield *last, run
+        sequences = _sequences(self.ramp, system)
+        parts = []
+        for run in _RUN.findall(self.shades):
+            begin, character = sequences[run[1][0]]
+            parts.append(begin + character * len(run[0]))
+        return "".join(parts) + "\x1b[0m"
 
 
-_BETWEEN = {1: "¼", 3: "½", 5: "1", 7: "2", 9: "4", 11: "8"}
-"""What lies between a shade and the next, in multiples of uniform use."""
+_BETWEEN = {1: ("¼", ".25"), 3: ("½", ".5"), 5: ("1", "1"), 7: ("2", "2"), 9: ("4", "4"), 11: ("8", "8")}
+"""What lies between a shade and the next, in multiples of uniform use; also in ASCII."""
 
 
-def legend(width: int, *, colour: bool) -> tuple[Segment, ...]:
-    """What the shades mean, in one line; from 25 columns on it fits."""
-    if not colour:
-        names = ("never", "<½", "½–2", "2–4", "4–8", "≥8×")
-        full = "  ".join(f"[{glyph}] {name}" for glyph, name in zip(_GLYPHS, names, strict=True))
-        brief = " ".join(glyph + name for glyph, name in zip(_GLYPHS[1:], names[1:], strict=True))
+def legend(width: int, ramp: Ramp | None, *, ascii_only: bool = False) -> tuple[Segment, ...]:
+    """What the shades mean, in one line; from 26 columns on it fits.
+
+    Args:
+        width: columns.
+        ramp: how shades look; None for glyphs.
+        ascii_only: whether glyphs are ASCII.
+    """
+    if ramp is None:
+        half = ".5" if ascii_only else "½"
+        names = ("never", f"<{half}", f"{half}–2", "2–4", "4–8", "8×–")
+        known = _GLYPHS[ascii_only]
+        full = "  ".join(f"[{glyph}] {name}" for glyph, name in zip(known, names, strict=True))
+        brief = " ".join(glyph + name for glyph, name in zip(known[1:], names[1:], strict=True))
         return (Segment(full if len(full) <= width else brief),)
-    roomy = width >= 56
+    roomy = width >= 60
     swatch = "  " if roomy else " "
-    pieces = [Segment("never " if roomy else "0"), Segment(swatch, shade_style(0)), Segment("  ")]
+    pieces = [Segment("blank never  " if roomy else "0 ")]
     for shade in range(1, SHADES):
-        pieces.append(Segment(swatch, shade_style(shade)))
+        pieces.append(Segment(swatch, Style.from_color(None, ramp.colour(shade))))
         if shade in _BETWEEN:
-            pieces.append(Segment(_BETWEEN[shade]))
+            pieces.append(Segment(_BETWEEN[shade][ascii_only]))
     pieces.append(Segment(" × uniform use" if roomy else " ×"))
     return tuple(pieces)

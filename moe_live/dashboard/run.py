@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
+from moe_live.dashboard.background import QUESTION, is_light, may_be_asked, says_no_more
 from moe_live.dashboard.bindings import Request, press
-from moe_live.dashboard.frame import compose
-from moe_live.dashboard.keys import KeyDecoder
-from moe_live.dashboard.screen import ColorChoice, Screen, color_system, shades_in_colour
+from moe_live.dashboard.frame import Frame, compose
+from moe_live.dashboard.keys import Answer, Event, KeyDecoder, Mouse
+from moe_live.dashboard.pointer import point
+from moe_live.dashboard.screen import ColorChoice, Screen, color_system
 from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.theme import Look, Theme
+from moe_live.dashboard.view import layer_index
 from moe_live.dashboard.views import VIEWS
 from moe_live.session import Session
 from moe_live.snapshot import Section
@@ -26,6 +31,10 @@ _RESTING_SECONDS = 0.05
 """So long after a key the view is taken to be the one looked for: keys held down repeat faster."""
 _DRAWING_SHARE = 5
 """Making the figures and drawing them takes a fifth of the time at most."""
+_ANSWER_SECONDS = 0.05
+"""So long the first frame waits for the terminal to say whether its background is light."""
+_LATE_SECONDS = 0.5
+"""So long after the question the terminal may still answer; it must not be the shell that gets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,8 @@ def run_dashboard(
     publish: Callable[[Session], object] = lambda _: None,
     refresh: float = 4.0,
     color: ColorChoice = "auto",
+    theme: Theme = Theme.AUTO,
+    ascii_only: bool = False,
     output: int = 1,
 ) -> Ending:
     """Show the session until a key, the end of the input or a signal ends it.
@@ -76,13 +87,22 @@ def run_dashboard(
         publish: called at every turn without a key, for outputs that follow.
         refresh: frames a second, when something changes; fewer if they are expensive.
         color: whether to use colours.
+        theme: the background of the terminal, or that it is asked for.
+        ascii_only: whether to show nothing but ASCII.
         output: descriptor of the terminal.
 
     Raises:
         MoeLiveError: the source cannot be read.
     """
+    look = Look(
+        color_system(color),
+        light=theme is Theme.LIGHT,
+        ascii_only=ascii_only,
+        block_halves=os.environ.get("TERM") != "linux",  # its colours behind text are eight
+    )
+    asks = theme is Theme.AUTO and look.system is not None and may_be_asked(os.environ)
     with Terminal(signals, output) as terminal:
-        return _Loop(session, signals, terminal, refresh, color, publish=publish).run()
+        return _Loop(session, signals, terminal, refresh, look, publish=publish).run(asks=asks)
 
 
 class _Loop:
@@ -94,7 +114,7 @@ class _Loop:
         signals: Signals,
         terminal: Terminal,
         refresh: float,
-        color: ColorChoice,
+        look: Look,
         *,
         publish: Callable[[Session], object] = lambda _: None,
     ) -> None:
@@ -103,18 +123,27 @@ class _Loop:
         self._terminal = terminal
         self._publish = publish
         self._period = 1 / refresh
-        system = color_system(color)
-        self._screen = Screen(terminal.write, system)
-        self._state = ViewState(colour=shades_in_colour(system))
+        self._screen = Screen(terminal.write)
+        self._state = ViewState(look=look, mouse=True)
         self._decoder = KeyDecoder()
+        self._early: list[Event] = []
+        self._frame = Frame([], 0)
+        self._answers_until = -1e9
         self._typed_at = -1e9
         self._drawing = 0.0
         self._drawn_at = -1e9
+        terminal.tell_of_mouse(wanted=True)
         self._refresh(_Scope(VIEWS[self._state.view].sections))
 
-    def run(self) -> Ending:
-        """Until something ends it."""
+    def run(self, *, asks: bool = False) -> Ending:
+        """Until something ends it.
+
+        Args:
+            asks: whether the terminal is asked what its background is.
+        """
         session, terminal = self._session, self._terminal
+        if terminal.ours and asks:
+            self._ask()
         if terminal.ours:
             self._draw()  # reading the first bytes may take a while
         while not session.ended:
@@ -122,26 +151,19 @@ class _Loop:
             typed = terminal.wait(self._timeout(), () if wake is None else (wake,))
             if self._signals.stop is not None:
                 return Ending(Reason.SIGNAL, self._signals.stop)
-            keys = self._keys(typed)
-            for key in keys:
-                request = press(self._state, key)
-                if request is Request.QUIT:
+            events = self._events(typed)
+            for event in events:
+                if self._do(event) is Request.QUIT:
+                    self._take_late_answers()
                     return Ending(Reason.QUIT)
-                if request is Request.RESET:
-                    session.reset()
-                    self._refresh(self._wanted())
-                if request is Request.LABEL:
-                    session.set_label(self._state.label)
-                if request is Request.REPAINT:
-                    terminal.redraw = True
             due = time.monotonic() >= self._due()
-            take = session.ingest if due or keys else session.collect
+            take = session.ingest if due or events else session.collect
             self._stale |= take(_INGEST_SECONDS)
-            if not keys:  # which come first
+            if not events:  # which come first
                 self._publish(session)
             if not terminal.ours:
                 continue
-            if keys or terminal.redraw:
+            if events or terminal.redraw:
                 self._draw()  # at once, from the figures there are
             elif due:
                 wanted = self._wanted()
@@ -151,15 +173,63 @@ class _Loop:
                 self._drawn_at = time.monotonic()
         return Ending(Reason.INPUT_ENDED)
 
+    def _do(self, event: Event) -> Request | None:
+        """What a key or the mouse asks for, or the terminal says; returns what is left to be done."""
+        if isinstance(event, Answer):
+            self._hear(event)
+            return None
+        if isinstance(event, Mouse):
+            request = point(self._state, event, self._snapshot, self._frame)
+        else:
+            request = press(self._state, event, self._snapshot)
+        if request is Request.RESET:
+            self._session.reset()
+            self._refresh(self._wanted())
+        elif request is Request.LABEL:
+            self._session.set_label(self._state.label)
+        elif request is Request.REPAINT:
+            self._terminal.redraw = True
+        elif request is Request.MOUSE:
+            self._terminal.tell_of_mouse(wanted=self._state.mouse)
+        return request
+
+    def _ask(self) -> None:
+        """Ask the terminal whether its background is light, and wait a moment. Keys are kept for later."""
+        self._terminal.write(QUESTION)
+        now = time.monotonic()
+        deadline, self._answers_until = now + _ANSWER_SECONDS, now + _LATE_SECONDS
+        while self._signals.stop is None:
+            left = min(deadline, self._answers_until) - time.monotonic()
+            if left <= 0:
+                break
+            for event in self._events(self._terminal.wait(left)):
+                if isinstance(event, Answer):
+                    self._hear(event)
+                else:
+                    self._early.append(event)
+
+    def _hear(self, answer: Answer) -> None:
+        """Take what the terminal says of itself."""
+        light = is_light(answer)
+        if light is not None:
+            self._state.look = replace(self._state.look, light=light)
+        if says_no_more(answer):
+            self._answers_until = -1e9
+
+    def _take_late_answers(self) -> None:
+        """Wait for what the terminal was asked a moment ago: the shell would take it for something typed."""
+        if (left := self._answers_until - time.monotonic()) > 0:
+            self._terminal.wait(left)
+
     def _wanted(self) -> _Scope:
         """What the view shows; while paused, what any view may show, all of one moment."""
         if self._state.paused:
             return _EVERYTHING
         sections = VIEWS[self._state.view].sections
-        layers = [entry.layer for entry in self._snapshot.layers]
+        layers = self._snapshot.layers
         if Section.PAIRS not in sections or not layers:
             return _Scope(sections)
-        return _Scope(sections, frozenset({layers[self._state.chosen(len(layers))]}))
+        return _Scope(sections, frozenset({layers[layer_index(self._snapshot, self._state.selection)].layer}))
 
     def _refresh(self, scope: _Scope) -> None:
         """Make the figures anew."""
@@ -184,22 +254,26 @@ class _Loop:
         now = time.monotonic()
         # A background job draws nothing: it only reads, and looks now and then whether it is in front again.
         until = self._due() if self._terminal.ours else now + _IDLE_PERIOD
+        if self._early:
+            return 0.0
         if self._decoder.pending:
             until = min(until, self._typed_at + _ESCAPE_SECONDS)
         return max(0.0, min(until - now, self._session.pause))
 
-    def _keys(self, typed: bytes) -> list[str]:
+    def _events(self, typed: bytes) -> list[Event]:
+        """What the bytes complete, after what came before the first frame."""
+        events, self._early = self._early, []
         now = time.monotonic()
         if typed:
             self._typed_at = now
-            return self._decoder.feed(typed)
+            return events + self._decoder.feed(typed)
         if self._decoder.pending and now >= self._typed_at + _ESCAPE_SECONDS:
-            return self._decoder.flush()
-        return []
+            return events + self._decoder.flush()
+        return events
 
     def _draw(self) -> None:
         begun = time.monotonic()
         everything, self._terminal.redraw = self._terminal.redraw, False
-        frame = compose(self._snapshot, self._session.status(), self._state, *self._terminal.size())
-        self._screen.draw(frame, everything=everything)
+        self._frame = compose(self._snapshot, self._session.status(), self._state, *self._terminal.size())
+        self._screen.draw(self._frame, everything=everything)
         self._drawing = time.monotonic() - begun

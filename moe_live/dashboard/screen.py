@@ -14,6 +14,8 @@ from rich.style import Style
 
 from moe_live.dashboard.canvas import Line
 from moe_live.dashboard.frame import Frame
+from moe_live.dashboard.heat import Cells
+from moe_live.dashboard.theme import Look
 
 ColorChoice = Literal["auto", "always", "never"]
 
@@ -40,57 +42,62 @@ def color_system(choice: ColorChoice, environ: Mapping[str, str] = os.environ) -
     return _SYSTEMS[found]
 
 
-def shades_in_colour(system: ColorSystem | None) -> bool:
-    """Whether the colours suffice to tell shades apart: sixteen do not."""
-    return system in (ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR)
-
-
 class Screen:
     """What the terminal shows now, and how to bring it to the next frame.
 
     Args:
         write: takes text for the terminal.
-        system: its colours, None for none (bold, faint and reverse remain).
     """
 
-    def __init__(self, write: Callable[[str], None], system: ColorSystem | None) -> None:
+    def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._system = system
         self._shown: list[Line] = []
-        self._width = 0
+        self._as: tuple[int, Look] | None = None
 
     def draw(self, frame: Frame, *, everything: bool = False) -> None:
         """Write the lines that differ from what is shown, or the whole screen."""
         parts = []
-        if everything or frame.width != self._width or len(frame.lines) != len(self._shown):
+        drawn_as = (frame.width, frame.look)
+        if everything or drawn_as != self._as or len(frame.lines) != len(self._shown):
             parts.append("\x1b[0m\x1b[2J")
             self._shown = []
         shown: list[Line | None] = [*self._shown, *[None] * (len(frame.lines) - len(self._shown))]
         for row, (line, before) in enumerate(zip(frame.lines, shown, strict=True), 1):
             if line != before:
-                parts.append(f"\x1b[{row};1H{self._ansi(line)}")
+                parts.append(f"\x1b[{row};1H{_ansi(line, frame.look)}")
         if parts:
             self._write(_BEGIN + "".join(parts) + _END)
         self._shown = list(frame.lines)
-        self._width = frame.width
+        self._as = drawn_as
 
-    def _ansi(self, line: Line) -> str:
-        parts = []
-        for piece in line:
-            if not isinstance(piece, Segment):
-                # Cells are only made where shades are colours.
-                parts.append(piece.ansi(self._system or ColorSystem.EIGHT_BIT))
-            elif piece.style is None:
+
+def _ansi(line: Line, look: Look) -> str:
+    known = _known(look)
+    parts = []
+    for piece in line:
+        if isinstance(piece, Cells):
+            # They are only made where shades are colours.
+            parts.append(piece.ansi(look.system or ColorSystem.EIGHT_BIT))
+        elif isinstance(piece, Segment):
+            if piece.style is None:
                 parts.append(piece.text)
             else:
-                begin, end = _sequences(piece.style, self._system)
+                if piece.style not in known:
+                    known[piece.style] = _sequences(piece.style, look)
+                begin, end = known[piece.style]
                 parts.append(f"{begin}{piece.text}{end}")
-        return "".join(parts)
+    return "".join(parts)
 
 
 @cache
-def _sequences(style: Style, system: ColorSystem | None) -> tuple[str, str]:
+def _known(_look: Look) -> dict[Style, tuple[str, str]]:
+    """Those `_sequences` that were needed so far: looked up by the style alone, they are found sooner."""
+    return {}
+
+
+def _sequences(style: Style, look: Look) -> tuple[str, str]:
     """What turns a style on and off."""
+    style, system = look.styled(style), look.system
     if system is None:
         style, system = style.without_color, ColorSystem.STANDARD
     begin, _, end = style.render("x", color_system=system).partition("x")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+
+from moe_live.dashboard.selection import Selection, Window
+from moe_live.dashboard.theme import Look
 
 
 class Phase(Enum):
@@ -21,47 +24,94 @@ class Phase(Enum):
         return phases[(phases.index(self) + 1) % len(phases)]
 
 
+class CellOf(Enum):
+    """What a cell shows that stands for several experts."""
+
+    HOTTEST = "hottest"
+    MEAN = "mean"
+
+    @property
+    def other(self) -> CellOf:
+        """The one the key switches to."""
+        return CellOf.MEAN if self is CellOf.HOTTEST else CellOf.HOTTEST
+
+
+class Asking(Enum):
+    """What is being typed."""
+
+    LABEL = "label"
+    GO_TO = "go to"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Something that is being typed, as far as it is."""
+
+    asking: Asking
+    typed: str = ""
+
+    def with_typed(self, typed: str) -> Prompt:
+        """The same with other text."""
+        return replace(self, typed=typed)
+
+
 @dataclass(slots=True)
 class Place:
     """Where one view stands.
 
     Attributes:
-        offset: first row shown, or the row chosen.
-        page: rows a page key moves by.
+        rows: the visible ones.
+        columns: the visible cells of a heatmap.
+        group: experts that a cell of it stands for, as it was drawn last.
+        zoom: how much closer it is than needed to see all experts.
         sort: index into the view's sort orders.
         reverse: whether that order is turned around.
     """
 
-    offset: int = 0
-    page: int = 1
+    rows: Window = field(default_factory=Window)
+    columns: Window = field(default_factory=Window)
+    group: int = 1
+    zoom: int = 0
     sort: int = 0
     reverse: bool = False
 
 
 @dataclass(slots=True)
 class ViewState:
-    """What the user has chosen to see; views read it and only move `Place.offset` back into bounds.
+    """What the user has chosen to see; views read it and only move windows and zoom back into bounds.
 
     Attributes:
         view: index of the view.
+        selection: what is chosen, in all views.
+        back: the views to go back to, the last one first to be gone to.
         phase: which steps count where that can be chosen.
+        cell_of: what a cell of a heatmap shows that stands for several experts.
         paused: the figures stand still; reading goes on.
         help: the keys are shown instead of the view.
+        folded: warnings are counted only, not shown at the top.
+        mouse: whether the terminal tells of the mouse.
         confirming: the next press of the same key starts the statistics anew.
-        entry: what was typed so far for a label; None while nothing is typed.
+        prompt: what is being typed; None for nothing.
+        note: what is to be said of the last key, "" for nothing.
         label: the label typed last.
-        colour: whether shades are colours; glyphs otherwise.
+        look: what the terminal can show.
         places: where each view stands, by index.
     """
 
     view: int = 0
+    selection: Selection = field(default_factory=Selection)
+    back: tuple[int, ...] = ()
     phase: Phase = Phase.ALL
+    cell_of: CellOf = CellOf.HOTTEST
     paused: bool = False
     help: bool = False
+    folded: bool = False
+    mouse: bool = False
     confirming: bool = False
-    entry: str | None = None
+    prompt: Prompt | None = None
+    note: str = ""
     label: str = ""
-    colour: bool = True
+    look: Look = field(default_factory=Look)
     places: defaultdict[int, Place] = field(default_factory=lambda: defaultdict(Place))
 
     _HELP = -1
@@ -70,18 +120,3 @@ class ViewState:
     def place(self) -> Place:
         """Where the present view stands; the help has its own place."""
         return self.places[self._HELP if self.help else self.view]
-
-    def window(self, total: int, visible: int) -> range:
-        """The rows of `total` to show where `visible` fit; moves the offset back into bounds."""
-        place = self.place
-        visible = max(1, visible)
-        place.page = visible
-        place.offset = max(0, min(place.offset, total - visible))
-        return range(place.offset, min(total, place.offset + visible))
-
-    def chosen(self, total: int, page: int = 10) -> int:
-        """The chosen row of `total`; moves the choice back into bounds."""
-        place = self.place
-        place.page = max(1, page)
-        place.offset = max(0, min(place.offset, total - 1))
-        return place.offset

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.dashboard.canvas import Line, text
+from moe_live.dashboard.selection import Axis, Selection
 from moe_live.dashboard.state import Phase, ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
 from moe_live.snapshot import LayerUsage, Section, Snapshot, Usage
+
+Axes = Callable[[Snapshot, ViewState], Axis]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,16 @@ class View:
     Attributes:
         key: the key that leads to it.
         title: its name in the list of views.
+        brief: its name where there is little room.
         render: (snapshot, state, width, height) to at most `height` lines of at most `width` columns.
         gist: how to read it in one line, shown above the figures; "" if they speak for themselves.
         reading: how to read the figures at length, for the help.
         sections: the sections of the snapshot it needs.
-        scroll: what the arrows do there ("scroll", "choose a layer"); "" if nothing.
+        rows: what the arrows up and down move over; None where they scroll lines, if there is more.
+        columns: what the arrows left and right move over; None for nothing.
+        details: whether it tells more of the chosen row than stands in it.
+        opens: whether Enter opens the experts of what is chosen.
+        zooms: whether it has columns to look at more closely.
         sorts: orders to choose from; none if there is no choice.
         phases: whether prefill and decode can be shown apart.
         always: whether it has something to show before any MoE line was found.
@@ -33,11 +41,16 @@ class View:
 
     key: str
     title: str
+    brief: str
     render: Callable[[Snapshot, ViewState, int, int], list[Line]]
     gist: str
     reading: str
     sections: frozenset[Section] = frozenset()
-    scroll: str = ""
+    rows: Axes | None = None
+    columns: Axes | None = None
+    details: bool = False
+    opens: bool = False
+    zooms: bool = False
     sorts: tuple[str, ...] = ()
     phases: bool = False
     always: bool = False
@@ -59,6 +72,8 @@ def counts_of(usage: Usage, phase: Phase) -> NDArray[np.int64]:
 
 def layer_counts(snapshot: Snapshot, phase: Phase) -> NDArray[np.int64]:
     """(layers, n_experts) int64, the selections in the steps of a phase."""
+    if phase is Phase.ALL:
+        return snapshot.counts
     return np.stack([counts_of(entry.usage, phase) for entry in snapshot.layers])
 
 
@@ -81,11 +96,35 @@ def relative_use(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return counts / np.where(uniform > 0, uniform, 1.0)
 
 
-def chosen_layer(snapshot: Snapshot, state: ViewState) -> tuple[int, Line]:
-    """Index of the layer chosen with the arrows, and a title that says which it is."""
-    chosen = state.chosen(len(snapshot.layers))
+def layer_index(snapshot: Snapshot, selection: Selection) -> int:
+    """Index of the chosen layer, or of the nearest there is; the first if none is chosen."""
+    if selection.layer is None or not snapshot.layers:
+        return 0
+    chosen = selection.layer
+    return min(range(len(snapshot.layers)), key=lambda i: abs(snapshot.layers[i].layer - chosen))
+
+
+def of_layer(selection: Selection, layer: int) -> Selection:
+    """The selection with this layer; one of its experts only if it was chosen already."""
+    if selection.layer == layer:
+        return selection
+    return replace(selection, layer=layer, expert=None, partner=None)
+
+
+def layer_axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    """All layers, in their order."""
+    return Axis(
+        len(snapshot.layers),
+        layer_index(snapshot, state.selection),
+        lambda i: of_layer(state.selection, snapshot.layers[i].layer),
+    )
+
+
+def layer_title(snapshot: Snapshot, state: ViewState) -> tuple[int, Line]:
+    """Index of the chosen layer, and a title that says which it is and how to choose another."""
+    chosen = layer_index(snapshot, state.selection)
     name = f"Layer {snapshot.layers[chosen].layer} ({chosen + 1} of {len(snapshot.layers)})"
-    return chosen, (text(name, TITLE), text("  ↑↓", STRONG), text(" choose", FAINT))
+    return chosen, (text(name, TITLE), text("  ←→", STRONG), text(" choose", FAINT))
 
 
 def excerpt(rows: range, total: int, what: str) -> str:
@@ -93,16 +132,9 @@ def excerpt(rows: range, total: int, what: str) -> str:
     if len(rows) == total:
         return ""
     arrows = ("↑" if rows.start > 0 else "") + ("↓" if rows.stop < total else "")
-    return f"{what} {rows.start + 1}–{rows.stop} of {total} {arrows}"
+    return f"{what} {rows.start + 1}–{rows.stop} of {total} {arrows}".strip()
 
 
 def longest_excerpt(total: int, what: str) -> str:
     """An excerpt of these rows at its longest, to know how much room it may take."""
-    return f"{what} {total}–{total} of {total} ↑↓"
-
-
-def around(chosen: int, total: int, visible: int) -> range:
-    """The rows of `total` to show where `visible` fit, with the chosen one in the middle if it can be."""
-    visible = max(1, min(visible, total))
-    first = max(0, min(chosen - visible // 2, total - visible))
-    return range(first, first + visible)
+    return f"{what} {total}–{total} of {total} ↑↓".strip()

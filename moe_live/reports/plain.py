@@ -72,8 +72,7 @@ def run_plain(
             session.ingest(_SLICE)
             publish(session)
             display.update(session.status())
-            if pause := session.pause:
-                wait(pause)
+            wait(session.pause)
     finally:
         display.close()
 

@@ -45,6 +45,8 @@ class LayerLocality:
             step are looked up before any enters, in the order of the log. NaN without uses.
         static_hit_rate: (n_experts,) float64, share of the uses found in a cache that holds the n experts
             with the most uses all the time, known with hindsight.
+        idle_steps: (n_experts,) float64, steps since the latest one that used the expert, 0 for the last step
+            itself, inf where at least `MAX_DISTANCE`. NaN for an expert never used.
     """
 
     layer: int
@@ -58,6 +60,7 @@ class LayerLocality:
     working_set: Mapping[int, float]
     lru_hit_rate: NDArray[np.float64]
     static_hit_rate: NDArray[np.float64]
+    idle_steps: NDArray[np.float64]
 
 
 class Locality:
@@ -263,6 +266,7 @@ def _summarize(reuse: Reuse, layers: list[int], n_experts: int) -> tuple[LayerLo
         [dict(zip(WINDOWS, sizes, strict=True)) for sizes in working_sets.T.tolist()],
         lru,
         hot_set_curve(used),
+        _idle_steps(reuse.age[slots], reuse.first[slots] >= 0, n_experts),
     )
     return tuple(map(LayerLocality, *columns))
 
@@ -297,6 +301,15 @@ def _working_set(
     windows = steps - window + 1
     mean: NDArray[np.float64] = inside / np.where(windows > 0, windows, np.nan)
     return mean
+
+
+def _idle_steps(age: NDArray[np.int16], used: NDArray[np.bool_], n_experts: int) -> NDArray[np.float64]:
+    """Steps after the last use (layers, n_experts) of experts, of which some were `used`."""
+    idle = np.full((len(age), n_experts), np.nan)
+    known = idle[:, : age.shape[1]]
+    age, used = age[:, :n_experts], used[:, :n_experts]
+    known[used] = np.where(age > MAX_DISTANCE, np.inf, age - 1.0)[used]
+    return idle
 
 
 def _padded(array: NDArray[np.int64], width: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from rich.color import ColorSystem
 from moe_live.analyzer import Analyzer
 from moe_live.dashboard.frame import draw_static
 from moe_live.dashboard.screen import Screen
+from moe_live.dashboard.theme import Look
 from moe_live.dashboard.views import VIEWS
 from moe_live.session import Session, Status
 from moe_live.snapshot import Section, Snapshot
@@ -45,8 +46,9 @@ def _snapshot(session: Session, sections: frozenset[Section]) -> Snapshot:
 
 
 def _draw(snapshot: Snapshot, status: Status, view: str, width: int, height: int) -> None:
-    frame = draw_static(snapshot, status, width=width, height=height, view=view)
-    Screen(lambda _: None, ColorSystem.EIGHT_BIT).draw(frame, everything=True)
+    look = Look(ColorSystem.EIGHT_BIT)
+    frame = draw_static(snapshot, status, width=width, height=height, view=view, look=look)
+    Screen(lambda _: None).draw(frame, everything=True)
 
 
 def _median(work: Callable[[], object], repeat: int) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.records import LineTally
+from moe_live.pace import Pace
 from moe_live.routing.strided import Verdict
 from moe_live.session import Status
 from moe_live.snapshot import (
@@ -164,6 +165,7 @@ def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality
         working_set={10: min(31.4, experts), 100: min(66.0, experts), 1000: math.nan},
         lru_hit_rate=share**0.5,
         static_hit_rate=share**0.4,
+        idle_steps=np.where(decode > 0, np.where(decode % 7 == 0, math.inf, decode % 7 - 1.0), math.nan),
     )
 
 
@@ -207,4 +209,7 @@ def status(
     label: str = "",
 ) -> Status:
     source = SourceStatus(name, state, detail, position, size, restarts=1, rotations=0, watch="polling")
-    return Status(source, 63.2, 2_400_000, 9123.4, 103.2, seconds_left, label)
+    seconds = [math.nan] * 3 + [0.0] * 40 + [450.0, 380.0] + [0.0] * 15
+    decode = [math.nan] * 3 + [18 + i % 5 for i in range(40)] + [0.0, 0.0] + [17.0] * 15
+    paces = Pace(0.0, tuple(seconds)), Pace(17.2, tuple(decode))
+    return Status(source, 63.2, 2_400_000, 9123.4, *paces, seconds_left, label)

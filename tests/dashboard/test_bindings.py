@@ -4,14 +4,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_live.dashboard.bindings import BINDINGS, Request, press
+from moe_live.dashboard.bindings import BINDINGS, Request
+from moe_live.dashboard.bindings import press as pressed
 from moe_live.dashboard.frame import compose
-from moe_live.dashboard.state import Phase, ViewState
+from moe_live.dashboard.state import CellOf, Phase, ViewState
+from moe_live.dashboard.theme import Look
+from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
 from moe_live.formats.llama_server import MAX_LABEL
-from tests.dashboard.factory import snapshot, status
+from tests.dashboard.factory import nothing, snapshot, status
 
 KEYS = [key for binding in BINDINGS for key in binding.keys]
+SHOWN = snapshot()
+
+
+def press(state: ViewState, *keys: str) -> Request | None:
+    """Press them one after the other; what the last one asks for."""
+    request = None
+    for key in keys:
+        request = pressed(state, key, SHOWN)
+    return request
+
+
+def footer(state: ViewState, width: int = 120) -> str:
+    return compose(SHOWN, status(), state, width, 40).plain.splitlines()[-1]
 
 
 def test_no_key_is_bound_twice() -> None:
@@ -20,13 +36,17 @@ def test_no_key_is_bound_twice() -> None:
 
 def test_the_footer_and_the_help_list_what_is_bound() -> None:
     state = ViewState(view=2)
-    footer = compose(snapshot(), status(), state, 120, 40).plain.splitlines()[-1]
-    for shown in ("q quit", "? help", "space pause", "s sort", "r reverse", "p phase", "R start anew"):
-        assert shown in footer
+    for shown in ("q quit", "? help", "space pause", "Enter open", "s sort", "r reverse", "p phase", "/ go"):
+        assert shown in footer(state)
     press(state, "?")
-    overlay = compose(snapshot(), status(), state, 120, 80).plain
+    overlay = compose(SHOWN, status(), state, 120, 200).plain
     for binding in BINDINGS:
         assert binding.help in overlay
+
+
+@pytest.mark.parametrize("view", range(len(VIEWS)))
+def test_the_footer_offers_a_new_beginning_at_80_columns(view: int) -> None:
+    assert " R reset" in footer(ViewState(view=view, mouse=True), 80)
 
 
 @pytest.mark.parametrize("view", range(len(VIEWS)))
@@ -36,71 +56,74 @@ def test_its_key_and_tab_lead_to_every_view(view: int) -> None:
     assert state.view == view
     press(state, "tab")
     assert state.view == (view + 1) % len(VIEWS)
-    press(state, "shift-tab")
-    press(state, "shift-tab")
+    press(state, "shift-tab", "shift-tab")
     assert state.view == (view - 1) % len(VIEWS)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.title)
+def test_the_help_opens_at_the_present_view(view: View) -> None:
+    state = ViewState(view=VIEWS.index(view))
+    press(state, "?", "G", "?", "?")
+    lines = compose(SHOWN, status(), state, 80, 24).plain.splitlines()
+    first = next(line for line in lines if "How to read" in line)
+    assert first.strip() == f"How to read: {VIEWS[state.view].title}"
 
 
 def test_starting_anew_takes_two_presses_in_a_row() -> None:
     state = ViewState()
     assert press(state, "R") is None
-    assert "Press R again" in compose(snapshot(), status(), state, 80, 24).plain
+    assert "Press R again" in footer(state, 80)
     assert press(state, "x") is None
     assert press(state, "R") is None
     assert press(state, "R") is Request.RESET
     assert press(state, "R") is None
 
 
-def test_scrolling_past_the_end_does_not_have_to_be_undone() -> None:
-    state = ViewState(view=2)
-
-    def first() -> str:
-        lines = compose(snapshot(), status(), state, 80, 24).plain.splitlines()
-        return next(line for line in lines if "all steps" in line)
-
-    assert "rows 1–15 of 24" in first()
-    for key in ("end", *["pgdn"] * 9, *["down"] * 9):
-        press(state, key)
-    assert "of 24 ↑" in first()
-    end = first()
-    press(state, "up")
-    assert first() != end
-    press(state, "g")
-    assert "rows 1–15 of 24" in first()
-
-
-def test_each_view_keeps_its_place() -> None:
-    state = ViewState(view=2)
-    press(state, "s")
-    press(state, "down")
-    press(state, "tab")
-    assert state.place.offset == 0
-    press(state, "shift-tab")
-    assert (state.place.sort, state.place.offset) == (1, 1)
-
-
-def test_space_p_and_the_help_toggle() -> None:
+def test_space_p_c_b_and_the_help_toggle() -> None:
     state = ViewState()
     press(state, "space")
     assert state.paused
-    assert " PAUSED " in compose(snapshot(), status(), state, 80, 24).plain
+    assert " PAUSED " in compose(SHOWN, status(), state, 80, 24).plain
     for phase in (Phase.PREFILL, Phase.DECODE, Phase.ALL):
         press(state, "p")
         assert state.phase is phase
+    for cell_of in (CellOf.MEAN, CellOf.HOTTEST):
+        press(state, "c")
+        assert state.cell_of is cell_of
+        assert f"cell: {cell_of.value} of" in compose(SHOWN, status(), state, 80, 24).plain
     press(state, "?")
     assert state.help
     press(state, "esc")
     assert not state.help
 
 
+def test_the_warnings_at_the_top_can_be_folded_away() -> None:
+    warned = snapshot(warnings=(SHOWN.rows.verdict, "the model's last layer is not known yet"))
+    state = ViewState()
+    for folded in (False, True, False):
+        plain = compose(warned, status(), state, 80, 24).plain
+        assert ("71.8% of rows left out: most prompt rows are not real selections" in plain) is not folded
+        assert ("the model's last layer is not known yet" in plain) is not folded
+        assert " 2!" in plain
+        press(state, "b")
+
+
+def test_m_asks_the_terminal_and_says_so() -> None:
+    state = ViewState(mouse=True)
+    assert press(state, "m") is Request.MOUSE
+    assert not state.mouse
+    assert "the terminal's" in footer(state)
+    assert press(state, "j") is None
+    assert "the terminal's" not in footer(state)
+
+
 def test_l_takes_a_label_and_says_what_it_is_so_far() -> None:
     state = ViewState()
-    for key in ("l", "q", "space", "R", "漢", "x", "backspace"):
-        assert press(state, key) is None
-    assert state.entry == "q R漢"
-    footer = compose(snapshot(), status(), state, 60, 20).plain.splitlines()[-1]
-    assert footer.startswith(" Label  q R漢")
-    assert "Enter sets it, Esc cancels" in footer
+    assert press(state, "l", "q", "space", "R", "漢", "x", "backspace") is None
+    assert state.prompt is not None
+    assert state.prompt.typed == "q R漢"
+    assert footer(state, 60).startswith(" Label  q R漢")
+    assert "Enter sets it, Esc cancels" in footer(state, 60)
     assert press(state, "enter") is Request.LABEL
     assert state.label == "q R漢"
     assert press(state, "q") is Request.QUIT
@@ -108,9 +131,9 @@ def test_l_takes_a_label_and_says_what_it_is_so_far() -> None:
 
 def test_esc_calls_a_label_off_and_ctrl_u_begins_it_anew() -> None:
     state = ViewState(label="before")
-    for key in ("l", "a", "ctrl-u", "b", "up", "tab", "alt-x"):
-        press(state, key)
-    assert state.entry == "b"
+    press(state, "l", "a", "ctrl-u", "b", "up", "tab", "alt-x")
+    assert state.prompt is not None
+    assert state.prompt.typed == "b"
     press(state, "esc")
     assert state.label == "before"
     assert press(state, "q") is Request.QUIT
@@ -119,14 +142,16 @@ def test_esc_calls_a_label_off_and_ctrl_u_begins_it_anew() -> None:
 @given(st.text(st.characters(exclude_categories=("C", "Z")), max_size=200))
 def test_a_label_keeps_to_the_length_that_logs_keep(typed: str) -> None:
     state = ViewState()
-    for key in ("l", *typed, "enter"):
-        press(state, key)
+    press(state, "l", *typed, "enter")
     assert state.label == typed[:MAX_LABEL]
 
 
-@given(st.lists(st.sampled_from([*KEYS, "x", "alt-q", "漢"]), max_size=40))
-def test_no_keys_break_a_frame(keys: list[str]) -> None:
-    state = ViewState(colour=False)
+@given(
+    keys=st.lists(st.sampled_from([*KEYS, "x", "1", "6", "alt-q", "漢"]), max_size=40), empty=st.booleans()
+)
+def test_no_keys_break_a_frame(keys: list[str], *, empty: bool) -> None:
+    state = ViewState(look=Look(None))
+    shown = nothing() if empty else snapshot(30, 20)
     for key in keys:
-        press(state, key)
-        compose(snapshot(30, 20), status(), state, 70, 20)
+        pressed(state, key, shown)
+        compose(shown, status(), state, 70, 20)

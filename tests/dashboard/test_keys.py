@@ -1,12 +1,12 @@
-"""Bytes typed to names of keys."""
+"""Bytes from the terminal to names of keys, what the mouse did, and answers."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_live.dashboard.keys import KeyDecoder
+from moe_live.dashboard.keys import Answer, Event, KeyDecoder, Mouse, Pointing
 
-KNOWN = {
+KNOWN: dict[bytes, Event] = {
     b"q": "q",
     b"R": "R",
     b" ": "space",
@@ -27,14 +27,31 @@ KNOWN = {
     b"\x1b[Z": "shift-tab",
     b"\x1bOP": "f1",
     b"\x1bx": "alt-x",
+    b"\x1b[<0;12;7M": Mouse(Pointing.PRESS, 11, 6),
+    b"\x1b[<4;1;1M": Mouse(Pointing.PRESS, 0, 0),  # with shift
+    b"\x1b[<32;300;100M": Mouse(Pointing.DRAG, 299, 99),
+    b"\x1b[<64;12;7M": Mouse(Pointing.WHEEL_UP, 11, 6),
+    b"\x1b[<65;12;7M": Mouse(Pointing.WHEEL_DOWN, 11, 6),
+    b"\x1b[<69;12;7M": Mouse(Pointing.WHEEL_RIGHT, 11, 6),  # with shift
+    b"\x1b[<66;12;7M": Mouse(Pointing.WHEEL_LEFT, 11, 6),
+    b"\x1b]11;rgb:0000/8080/ffff\x07": Answer("11", "rgb:0000/8080/ffff"),
+    b"\x1b]11;rgb:00/80/ff\x1b\\": Answer("11", "rgb:00/80/ff"),
+    b"\x1b[?1;2c": Answer("c", "?1;2"),
 }
 JUNK = [
     b"\x1b[M !!",  # mouse, oldest protocol
-    b"\x1b[<0;12;7M",  # mouse, SGR protocol
+    b"\x1b[<0;12;7m",  # mouse, SGR protocol: a button let go, another one pressed, with ctrl, nonsense
+    b"\x1b[<2;12;7M",
+    b"\x1b[<16;12;7M",
+    b"\x1b[<35;12;7M",
+    b"\x1b[<128;12;7M",
+    b"\x1b[<0;12M",
+    b"\x1b[<0;999999;7M",
+    b"\x1b[<;;M",
     b"\x1b[200~quit q R\x1b[A\x1b[201~",  # a paste
-    b"\x1b]11;rgb:0000/0000/0000\x07",  # answers of the terminal
-    b"\x1bP1$r0m\x1b\\",
-    b"\x1b[?1;2c",
+    b"\x1bP1$r0m\x1b\\",  # answers of the terminal to what was not asked
+    b"\x1b]title\x07",
+    b"\x1b[>1;2c",
     b"\x1b[99~",
     b"\x1b[[A",  # function key of the Linux console
     b"\xff",
@@ -44,13 +61,13 @@ JUNK = [
 pieces = st.sampled_from([*KNOWN.items(), *[(junk, "(" if junk == b"\xc3(" else "") for junk in JUNK]])
 
 
-def decode(parts: list[bytes]) -> list[str]:
+def decode(parts: list[bytes]) -> list[Event]:
     decoder = KeyDecoder()
     return [key for part in parts for key in decoder.feed(part)]
 
 
 @pytest.mark.parametrize(("typed", "key"), KNOWN.items())
-def test_a_key(typed: bytes, key: str) -> None:
+def test_a_key(typed: bytes, key: Event) -> None:
     assert decode([typed]) == [key]
 
 
@@ -60,7 +77,7 @@ def test_junk_is_swallowed_whole(typed: bytes) -> None:
 
 
 @given(st.lists(pieces, max_size=12), st.data())
-def test_cuts_between_reads_do_not_matter(typed: list[tuple[bytes, str]], data: st.DataObject) -> None:
+def test_cuts_between_reads_do_not_matter(typed: list[tuple[bytes, Event]], data: st.DataObject) -> None:
     whole = b"".join(piece for piece, _ in typed)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
     parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
@@ -71,7 +88,7 @@ def test_cuts_between_reads_do_not_matter(typed: list[tuple[bytes, str]], data: 
 def test_any_bytes_end_in_printable_names_and_a_clean_state(parts: list[bytes]) -> None:
     decoder = KeyDecoder()
     keys = [key for part in parts for key in decoder.feed(part)] + decoder.flush()
-    assert all(key and key.isprintable() for key in keys)
+    assert all(key and key.isprintable() for key in keys if isinstance(key, str))
     assert not decoder.pending
     assert decoder.feed(b"q") == ["q"]
 

@@ -11,7 +11,9 @@ import pytest
 
 import moe_live.dashboard.run as loop
 from moe_live.analyzer import Analyzer
+from moe_live.dashboard.background import QUESTION
 from moe_live.dashboard.run import Ending, Reason
+from moe_live.dashboard.theme import Look
 from moe_live.session import READ_AHEAD, Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Break, SourceStatus, State
@@ -63,10 +65,15 @@ class Terminal:
         self.redraw = True
         self.ours = True
         self.frames: list[str] = []
+        self.raw: list[str] = []
+        self.asked = False
+        self.mouse: list[bool] = []
+        self.waited: list[float] = []
         self.watched: Sequence[int] = ()
 
     def wait(self, timeout: float, descriptors: Sequence[int] = ()) -> bytes:
         self.watched = descriptors
+        self.waited.append(timeout)
         entry = self.script.pop(0) if self.script else b"q"
         if entry == b"":
             self.now += timeout + 1e-6
@@ -78,8 +85,15 @@ class Terminal:
     def size(self) -> tuple[int, int]:
         return 100, 30
 
+    def tell_of_mouse(self, *, wanted: bool) -> None:
+        self.mouse.append(wanted)
+
     def write(self, text: str) -> None:
+        if text == QUESTION:
+            self.asked = True
+            return
         self.now += self.drawing
+        self.raw.append(text)
         self.frames.append(re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", text))
 
 
@@ -90,6 +104,8 @@ def run(
     session: Session | None = None,
     refresh: float = 1e6,
     drawing: float = 0.0,
+    look: Look = Look(None),  # noqa: B008 - it is frozen
+    asks: bool = False,
 ) -> tuple[Ending, Terminal, Session]:
     signals = Signals()
     terminal = Terminal(script, signals, drawing)
@@ -97,8 +113,8 @@ def run(
     if isinstance(session, Asked):
         session.terminal = terminal
     with patch.object(loop, "time", SimpleNamespace(monotonic=lambda: terminal.now)):
-        driver = loop._Loop(session, signals, terminal, refresh, "never")  # type: ignore[arg-type]  # scripted
-        return driver.run(), terminal, session
+        driver = loop._Loop(session, signals, terminal, refresh, look)  # type: ignore[arg-type]  # scripted
+        return driver.run(asks=asks), terminal, session
 
 
 def test_q_ends_it() -> None:
@@ -127,7 +143,7 @@ def test_the_source_can_wake_it() -> None:
 
 
 def tokens(frames: list[str]) -> int:
-    return max(int(found) for frame in frames for found in re.findall(r"\+ (\d+) decode", frame))
+    return max(int(found) for frame in frames for found in re.findall(r"(\d+) decode", frame))
 
 
 def test_paused_the_figures_stand_still_while_reading_goes_on() -> None:
@@ -167,7 +183,7 @@ REST = [b""] * 8  # longer than keys held down take to repeat
 
 def test_only_what_the_view_shows_is_made() -> None:
     session = Asked()
-    run([*REST, b"2", *REST, b"0", *REST, b"9", *REST, b"j", *REST], session=session)
+    run([*REST, b"3", *REST, b"0", *REST, b"9", *REST, b"\x1b[C", *REST], session=session)
     overview = {Section.LOCALITY}
     assert session.asked[0] == (overview, set())
     assert [asked for asked, _ in groupby(session.asked)] == [
@@ -181,7 +197,7 @@ def test_only_what_the_view_shows_is_made() -> None:
 
 def test_paused_everything_is_made_once_so_that_all_views_show_one_moment() -> None:
     session = Asked()
-    _, terminal, _ = run([*REST, b" ", *REST, b"9", *REST, b"j", *REST, b"0", *REST], session=session)
+    _, terminal, _ = run([*REST, b" ", *REST, b"9", *REST, b"\x1b[C", *REST, b"0", *REST], session=session)
     everything = (set(Section), None)
     assert session.asked.count(everything) == 1
     assert session.asked[-1] == everything
@@ -217,8 +233,8 @@ def test_a_key_is_answered_before_any_figures_are_made() -> None:
     assert terminal.now == 100
     first, answer = terminal.frames
     assert "empty so far" in first
-    assert "s sort" in answer
-    assert "s sort" not in first
+    assert "z zoom" in first
+    assert "z zoom" not in answer
 
 
 def test_the_first_frame_does_not_wait_for_the_log() -> None:
@@ -232,7 +248,7 @@ def test_the_first_frame_does_not_wait_for_the_log() -> None:
 
     signals = Signals()
     terminal = Terminal([b""], signals)
-    loop._Loop(Session(Long(), Analyzer()), signals, terminal, 1e6, "never").run()  # type: ignore[arg-type] # a stand-in
+    loop._Loop(Session(Long(), Analyzer()), signals, terminal, 1e6, Look(None)).run()  # type: ignore[arg-type] # a stand-in
     assert "It has 10.0 GB so far" in terminal.frames[0]
 
 
@@ -271,7 +287,7 @@ def test_nothing_is_drawn_on_a_screen_that_is_not_ours() -> None:
     terminal = Terminal([b""] * 30, signals)
     terminal.ours = False
     session = Session(Source(), Analyzer())
-    loop._Loop(session, signals, terminal, 1e6, "never").run()  # type: ignore[arg-type]  # the scripted one
+    loop._Loop(session, signals, terminal, 1e6, Look(None)).run()  # type: ignore[arg-type]  # the scripted one
     assert terminal.frames == []
     assert session.analyzer.progress().tokens > 10
 
@@ -281,3 +297,60 @@ def test_dear_figures_and_frames_come_less_often(making: float, drawing: float) 
     session = Asked(making)
     _, terminal, _ = run([b""] * 2000, session=session, refresh=4, drawing=drawing)
     assert 0.3 * len(terminal.frames) == pytest.approx(terminal.now / 6, rel=0.15)
+
+
+LIGHT, DARK = b"\x1b]11;rgb:ffff/ffff/dddd\x1b\\", b"\x1b]11;rgb:0000/0000/2222\x1b\\"
+KIND = b"\x1b[?62;c"
+
+
+def is_light(terminal: Terminal) -> bool:
+    """Titles are blue on a light background, cyan on a dark one."""
+    assert ("\x1b[1;34m" in terminal.raw[-1]) != ("\x1b[1;36m" in terminal.raw[-1])
+    return "\x1b[1;34m" in terminal.raw[-1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "light"),
+    [
+        ([LIGHT + KIND], True),
+        ([DARK + KIND], False),
+        ([KIND], False),
+        ([LIGHT[:7], LIGHT[7:] + KIND], True),
+        ([b""], False),
+    ],
+)
+def test_the_first_frame_fits_the_background(answers: list[bytes], *, light: bool) -> None:
+    _, terminal, _ = run([*answers, b"q"], look=Look(), asks=True)
+    assert terminal.asked
+    assert is_light(terminal) is light
+
+
+def test_nobody_waits_long_for_a_terminal_that_does_not_answer() -> None:
+    _, terminal, _ = run([b"", b"", b"q"], look=Look(), asks=True)
+    assert terminal.waited[0] == pytest.approx(0.05)
+    _, silent, _ = run([b"q"], look=Look())
+    assert not silent.asked
+
+
+def test_keys_typed_before_the_answer_are_not_lost() -> None:
+    ending, terminal, _ = run([b"3", b"j" + LIGHT, b"j" + KIND, *REST, *REST], look=Look(), asks=True)
+    assert ending.reason is Reason.QUIT
+    assert "Layers · all steps" in "".join(terminal.frames)
+
+
+def test_a_late_answer_changes_the_colours_and_does_not_come_to_the_shell() -> None:
+    _, terminal, _ = run([b"", LIGHT + KIND, *[b""] * 4, b"q"], look=Look(), asks=True)
+    assert is_light(terminal)
+    _, terminal, _ = run([b"", b"q"], look=Look(), asks=True)
+    assert terminal.script == []
+    assert 0 < terminal.waited[-1] <= 0.5
+
+
+def test_the_mouse_is_asked_for_and_left_alone_with_m() -> None:
+    _, terminal, _ = run([b"", b"m", b"", b"m", b""])
+    assert terminal.mouse == [True, False, True]
+
+
+def test_the_mouse_clicks_tabs_and_chooses() -> None:
+    _, terminal, _ = run([*[b""] * 9, b"\x1b[<0;8;4M", *REST])
+    assert "Rows are layers, columns experts" in "".join(terminal.frames)

@@ -12,8 +12,9 @@ from rich.style import Style
 from moe_live.dashboard import draw_static
 from moe_live.dashboard.canvas import Line, fit, text
 from moe_live.dashboard.frame import Frame
-from moe_live.dashboard.heat import Cells
-from moe_live.dashboard.screen import Screen, color_system, shades_in_colour
+from moe_live.dashboard.heat import DARK, SHADES, Cells
+from moe_live.dashboard.screen import Screen, color_system
+from moe_live.dashboard.theme import CAUTION, Look
 from tests.dashboard.factory import snapshot, status
 
 
@@ -50,7 +51,7 @@ pieces = st.one_of(
     st.builds(
         text, st.text("abc ", max_size=5), st.sampled_from([None, Style(bold=True), Style(color="red")])
     ),
-    st.binary(max_size=4).map(lambda b: Cells(bytes(x % 13 for x in b), bytes(x % 7 for x in b))),
+    st.binary(max_size=4).map(lambda b: Cells(bytes(x % SHADES**2 for x in b), DARK)),
 )
 frames = st.tuples(st.integers(1, 5), st.lists(st.lists(pieces, max_size=3), min_size=1, max_size=4)).map(
     lambda drawn: Frame([fit(tuple(line), 12 * drawn[0]) for line in drawn[1]], 12 * drawn[0])
@@ -60,18 +61,18 @@ frames = st.tuples(st.integers(1, 5), st.lists(st.lists(pieces, max_size=3), min
 @given(st.lists(frames, min_size=1, max_size=6))
 def test_drawing_only_changes_shows_what_drawing_everything_shows(sequence: list[Frame]) -> None:
     changing = Glass()
-    screen = Screen(changing.write, ColorSystem.TRUECOLOR)
+    screen = Screen(changing.write)
     for frame in sequence:
         screen.draw(frame)
         whole = Glass()
-        Screen(whole.write, ColorSystem.TRUECOLOR).draw(frame, everything=True)
+        Screen(whole.write).draw(frame, everything=True)
         assert changing.cells == whole.cells
         assert changing.plain(frame) == frame.plain
 
 
 def test_an_unchanged_frame_writes_nothing() -> None:
     glass = Glass()
-    screen = Screen(glass.write, ColorSystem.TRUECOLOR)
+    screen = Screen(glass.write)
     screen.draw(draw_static(snapshot(), status(), width=120, height=40))
     written = glass.written
     screen.draw(draw_static(snapshot(), status(), width=120, height=40))
@@ -82,7 +83,7 @@ def test_an_unchanged_frame_writes_nothing() -> None:
 
 def test_a_frame_is_one_synchronized_update() -> None:
     parts: list[str] = []
-    Screen(parts.append, None).draw(draw_static(snapshot(), status(), width=80, height=24, colour=False))
+    Screen(parts.append).draw(draw_static(snapshot(), status(), width=80, height=24))
     assert len(parts) == 1
     assert parts[0].startswith("\x1b[?2026h")
     assert parts[0].endswith("\x1b[?2026l")
@@ -91,8 +92,19 @@ def test_a_frame_is_one_synchronized_update() -> None:
 def test_without_colour_there_is_none_but_bold_remains() -> None:
     parts: list[str] = []
     line: Line = (Segment("x", Style(bold=True, color="red", bgcolor="blue")),)
-    Screen(parts.append, None).draw(Frame([line], 1))
+    Screen(parts.append).draw(Frame([line], 1, Look(None)))
     assert "\x1b[1mx\x1b[0m" in parts[0]
+
+
+def test_a_frame_for_another_background_is_written_anew() -> None:
+    parts: list[str] = []
+    screen = Screen(parts.append)
+    line: Line = (Segment("x", CAUTION),)
+    screen.draw(Frame([line], 1))
+    screen.draw(Frame([line], 1, Look(light=True)))
+    assert len(parts) == 2
+    assert "\x1b[33mx" in parts[0]
+    assert "\x1b[33mx" not in parts[1]
 
 
 @pytest.mark.parametrize(
@@ -109,4 +121,3 @@ def test_without_colour_there_is_none_but_bold_remains() -> None:
 )
 def test_colours(choice: str, environ: dict[str, str], expected: ColorSystem | None) -> None:
     assert color_system(choice, environ) is expected  # type: ignore[arg-type]  # one of the three words
-    assert shades_in_colour(expected) == (expected in {ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR})

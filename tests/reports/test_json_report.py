@@ -63,6 +63,7 @@ LOCALITY = {
     "working_set": dict.fromkeys(("10", "100", "1000"), FIGURE),
     "lru_hit_rate": [FIGURE],
     "static_hit_rate": [FIGURE],
+    "idle_steps": [FIGURE],
 }
 PAIR = {"a": int, "b": int, "count": int} | dict.fromkeys(("expected", "lift", "pmi", "z"), FIGURE)
 SECTIONS = {

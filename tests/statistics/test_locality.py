@@ -84,7 +84,15 @@ def slow(layer: int, listed: list[list[int]], n_experts: int) -> LayerLocality:
         working_set=working_set,
         lru_hit_rate=hits / len(uses),
         static_hit_rate=np.cumsum(np.sort(counts)[::-1]) / len(uses),
+        idle_steps=np.array([idle(used_at.get(expert), len(steps)) for expert in range(n_experts)]),
     )
+
+
+def idle(used_at: int | None, steps: int) -> float:
+    """How many of so many steps came after the latest use."""
+    if used_at is None:
+        return math.nan
+    return steps - 1 - used_at if steps - 1 - used_at < 1000 else math.inf
 
 
 def check(found: Sequence[LayerLocality], wanted: Sequence[LayerLocality]) -> None:

@@ -32,3 +32,6 @@ VIEWS: tuple[View, ...] = (
     labels.VIEW,
     incoming.VIEW,
 )
+
+EXPERTS = VIEWS.index(experts.VIEW)
+INPUT = VIEWS.index(incoming.VIEW)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from moe_live.dashboard.canvas import Column, Line, text
-from moe_live.dashboard.listing import Order, listing, titles
+from rich.segment import Segment
+
+from moe_live.dashboard.canvas import Column, Line, Table, text
+from moe_live.dashboard.listing import GUTTER, Listing, Order
+from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.theme import CAUTION, TITLE
+from moe_live.dashboard.theme import CAUTION, FAINT, TITLE
 from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, of_phase
 from moe_live.formatting import expected, fraction, percent, short
@@ -19,7 +22,7 @@ from moe_live.verdicts import EVEN, UNEVEN, few
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A layer's number, the share of its top expert, and its balance; -1 stands for all layers together."""
+    """A layer's number, the share of its top expert, and its balance; -1 stands for the sum of all layers."""
 
     layer: int
     top_share: float
@@ -27,7 +30,7 @@ class _Row:
 
 
 _COLUMNS: tuple[Column[_Row], ...] = (
-    Column("layer", 6, lambda row: str(row.layer) if row.layer >= 0 else "all"),
+    Column("layer", 5, lambda row: str(row.layer) if row.layer >= 0 else "sum"),
     Column("entropy", 8, lambda row: fraction(row.balance.entropy_normalized, 3)),
     Column("effective", 10, lambda row: short(row.balance.effective_experts)),
     Column("Gini", 5, lambda row: fraction(row.balance.gini)),
@@ -40,33 +43,51 @@ _COLUMNS: tuple[Column[_Row], ...] = (
     Column("mean/max", 8, lambda row: fraction(row.balance.balancedness), optional=6),
     Column("KL bits", 7, lambda row: fraction(row.balance.kl_uniform), optional=7),
 )
-_ORDERS: tuple[Order[_Row], ...] = (
-    Order("entropy", lambda row: row.balance.entropy_normalized, ascending=True),
-    Order("layer", lambda row: row.layer, ascending=True),
-    Order("MaxVio", lambda row: row.balance.max_violation),
-    Order("top share", lambda row: row.top_share),
-    Order("unused", lambda row: row.balance.dead_experts),
+_LISTING: Listing[_Row] = Listing(
+    lambda row: row.layer,
+    (
+        Order("entropy", lambda row: row.balance.entropy_normalized, ascending=True),
+        Order("layer", lambda row: row.layer, ascending=True),
+        Order("MaxVio", lambda row: row.balance.max_violation),
+        Order("top share", lambda row: row.top_share),
+        Order("unused", lambda row: row.balance.dead_experts),
+    ),
 )
+_SUM_FROM = 12
+"""With fewer lines than this the sum of all layers makes way for layers."""
+
+
+def _rows(snapshot: Snapshot, state: ViewState) -> list[_Row]:
+    shown = of_phase(snapshot, state.phase)
+    return [
+        _Row(entry.layer, _top_share(entry.usage), balance)
+        for entry, balance in zip(shown.layers, shown.balance, strict=True)
+    ]
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LISTING.axis(_rows(snapshot, state), state)
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
-    """The verdict and a row a layer."""
+    """The verdict, a row a layer, and at the end what all of them add up to."""
     if not snapshot.layers:
         return absent(snapshot)
-    snapshot = of_phase(snapshot, state.phase)
-    rows = [
-        _Row(entry.layer, _top_share(entry.usage), balance)
-        for entry, balance in zip(snapshot.layers, snapshot.balance, strict=True)
-    ]
-    together = _Row(-1, _top_share(snapshot.overall), snapshot.overall_balance)
+    shown = of_phase(snapshot, state.phase)
+    rows = _rows(snapshot, state)
     title: list[Line] = [(text(f"Balance · {state.phase.value} steps", TITLE),)]
-    if few(snapshot):
+    if few(shown):
         title.append((text("few selections: looks less even than it is", CAUTION),))
-    verdict = verdict_line(Subject.BALANCE, snapshot, width)
-    table = listing(
-        rows, _COLUMNS, _ORDERS, state, width=width, height=height - 1, title=title, pinned=[together]
+    verdict = verdict_line(Subject.BALANCE, shown, width)
+    room = height - 1 - (height >= _SUM_FROM)
+    lines = [verdict, *_LISTING.lines(rows, _COLUMNS, state, width=width, height=room, title=title)]
+    if height < _SUM_FROM:
+        return lines
+    together = _Row(-1, _top_share(shown.overall), shown.overall_balance)
+    line = "".join(
+        piece.text for piece in Table(_COLUMNS, width - GUTTER).row(together) if isinstance(piece, Segment)
     )
-    return [verdict, *table]
+    return [*lines, (text(" " + line, FAINT),)]
 
 
 def _top_share(usage: Usage) -> float:
@@ -76,17 +97,20 @@ def _top_share(usage: Usage) -> float:
 VIEW = View(
     key="6",
     title="Balance",
+    brief="Bal",
     render=render,
     gist="Entropy 1: all experts used alike. Unused beyond chance: dead. Uneven first.",
     reading=(
         "Entropy is that of the shares over the most it can be; effective experts are 2 to its power; "
         "Gini is 0 for equal use; MaxVio is how far the top expert exceeds the mean, over the mean; "
         "mean/max is what vLLM calls balancedness. Unused experts stand beside the number to expect if "
-        "all were alike: only what exceeds it is dead. 'all' adds up layers by expert number, as the "
-        f"usual summary does. A model is called even if the median layer is like {EVEN:.0%} of the "
+        "all were alike: only what exceeds it is dead. The last row, sum, adds up the layers by expert "
+        "number, as the usual summary does: unrelated experts even each other out, so it says little of "
+        f"any layer. A model is called even if the median layer is like {EVEN:.0%} of the "
         f"experts used alike, uneven below {UNEVEN:.0%}."
     ),
-    scroll="scroll",
-    sorts=titles(_ORDERS),
+    rows=_axis,
+    opens=True,
+    sorts=_LISTING.sorts,
     phases=True,
 )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from rich.segment import Segment
 
-from moe_live.dashboard.canvas import Column, Line, Table, flow, text
+from moe_live.dashboard.canvas import Column, Line, Table, text
+from moe_live.dashboard.graph import sparkline
+from moe_live.dashboard.listing import GUTTER, Listing, Order
+from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.text import wrap
-from moe_live.dashboard.theme import BAR, CAUTION, FAINT, STRONG, TITLE
-from moe_live.dashboard.view import View, excerpt, longest_excerpt
-from moe_live.formatting import figure, whole
+from moe_live.dashboard.theme import BAR, CAUTION, FAINT, TITLE
+from moe_live.dashboard.view import View
+from moe_live.formatting import figure, short, whole
 from moe_live.snapshot import DistanceMetric, Moments, PairDistance, Snapshot
 
 METRICS: tuple[DistanceMetric, ...] = get_args(DistanceMetric)
@@ -25,8 +27,10 @@ NONE = (
 )
 
 _FEW = 30
-_SORTS = ("by pair", "by metric")
-_SPARKS = "▁▂▃▄▅▆▇█"
+_DETAILS = len(METRICS) + 3
+"""Lines about the chosen pair."""
+
+_WIDEST_SPARKS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +39,47 @@ class _Row:
     moments: Moments
 
 
-_COLUMNS: tuple[Column[_Row], ...] = (
+_DETAIL: tuple[Column[_Row], ...] = (
     Column("", 19, lambda row: row.name, right=False),
-    Column("last", 10, lambda row: figure(row.moments.last), optional=1),
     Column("mean", 10, lambda row: figure(row.moments.mean)),
     Column("± std", 10, lambda row: figure(row.moments.std)),
     Column("min", 10, lambda row: figure(row.moments.min), optional=2),
     Column("max", 10, lambda row: figure(row.moments.max), optional=2),
+    Column("last", 10, lambda row: figure(row.moments.last), optional=1),
     Column("undefined", 10, lambda row: whole(row.moments.undefined, 10), optional=3),
 )
 
 
-def sparkline(values: NDArray[np.float64], width: int) -> str:
-    """The latest values as columns between their own minimum and maximum; blank where undefined."""
-    latest = values[-width:] if width > 0 else values[:0]
-    known = np.isfinite(latest)
-    if not known.any():
-        return ""
-    low, high = float(latest[known].min()), float(latest[known].max())
-    span = high - low
-    scaled = (latest - low) / span if span > 0 else np.where(known, 0.5, np.nan)
-    return "".join(
-        [" " if math.isnan(value) else _SPARKS[min(7, int(value * 8))] for value in scaled.tolist()]
-    )
+def _mean(title: str, metric: DistanceMetric, optional: int = 0) -> Column[PairDistance]:
+    return Column(title, 9, lambda pair: figure(pair.metrics[metric].mean), optional=optional)
+
+
+def _steps(pair: PairDistance) -> str | Segment:
+    return text(short(pair.steps), CAUTION) if pair.steps < _FEW else short(pair.steps)
+
+
+_COLUMNS: tuple[Column[PairDistance], ...] = (
+    Column("layers", 9, lambda pair: f"{pair.from_layer} → {pair.to_layer}", right=False),
+    Column("steps", 5, _steps),
+    _mean("cosine", "cosine_similarity"),
+    Column("± std", 9, lambda pair: figure(pair.metrics["cosine_similarity"].std), optional=1),
+    _mean("Pearson", "pearson", 2),
+    _mean("L2 norm.", "l2_normalized"),
+    _mean("Euclid", "euclidean", 3),
+    _mean("mean |Δ|", "mean_abs_diff", 4),
+)
+_LISTING: Listing[PairDistance] = Listing(
+    lambda pair: pair.from_layer,
+    (
+        Order("layers", lambda pair: pair.from_layer, ascending=True),
+        Order("cosine", lambda pair: pair.metrics["cosine_similarity"].mean, ascending=True),
+        Order("L2 norm.", lambda pair: pair.metrics["l2_normalized"].mean),
+    ),
+)
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LISTING.axis(snapshot.distances.pairs, state)
 
 
 def recent(pair: PairDistance, width: int) -> Line:
@@ -79,32 +101,22 @@ def metric_name(metric: str) -> str:
     )
 
 
-def _pair_name(pair: PairDistance) -> str:
-    return f"layers {pair.from_layer} → {pair.to_layer}"
-
-
-def _groups(pairs: tuple[PairDistance, ...], sort: str, table: Table[_Row], width: int) -> list[Line]:
-    """All lines: groups with a heading, an empty line between them."""
-    lines: list[Line] = []
-    if sort == "by metric":
-        for metric in METRICS:
-            lines.append((text(metric_name(metric), STRONG),))
-            lines += [table.row(_Row(_pair_name(pair), pair.metrics[metric])) for pair in pairs]
-            lines.append(())
-        return lines[:-1]
-    for pair in pairs:
-        heading: Line = (text(f"{_pair_name(pair)}  ", STRONG), text(f"{whole(pair.steps)} steps  "))
-        if pair.steps < _FEW:
-            heading = (*heading, text("few  ", CAUTION))
-        room = width - sum(piece.cell_length for piece in heading)
-        lines.append((*heading, *recent(pair, min(room, 80))) if room > 24 else heading)
-        lines += [table.row(_Row(metric_name(metric), pair.metrics[metric])) for metric in METRICS]
-        lines.append(())
-    return lines[:-1]
+def _details(pair: PairDistance, width: int) -> list[Line]:
+    """Everything about one pair."""
+    title: Line = (
+        text(f"Layers {pair.from_layer} → {pair.to_layer}", TITLE),
+        text(f"  {whole(pair.steps)} steps"),
+    )
+    if pair.steps < _FEW:
+        title = (*title, text("  few", CAUTION))
+    table = Table(_DETAIL, width)
+    latest: Line = (text("latest cosines  ", FAINT), *recent(pair, min(width - 16, _WIDEST_SPARKS)))
+    rows = [table.row(_Row(metric_name(metric), pair.metrics[metric])) for metric in METRICS]
+    return [title, latest, table.header(), *rows]
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
-    """Every metric of every pair, its visible part."""
+    """A row a pair, and everything about the chosen one."""
     distances = snapshot.distances
     if not distances.pairs:
         if snapshot.model.gate_layers:
@@ -112,34 +124,48 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
             reason = f"Gate inputs of layers {layers}, but no step yet with two consecutive of them."
             return [(text(line),) for line in wrap(reason, width, height)]
         return [(text(line),) for line in wrap(NONE, width, height)]
-    table = Table(_COLUMNS, width)
-    sort = _SORTS[state.place.sort]
     steps = "decode and prefill steps" if distances.include_prompt else "decode steps"
     title: list[Line] = [
         (text(f"Gate inputs of consecutive layers · {whole(distances.steps)} {steps}", TITLE),)
     ]
-    if table.narrow:
-        title.append((text(table.narrow, CAUTION),))
-    pairs = distances.pairs[::-1] if state.place.reverse else distances.pairs
-    body = _groups(pairs, sort, table, width)
-    longest = longest_excerpt(len(body), "lines")
-    rows = state.window(len(body), height - 1 - len(flow([*title, (text(longest),)], width)))
-    if shown := excerpt(rows, len(body), "lines"):
-        title.append((text(shown, STRONG),))
-    return [*flow(title, width), table.header(), *body[rows.start : rows.stop]]
+    room = max(4, height - _DETAILS - 1)
+    table = _LISTING.lines(distances.pairs, _columns(width), state, width=width, height=room, title=title)
+    chosen = _LISTING.axis(distances.pairs, state).at
+    pair = _LISTING.ordered(distances.pairs, state.place)[chosen]
+    return [*table, (), *_details(pair, width)][:height]
+
+
+def _columns(width: int) -> list[Column[PairDistance]]:
+    """Those of the table, with a curve where there is room for one."""
+    spare = width - GUTTER - sum(column.width + 2 for column in _COLUMNS)
+    if spare < 20:
+        return list(_COLUMNS)
+    length = min(spare, _WIDEST_SPARKS)
+    curve: Column[PairDistance] = Column(
+        "latest cosines",
+        length,
+        lambda pair: text(sparkline(pair.recent, length), BAR),
+        right=False,
+        optional=5,
+    )
+    return [*_COLUMNS, curve]
 
 
 VIEW = View(
     key="5",
     title="Distances",
+    brief="Dist",
     render=render,
     gist="How far the router's input moves from layer to layer; cosine near 1: hardly.",
     reading=(
-        "How far the input of one layer's router lies from the next one's, over steps. Cosine similarity "
-        "near 1: the hidden state hardly changes direction between the layers. L2 normalized: root mean "
-        "square difference. The small curve is the cosine similarity of the latest steps between its own "
-        "minimum and maximum. Undefined: steps whose figure is no finite number; they are left out."
+        "How far the input of one layer's router lies from the next one's, over steps; below the table "
+        "everything about the chosen pair. Cosine similarity near 1: the hidden state hardly changes "
+        "direction between the layers. L2 normalized: root mean square difference. The small curve is the "
+        "cosine similarity of the latest steps between its own minimum and maximum. Undefined: steps whose "
+        "figure is no finite number; they are left out."
     ),
-    scroll="scroll",
-    sorts=_SORTS,
+    rows=_axis,
+    details=True,
+    opens=True,
+    sorts=_LISTING.sorts,
 )

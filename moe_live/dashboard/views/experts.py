@@ -1,25 +1,103 @@
-"""The most and the least used experts: of one layer, and of all layers together."""
+"""The experts of one layer by their use, beside those of all layers added up by number."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.dashboard.canvas import Line, bar, beside, flow, text
+from moe_live.dashboard.canvas import Line, bar, beside, choosing, flow, text
+from moe_live.dashboard.listing import GUTTER, marked
+from moe_live.dashboard.readout import readout, standing
+from moe_live.dashboard.selection import NO_AXIS, Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.theme import BAR, CAUTION, COLD_BAR, FAINT, TITLE
-from moe_live.dashboard.view import View, absent, chosen_layer, counts_of
+from moe_live.dashboard.theme import BAR, CAUTION, COLD_BAR, FAINT, STRONG, TITLE
+from moe_live.dashboard.view import (
+    View,
+    absent,
+    counts_of,
+    excerpt,
+    layer_axis,
+    layer_index,
+    layer_title,
+    longest_excerpt,
+)
 from moe_live.formatting import percent, short, times
-from moe_live.snapshot import Snapshot
+from moe_live.snapshot import Section, Snapshot
 from moe_live.verdicts import FEW
 
-_FIGURES = 29
+_HEADING = "expert" + "count".rjust(8) + "share".rjust(7) + "× unif.".rjust(8)
+_FIGURES = len(_HEADING)
 """Columns of a line before its bar."""
 
+_GAP = 3
+_NARROWEST = _FIGURES + GUTTER
 
-def ranking(counts: NDArray[np.int64], width: int, height: int) -> list[Line]:
+
+def expert_line(expert: int, counts: NDArray[np.int64], width: int, *, cold: bool = False) -> Line:
+    """An expert's count and share, and a bar if there is room: counts (n_experts,) of its layer."""
+    total, most, count = int(counts.sum()), int(counts.max()), int(counts[expert])
+    share = count / max(1, total)
+    figures = f"{'#' + str(expert):>6} {short(count):>7} {percent(share):>6} {times(share * len(counts)):>7}"
+    if width <= _FIGURES + 6:
+        return (text(figures),)
+    length = width - _FIGURES - 2
+    return (text(figures + "  "), text(bar(count / max(1, most), length), COLD_BAR if cold else BAR))
+
+
+def by_use(counts: NDArray[np.int64]) -> list[int]:
+    """All experts, the most used first; of those used alike the one with the lowest number."""
+    order: list[int] = np.argsort(-counts, kind="stable").tolist()
+    return order
+
+
+def _of_layer(snapshot: Snapshot, state: ViewState) -> NDArray[np.int64]:
+    """(n_experts,) the selections of the chosen layer."""
+    entry = snapshot.layers[layer_index(snapshot, state.selection)]
+    return counts_of(entry.usage, state.phase)
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    """Up and down: the experts of the chosen layer, by their use."""
+    if not snapshot.layers:
+        return NO_AXIS
+    layer = snapshot.layers[layer_index(snapshot, state.selection)].layer
+    order = by_use(_of_layer(snapshot, state))
+    expert = state.selection.expert
+    return Axis(
+        len(order),
+        order.index(expert) if expert in order else 0,
+        lambda i: replace(state.selection, layer=layer, expert=order[i], partner=None),
+    )
+
+
+def _summary(counts: NDArray[np.int64]) -> list[Line]:
+    used = int(np.count_nonzero(counts))
+    notes: list[Line] = [(text(f"{used} of {len(counts)} used"),)]
+    if 0 < counts.sum() < FEW * len(counts):
+        notes.append((text("few selections: noisy", CAUTION),))
+    return notes
+
+
+def _listed(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
+    """The experts of the chosen layer that are visible, with the chosen one."""
+    counts = _of_layer(snapshot, state)
+    order, axis = by_use(counts), _axis(snapshot, state)
+    notes = [*_summary(counts), (text(longest_excerpt(len(order), "ranks"), STRONG),)]
+    visible = state.place.rows.around(
+        len(order), height - len(flow(notes, width)) - 1, state.selection, axis.at
+    )
+    notes[-1] = (text(excerpt(visible, len(order), "ranks"), STRONG),)
+    lines = [*flow(notes, width), (text(" " + _HEADING, TITLE),)]
+    for i in visible:
+        line = expert_line(order[i], counts, width - GUTTER)
+        lines.append((choosing(axis.choice(i)), *marked(line, width, chosen=i == axis.at)))
+    return lines
+
+
+def ends(counts: NDArray[np.int64], width: int, height: int) -> list[Line]:
     """The most used experts and, under a rule, the least used among those used at all.
 
     Args:
@@ -27,82 +105,59 @@ def ranking(counts: NDArray[np.int64], width: int, height: int) -> list[Line]:
         width: columns, for the figures and a bar.
         height: lines.
     """
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist()
-    total = int(counts.sum())
-    if not total:
+    used = by_use(counts)[: np.count_nonzero(counts)]
+    if not used:
         return [(text("nothing selected so far", FAINT),)]
-    heading: Line = (text("expert" + "count".rjust(8) + "share".rjust(7) + "× unif.".rjust(8), FAINT),)
+    heading: Line = (text(_HEADING, TITLE),)
+
+    def drawn(experts: Sequence[int], *, cold: bool = False) -> list[Line]:
+        return [expert_line(expert, counts, width, cold=cold) for expert in experts]
+
     room = height - 1
-    if len(order) <= room:
-        return [heading, *_lines(order, counts, width)]
     low = max(1, (room - 1) // 4) if room >= 4 else 0
-    if not low:
-        return [heading, *_lines(order[:room], counts, width)]
-    left_out = len(order) - (room - 1)
-    rule: Line = (text(f"{'…':>6} {left_out} more", FAINT),)
-    top = _lines(order[: room - 1 - low], counts, width)
-    return [heading, *top, rule, *_lines(order[len(order) - low :], counts, width, cold=True)]
-
-
-def _lines(
-    experts: Sequence[int], counts: NDArray[np.int64], width: int, *, cold: bool = False
-) -> list[Line]:
-    total, most = int(counts.sum()), int(counts.max())
-    lines: list[Line] = []
-    for expert in experts:
-        count = int(counts[expert])
-        share = count / total
-        figures = (
-            f"{'#' + str(expert):>6} {short(count):>7} {percent(share):>6} {times(share * len(counts)):>7}"
-        )
-        line: Line = (text(figures),)
-        if width > _FIGURES + 6:
-            line = (*line, text("  " + bar(count / most, width - _FIGURES - 2), COLD_BAR if cold else BAR))
-        lines.append(line)
-    return lines
-
-
-def _summary(counts: NDArray[np.int64]) -> list[Line]:
-    used = int(np.count_nonzero(counts))
-    notes: list[Line] = [(text(f"{used} of {len(counts)} used"),)]
-    if used < len(counts):
-        notes.append((text(f"{len(counts) - used} never"),))
-    if 0 < counts.sum() < FEW * len(counts):
-        notes.append((text("few selections: noisy", CAUTION),))
-    return notes
-
-
-def _pane(title: str, counts: NDArray[np.int64], width: int, height: int) -> list[Line]:
-    head = [(text(title, TITLE),), *flow(_summary(counts), width)]
-    return [*head, *ranking(counts, width, height - len(head))]
+    if len(used) <= room or not low:
+        return [heading, *drawn(used[:room])]
+    rule: Line = (text(f"{'…':>6} {len(used) - (room - 1)} more", FAINT),)
+    return [heading, *drawn(used[: room - 1 - low]), rule, *drawn(used[-low:], cold=True)]
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
-    """The selected layer's experts beside those of all layers."""
+    """The chosen layer's experts beside those of all layers, and what is known of the chosen one."""
     if not snapshot.layers:
         return absent(snapshot)
-    chosen, title = chosen_layer(snapshot, state)
-    entry = snapshot.layers[chosen]
+    chosen, title = layer_title(snapshot, state)
+    axis = _axis(snapshot, state)
+    found = standing(snapshot, snapshot.layers[chosen], axis.moved(0).expert or 0, state.phase)
     head = flow([title, (text(f"{state.phase.value} steps"),)], width)
-    room = height - len(head)
-    layer = counts_of(entry.usage, state.phase)
+    room = height - len(head) - 1
+    right = max(_NARROWEST, min(60, (width - _GAP) * 2 // 5))
+    left = width - _GAP - right
     overall = counts_of(snapshot.overall, state.phase)
-    gap = 2 if width < 70 else 4
-    half = (width - gap) // 2
-    left = _pane(f"Experts of layer {entry.layer}", layer, half, room)
-    right = _pane("All layers, by expert number", overall, half, room)
-    return [*head, *beside(left, right, half, gap)]
+    together: list[Line] = [
+        (text("All layers, by expert number", FAINT),),
+        *ends(overall, right, room - 1),
+    ]
+    return [
+        *head,
+        *beside(_listed(snapshot, state, left, room), together, left, _GAP),
+        readout(found, width),
+    ]
 
 
 VIEW = View(
     key="4",
     title="Experts",
+    brief="Exp",
     render=render,
-    gist="Most used first, then the least used. 2×: twice as often as if all were alike.",
+    gist="A layer's experts, most used first. 2×: twice as often as if all were alike.",
     reading=(
-        "The least used are those among the experts used at all. Adding up layers by expert number "
-        "follows the usual summary; expert 5 of one layer and expert 5 of another are different experts."
+        "Left all experts of the chosen layer, by their use. Right the sums over all layers by expert "
+        "number, as the usual summary adds them up, the most and the least used ones: expert 5 of one "
+        "layer and expert 5 of another are different experts, so the sums look more even than any layer "
+        "is. The last line tells of the chosen expert."
     ),
-    scroll="choose a layer",
+    sections=frozenset({Section.LOCALITY}),
+    rows=_axis,
+    columns=layer_axis,
     phases=True,
 )

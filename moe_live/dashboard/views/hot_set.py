@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moe_live.dashboard.canvas import Column, Line, Table, bar, beside, text
-from moe_live.dashboard.listing import Order, listing, titles
+from moe_live.dashboard.listing import Listing, Order
+from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, TITLE
 from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, of_phase
-from moe_live.formatting import percent, whole
+from moe_live.formatting import percents, whole
 from moe_live.judgement import Subject
 from moe_live.snapshot import COVERED_PERCENT, Budget, Snapshot
 from moe_live.verdicts import NARROW, WIDE
@@ -46,14 +47,17 @@ def _order(percentage: int) -> Order[_Row]:
 
 
 _COLUMNS: tuple[Column[_Row], ...] = (
-    Column("layer", 6, lambda row: str(row.layer)),
+    Column("layer", 5, lambda row: str(row.layer)),
     *map(_covering, range(len(COVERED_PERCENT))),
 )
-_ORDERS: tuple[Order[_Row], ...] = (
-    _order(90),
-    Order("layer", lambda row: row.layer, ascending=True),
-    _order(80),
-    _order(99),
+_LISTING: Listing[_Row] = Listing(
+    lambda row: row.layer,
+    (
+        _order(90),
+        Order("layer", lambda row: row.layer, ascending=True),
+        _order(80),
+        _order(99),
+    ),
 )
 
 
@@ -61,10 +65,10 @@ def _budgets(snapshot: Snapshot, width: int) -> list[Line]:
     """What resident experts over all layers serve, with the best choice as a curve."""
     total = snapshot.counts.size
     columns: list[Column[Budget]] = [
-        Column("resident", 8, lambda budget: whole(budget.experts, 8)),
-        Column("of all", 6, lambda budget: percent(budget.experts / total)),
-        Column("even", 5, lambda budget: percent(budget.even)),
-        Column("best", 5, lambda budget: percent(budget.best)),
+        Column("experts", 7, lambda budget: whole(budget.experts, 7)),
+        Column("of all", 6, lambda budget: percents(budget.experts / total)),
+        Column("even", 6, lambda budget: percents(budget.even)),
+        Column("best", 6, lambda budget: percents(budget.best)),
         Column("a layer", 9, lambda budget: f"{budget.fewest}–{budget.most}", optional=1),
     ]
     room = min(_WIDEST_BAR, width - sum(column.width + 2 for column in columns[:4]))
@@ -78,27 +82,37 @@ def _budgets(snapshot: Snapshot, width: int) -> list[Line]:
     ]
 
 
+def _rows(snapshot: Snapshot, state: ViewState) -> list[_Row]:
+    shown = of_phase(snapshot, state.phase)
+    return [
+        _Row(entry.layer, tuple(needed))
+        for entry, needed in zip(shown.layers, shown.coverage.tolist(), strict=True)
+    ]
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LISTING.axis(_rows(snapshot, state), state)
+
+
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """The verdict, the layers, and what budgets serve."""
     if not snapshot.layers:
         return absent(snapshot)
-    snapshot = of_phase(snapshot, state.phase)
-    rows = [
-        _Row(entry.layer, tuple(needed))
-        for entry, needed in zip(snapshot.layers, snapshot.coverage.tolist(), strict=True)
-    ]
-    left = max(_NARROWEST_LAYERS, min(_LAYERS, width - _GAP - 30))
+    shown = of_phase(snapshot, state.phase)
+    rows = _rows(snapshot, state)
+    left = max(_NARROWEST_LAYERS, min(_LAYERS, width - _GAP - 31))
     title: list[Line] = [(text(f"{state.phase.value.capitalize()} steps", TITLE),)]
-    layers = listing(rows, _COLUMNS, _ORDERS, state, width=left, height=height - 1, title=title)
+    layers = _LISTING.lines(rows, _COLUMNS, state, width=left, height=height - 1, title=title)
     return [
-        verdict_line(Subject.HOT_SET, snapshot, width),
-        *beside(layers, _budgets(snapshot, width - left - _GAP)[: height - 1], left, _GAP),
+        verdict_line(Subject.HOT_SET, shown, width),
+        *beside(layers, _budgets(shown, width - left - _GAP)[: height - 1], left, _GAP),
     ]
 
 
 VIEW = View(
     key="7",
     title="Hot set",
+    brief="Hot",
     render=render,
     gist="Left: fewest experts for so much of a layer. Right: what resident ones serve.",
     reading=(
@@ -108,7 +122,8 @@ VIEW = View(
         "than it is. The load is called concentrated if the median layer serves 90 % with at most "
         f"{NARROW:.0%} of its experts, spread out from {WIDE:.0%} on."
     ),
-    scroll="scroll",
-    sorts=titles(_ORDERS),
+    rows=_axis,
+    opens=True,
+    sorts=_LISTING.sorts,
     phases=True,
 )

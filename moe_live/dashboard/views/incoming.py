@@ -8,11 +8,15 @@ from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, excerpt
 from moe_live.errors import printable
-from moe_live.formatting import size, whole
+from moe_live.formats.fault import fault
+from moe_live.formatting import percent, size, whole
 from moe_live.snapshot import Snapshot
 
 _MOST_LINES = 12
 """Lines a single warning may take."""
+
+_FAULT = 38
+"""Columns that say what is wrong with a line."""
 
 
 def _warnings(snapshot: Snapshot, width: int) -> list[Line]:
@@ -62,14 +66,22 @@ def _input(snapshot: Snapshot, width: int) -> list[Line]:
     return [(text("Input", TITLE),), *_figures(figures)]
 
 
-def _samples(snapshot: Snapshot, width: int) -> list[Line]:
-    samples = snapshot.input.tally.samples
-    if not samples:
+def _bad_lines(snapshot: Snapshot, width: int) -> list[Line]:
+    """Lines that could not be used: how many, and of the first ones what is wrong with them."""
+    tally = snapshot.input.tally
+    if not tally.malformed_lines:
         return []
-    return [
-        (text("Bad lines, the first ones", TITLE),),
-        *[(text("  " + shorten(printable(sample), width - 2), FAINT),) for sample in samples],
-    ]
+    share = percent(tally.malformed_lines / max(1, tally.lines))
+    title: Line = (
+        text("Bad lines", ALERT),
+        text(f"  {whole(tally.malformed_lines)} of {whole(tally.lines)} ({share}); the first ones:"),
+    )
+    lines = [title]
+    for sample in tally.samples:
+        why = shorten(fault(sample) or "cannot be told from its beginning", min(_FAULT, width // 2))
+        shown = shorten(printable(sample), width - _FAULT - 4)
+        lines.append((text(f"  {why:<{_FAULT}}  ", CAUTION), text(shown, FAINT)))
+    return lines
 
 
 def _figures(figures: list[tuple[str, str]]) -> list[Line]:
@@ -79,27 +91,28 @@ def _figures(figures: list[tuple[str, str]]) -> list[Line]:
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """All of it, the visible part."""
     lines: list[Line] = []
-    for section in (_warnings, _rows, _samples, _input):
+    for section in (_warnings, _bad_lines, _rows, _input):
         if part := section(snapshot, width):
             lines += [*part, ()]
     lines.pop()
+    window = state.place.rows
     if len(lines) <= height:
-        state.window(len(lines), height)
+        window.over(len(lines), height)
         return lines
-    rows = state.window(len(lines), height - 1)
+    rows = window.over(len(lines), height - 1)
     return [(text(excerpt(rows, len(lines), "lines"), STRONG),), *lines[rows.start : rows.stop]]
 
 
 VIEW = View(
     key="i",
     title="Input",
+    brief="Input",
     render=render,
     gist="",
     reading=(
         "Everything to know before believing the figures: warnings, whether the logged expert rows are "
         "sound (a known defect of the logging patch writes wrong rows for prompts), lines that could not "
-        "be used and how they begin."
+        "be used, what is wrong with them and how they begin."
     ),
-    scroll="scroll",
     always=True,
 )

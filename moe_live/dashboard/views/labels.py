@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.segment import Segment
 
-from moe_live.dashboard.canvas import Column, Line, Table, beside, flow, text
+from moe_live.dashboard.canvas import Column, Line, Table, beside, choosing, flow, text
+from moe_live.dashboard.listing import GUTTER, marked
+from moe_live.dashboard.selection import NO_AXIS, Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, STRONG, TITLE
-from moe_live.dashboard.view import View, absent, around
+from moe_live.dashboard.view import View, absent
 from moe_live.errors import printable
 from moe_live.formatting import fraction, percent, short, whole
 from moe_live.snapshot import Labels, LabelUsage, Section, Snapshot, SpecificExpert
@@ -32,7 +34,6 @@ class _Other:
     """A label beside the chosen one: its divergence, the level expected, layers beyond chance, if known."""
 
     usage: LabelUsage
-    chosen: bool
     js: float
     expected: float
     real_layers: int | None
@@ -49,7 +50,6 @@ def _beyond(row: _Other) -> str | Segment:
 
 
 _LABELS: tuple[Column[_Other], ...] = (
-    Column("", 1, lambda row: "▶" if row.chosen else " "),
     Column("label", _NAME, lambda row: _name(row.usage.label), right=False),
     Column("tokens", 6, lambda row: short(row.usage.tokens), optional=2),
     Column("differs", 7, lambda row: fraction(row.js, 3)),
@@ -67,7 +67,7 @@ _EXPERTS: tuple[Column[SpecificExpert], ...] = (
 )
 
 
-_WIDTH = sum(column.width + 2 for column in _LABELS) - 2
+_WIDTH = GUTTER + sum(column.width + 2 for column in _LABELS) - 2
 _NARROWEST = 34
 _NEEDED_FOR_EXPERTS = 35
 
@@ -80,14 +80,14 @@ def _others(labels: Labels, chosen: int) -> list[_Other]:
         if name in (divergence.a, divergence.b):
             apart[divergence.b if divergence.a == name else divergence.a] = divergence
     rows = []
-    for i, usage in enumerate(labels.usages):
+    for usage in labels.usages:
         found = apart.get(usage.label)
         figures = (
             (float("nan"), float("nan"), None)
             if found is None
             else (found.js, found.expected, found.real_layers)
         )
-        rows.append(_Other(usage, i == chosen, *figures))
+        rows.append(_Other(usage, *figures))
     return rows
 
 
@@ -101,6 +101,15 @@ def _specific(usage: LabelUsage, n_labels: int, width: int, height: int) -> list
     return [title, table.header(), *map(table.row, usage.specific)][:height]
 
 
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    """Up and down: the labels."""
+    names = [usage.label for usage in snapshot.labels.usages] if snapshot.labels is not None else []
+    if not names:
+        return NO_AXIS
+    at = names.index(state.selection.label) if state.selection.label in names else 0
+    return Axis(len(names), at, lambda i: replace(state.selection, label=names[i]))
+
+
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """The labels beside the chosen one at the left, its specific experts at the right."""
     labels = snapshot.labels
@@ -112,9 +121,9 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
             for i, part in enumerate(wrap(way, width - 4, 3)):
                 lines.append((text(("  • " if i == 0 else "    ") + part),))
         return lines[:height]
-    chosen = state.chosen(len(labels.usages))
-    usage = labels.usages[chosen]
-    rows = _others(labels, chosen)
+    axis = _axis(snapshot, state)
+    usage = labels.usages[axis.at]
+    rows = _others(labels, axis.at)
     head = flow(
         [
             (
@@ -129,9 +138,15 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     )
     room = height - len(head)
     left_width = min(_WIDTH, max(_NARROWEST, width - _GAP - _NEEDED_FOR_EXPERTS))
-    table = Table(_LABELS, left_width)
-    visible = around(chosen, len(rows), room - 1)
-    left = [table.header(), *[table.row(row) for row in rows[visible.start : visible.stop]]]
+    table = Table(_LABELS, left_width - GUTTER)
+    visible = state.place.rows.around(len(rows), room - 1, state.selection, axis.at)
+    left = [
+        (text(" "), *table.header()),
+        *[
+            (choosing(axis.choice(i)), *marked(table.row(rows[i]), left_width, chosen=i == axis.at))
+            for i in visible
+        ],
+    ]
     right = _specific(usage, len(rows), width - left_width - _GAP, room)
     return [*head, *beside(left, right, left_width, _GAP)]
 
@@ -139,6 +154,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="L",
     title="Labels",
+    brief="Label",
     render=render,
     gist="Do prompt types use other experts? Layers: in how many, by more than noise.",
     reading=(
@@ -150,5 +166,5 @@ VIEW = View(
         "once in a hundred labels. " + " ".join(HOW)
     ),
     sections=frozenset({Section.LABELS}),
-    scroll="choose a label",
+    rows=_axis,
 )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from rich.segment import Segment
 
 from moe_live.dashboard.canvas import Column, Line, text
-from moe_live.dashboard.listing import Order, listing, titles
+from moe_live.dashboard.listing import GUTTER, Listing, Order
+from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, TITLE
 from moe_live.dashboard.view import View, absent, counts_of
@@ -68,7 +69,7 @@ def _ranked(rank: int) -> Column[_Row]:
 
 
 _COLUMNS: tuple[Column[_Row], ...] = (
-    Column("layer", 6, lambda row: str(row.layer)),
+    Column("layer", 5, lambda row: str(row.layer)),
     Column("selections", _COUNT_WIDTH, lambda row: whole(row.selections, _COUNT_WIDTH)),
     Column("prefill", _COUNT_WIDTH, lambda row: whole(row.prefill, _COUNT_WIDTH), optional=4),
     Column("decode", _COUNT_WIDTH, lambda row: whole(row.decode, _COUNT_WIDTH), optional=3),
@@ -77,19 +78,19 @@ _COLUMNS: tuple[Column[_Row], ...] = (
     *(_ranked(rank) for rank in range(3)),
 )
 _MORE = tuple(_ranked(rank) for rank in range(3, len(_RANKS)))
-_ORDERS: tuple[Order[_Row], ...] = (
-    Order("layer", lambda row: row.layer, ascending=True),
-    Order("selections", lambda row: row.selections),
-    Order("used", lambda row: row.used),
-    Order("top expert", lambda row: row.top_share),
+_LISTING: Listing[_Row] = Listing(
+    lambda row: row.layer,
+    (
+        Order("layer", lambda row: row.layer, ascending=True),
+        Order("selections", lambda row: row.selections),
+        Order("used", lambda row: row.used),
+        Order("top expert", lambda row: row.top_share),
+    ),
 )
 
 
-def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
-    """The table, its visible rows."""
-    if not snapshot.layers:
-        return absent(snapshot)
-    rows = [
+def _rows(snapshot: Snapshot, state: ViewState) -> list[_Row]:
+    return [
         _Row(
             entry.layer,
             counts_of(entry.usage, state.phase),
@@ -98,17 +99,29 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         )
         for entry in snapshot.layers
     ]
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LISTING.axis(_rows(snapshot, state), state)
+
+
+def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
+    """The table, its visible rows."""
+    if not snapshot.layers:
+        return absent(snapshot)
+    rows = _rows(snapshot, state)
     title: list[Line] = [(text(f"Layers · {state.phase.value} steps", TITLE),)]
     if max(row.selections for row in rows) < FEW * len(rows[0].counts):
         title.append((text("few selections: shares are noisy", CAUTION),))
-    spare = width - sum(column.width + 2 for column in _COLUMNS)
+    spare = width - GUTTER - sum(column.width + 2 for column in _COLUMNS)
     columns = [*_COLUMNS, *_MORE[: max(0, spare // (_RANK_WIDTH + 2))]]
-    return listing(rows, columns, _ORDERS, state, width=width, height=height, title=title)
+    return _LISTING.lines(rows, columns, state, width=width, height=height, title=title)
 
 
 VIEW = View(
     key="3",
     title="Layers",
+    brief="Layer",
     render=render,
     gist="How much each layer was used, by how many of its experts, and which ones lead.",
     reading=(
@@ -116,7 +129,8 @@ VIEW = View(
         "chosen at least once, of all. × uniform: the top expert's use, relative to every expert being "
         "chosen equally often. Then the leading experts, each with its share of the layer's selections."
     ),
-    scroll="scroll",
-    sorts=titles(_ORDERS),
+    rows=_axis,
+    opens=True,
+    sorts=_LISTING.sorts,
     phases=True,
 )

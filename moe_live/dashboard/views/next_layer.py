@@ -7,12 +7,13 @@ import math
 from rich.segment import Segment
 
 from moe_live.dashboard.canvas import Column, Line, bar, text
-from moe_live.dashboard.listing import Order, listing, titles
+from moe_live.dashboard.listing import Listing, Order
+from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import BAR, CAUTION, STRONG
 from moe_live.dashboard.view import View, absent
-from moe_live.formatting import percent, short, whole
+from moe_live.formatting import percents, short, whole
 from moe_live.snapshot import LayerTransition, Section, Snapshot
 from moe_live.verdicts import FEW_TESTED, median
 
@@ -35,19 +36,26 @@ def _tested(transition: LayerTransition) -> str | Segment:
 
 _COLUMNS: tuple[Column[LayerTransition], ...] = (
     Column("layers", 10, lambda t: f"{t.from_layer} → {t.to_layer}", right=False),
-    Column("found", 7, lambda t: percent(t.hit_rate)),
-    Column("most used", 10, lambda t: percent(t.static_hit_rate)),
-    Column("chance", 6, lambda t: percent(t.chance)),
+    Column("found", 7, lambda t: percents(t.hit_rate)),
+    Column("most used", 10, lambda t: percents(t.static_hit_rate)),
+    Column("chance", 6, lambda t: percents(t.chance)),
     Column("gain", 6, _points),
     Column("tokens", 7, lambda t: short(t.tokens), optional=2),
     Column("tested", 6, _tested, optional=1),
     Column("", _BAR, lambda t: text(bar(t.hit_rate, _BAR) if t.tested else "", BAR), right=False, optional=3),
 )
-_ORDERS: tuple[Order[LayerTransition], ...] = (
-    Order("gain", _gain),
-    Order("found", lambda t: t.hit_rate),
-    Order("layers", lambda t: t.from_layer, ascending=True),
+_LISTING: Listing[LayerTransition] = Listing(
+    lambda t: t.from_layer,
+    (
+        Order("gain", _gain),
+        Order("found", lambda t: t.hit_rate),
+        Order("layers", lambda t: t.from_layer, ascending=True),
+    ),
 )
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LISTING.axis(snapshot.transitions or (), state)
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
@@ -60,9 +68,9 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         if len(snapshot.layers) > 1:
             reason = "Nothing to compare: no token with rows in consecutive layers yet, or a model too large."
         return [(text(part, CAUTION),) for part in wrap(reason, width, 3)]
-    found = percent(median([t.hit_rate for t in transitions]))
-    static = percent(median([t.static_hit_rate for t in transitions]))
-    chance = percent(median([t.chance for t in transitions]))
+    found = percents(median([t.hit_rate for t in transitions]))
+    static = percents(median([t.static_hit_rate for t in transitions]))
+    chance = percents(median([t.chance for t in transitions]))
     tested = max(t.tested for t in transitions)
     title: list[Line] = [
         (text(f"{found} of the next layer's experts foretold", STRONG),),
@@ -71,12 +79,13 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     ]
     if tested < FEW_TESTED:
         title.append((text(f"few tokens tested ({whole(tested)}): rates are rough", CAUTION),))
-    return listing(transitions, _COLUMNS, _ORDERS, state, width=width, height=height, title=title)
+    return _LISTING.lines(transitions, _COLUMNS, state, width=width, height=height, title=title)
 
 
 VIEW = View(
     key="0",
     title="Next layer",
+    brief="Next",
     render=render,
     gist="Could experts be fetched ahead? Found: share foretold by those one layer before.",
     reading=(
@@ -88,6 +97,7 @@ VIEW = View(
         "rows again, in turn; tokens tells how many a row rests on. Prefetching pays where the gain is large."
     ),
     sections=frozenset({Section.TRANSITIONS}),
-    scroll="scroll",
-    sorts=titles(_ORDERS),
+    rows=_axis,
+    opens=True,
+    sorts=_LISTING.sorts,
 )

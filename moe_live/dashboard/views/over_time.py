@@ -6,19 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.segment import Segment
+from rich.style import Style
 
-from moe_live.dashboard.canvas import Column, Line, Table, beside, flow, text
+from moe_live.dashboard.canvas import Column, Line, bar, beside, flow, text
+from moe_live.dashboard.grid import Grid
 from moe_live.dashboard.heat import legend, shades
+from moe_live.dashboard.listing import GUTTER, Listing, Order
+from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, STRONG, TITLE
-from moe_live.dashboard.view import View, absent, around, chosen_layer
-from moe_live.dashboard.views.heatmap import Grid, cells_of
+from moe_live.dashboard.theme import ALERT, BAR, CAUTION, FAINT, TITLE
+from moe_live.dashboard.view import View, absent, layer_index, relative_use
+from moe_live.dashboard.views.heatmap import cells_of
 from moe_live.formatting import fraction, whole
 from moe_live.snapshot import Drift, Section, Snapshot
 from moe_live.verdicts import FEW
 
-_GAP = 2
+_GAP = 3
 _LABEL = 5
 """Columns left of the cells: how far into the run."""
 
@@ -26,6 +29,12 @@ _NARROWEST = 26
 """Columns the heatmap takes at least, for its legend."""
 
 _MOST_NAMED = 4
+_BAR = 10
+_FULL_BAR = 0.5
+"""Bits of drift that fill the bar."""
+
+_CLEAR, _LARGE = 0.05, 0.2
+"""Bits of drift from which on it is coloured: there is more to it than that it is beyond chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +46,51 @@ class _Row:
     expected: float
     limit: float
     real: bool
-    chosen: bool
 
-
-def _marked(row: _Row, cell: str) -> str | Segment:
-    return text(cell, STRONG) if row.chosen else cell
+    @property
+    def style(self) -> Style | None:
+        """By the size of what is beyond chance."""
+        if not self.real or self.js < _CLEAR:
+            return None
+        return ALERT if self.js >= _LARGE else CAUTION
 
 
 _COLUMNS: tuple[Column[_Row], ...] = (
-    Column("", 1, lambda row: "▶" if row.chosen else " "),
-    Column("layer", 5, lambda row: _marked(row, str(row.layer))),
-    Column("drift", 5, lambda row: _marked(row, fraction(row.js, 3))),
-    Column("noise", 5, lambda row: fraction(row.expected, 3), optional=1),
-    Column("limit", 5, lambda row: fraction(row.limit, 3)),
-    Column("", 4, lambda row: text("real", ALERT) if row.real else ""),
+    Column("layer", 5, lambda row: str(row.layer)),
+    Column("drift", 6, lambda row: text(fraction(row.js, 3), row.style)),
+    Column("noise", 5, lambda row: fraction(row.expected, 3), optional=2),
+    Column("limit", 5, lambda row: fraction(row.limit, 3), optional=1),
+    Column("", 4, lambda row: text("real", row.style) if row.real else ""),
+    Column(
+        "", _BAR, lambda row: text(bar(row.js / _FULL_BAR, _BAR), row.style or BAR), right=False, optional=3
+    ),
 )
-_TABLE = sum(column.width + 2 for column in _COLUMNS) - 2
+_LISTING: Listing[_Row] = Listing(
+    lambda row: row.layer,
+    (
+        Order("layer", lambda row: row.layer, ascending=True),
+        Order("drift", lambda row: row.js),
+    ),
+)
+_TABLE = GUTTER + sum(column.width + 2 for column in _COLUMNS) - 2
 
 
-def _rows(snapshot: Snapshot, drift: Drift, chosen: int) -> list[_Row]:
-    found = drift.divergence
+def _rows(snapshot: Snapshot) -> list[_Row]:
+    if snapshot.drift is None:
+        return []
+    found = snapshot.drift.divergence
     figures = (found.js.tolist(), found.expected.tolist(), found.limit.tolist(), found.real.tolist())
-    return [
-        _Row(entry.layer, js, expected, limit, real, chosen=i == chosen)
-        for i, (entry, js, expected, limit, real) in enumerate(zip(snapshot.layers, *figures, strict=True))
-    ]
+    layers = [entry.layer for entry in snapshot.layers]
+    return [_Row(*row) for row in zip(layers, *figures, strict=True)]
 
 
-def _verdict(snapshot: Snapshot, drift: Drift, title: Line, width: int) -> list[Line]:
-    """The chosen layer, the window, and which layers drift."""
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LISTING.axis(_rows(snapshot), state)
+
+
+def _verdict(snapshot: Snapshot, drift: Drift, width: int) -> list[Line]:
+    """The window, and which layers drift."""
     notes: list[Line] = [
-        title,
         (
             text("Drift", TITLE),
             text(f" of the latest {whole(drift.steps)} of {whole(snapshot.steps.decode)} decode steps"),
@@ -82,7 +105,8 @@ def _verdict(snapshot: Snapshot, drift: Drift, title: Line, width: int) -> list[
         farthest = drifting[np.argsort(-found.js[drifting], kind="stable")][:_MOST_NAMED].tolist()
         names = ", ".join(str(snapshot.layers[i].layer) for i in farthest)
         share = f"drift in {len(drifting)} of {len(snapshot.layers)} layers, most in {names}"
-        notes.append((text(share, ALERT),))
+        style = ALERT if found.js[farthest[0]] >= _LARGE else CAUTION
+        notes.append((text(share, style),))
     else:
         notes.append((text("no layer drifts beyond chance"),))
     return flow(notes, width)
@@ -96,7 +120,7 @@ def _spans(counts: NDArray[np.int64], steps: int, most: int) -> NDArray[np.int64
 
 
 def heat_over_time(
-    counts: NDArray[np.int64], steps: int, title: Line, width: int, height: int, *, colour: bool
+    counts: NDArray[np.int64], steps: int, title: Line, state: ViewState, *, width: int, height: int
 ) -> list[Line]:
     """A row a span of time, the latest last; a column an expert.
 
@@ -104,27 +128,29 @@ def heat_over_time(
         counts: (bins, E) selections of one layer, bins a power of two.
         steps: steps of the run.
         title: stands above.
+        state: how cells are shown; where halves can differ, a line may show two spans.
         width: columns.
         height: lines.
-        colour: whether shades are colours; then a line may show two spans.
     """
-    key = legend(width, colour=colour)
+    look = state.look
+    key = legend(width, look.ramp, ascii_only=look.ascii_only)
     grid = Grid.fitting(counts.shape[1], width - _LABEL)
+    cells = range(grid.cells)
     notes: list[Line] = [title]
     if grid.group > 1:
-        notes.append((text(f"one cell = {grid.group} experts", FAINT),))
+        notes.append((text(f"cell: {state.cell_of.value} of {grid.group}", FAINT),))
     noisy: Line = (text("few tokens: noisy", CAUTION),)
     room = max(1, height - 2 - len(flow([*notes, noisy], width)))
-    spans = _spans(counts, steps, 2 * room if colour else room)
+    spans = _spans(counts, steps, 2 * room if look.halves else room)
     if spans.sum(axis=1).max() * grid.group < FEW * counts.shape[1]:
         notes.append(noisy)
-    ratios = grid.ratios(spans)
-    found = shades(ratios)
+    found = shades(grid.of_cells(relative_use(spans), state.cell_of))
     half = 2 if len(spans) > room else 1
-    lines = [*flow(notes, width), (text("run".ljust(_LABEL) + grid.axis(), FAINT),)]
+    axis = grid.axis(cells, range(counts.shape[1]))
+    lines = [*flow(notes, width), (text("run".ljust(_LABEL) + axis, FAINT),)]
     for i in range(0, len(spans), half):
         label = text(f"{100 * i // len(spans):>3}% ", FAINT)
-        lines.append((label, *cells_of(None, found[i : i + half], grid, colour=colour)))
+        lines.append((label, *cells_of(None, found[i : i + half], grid, look)))
     return [*lines, key]
 
 
@@ -132,22 +158,22 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     """Drift of the layers at the left, the chosen one over time at the right."""
     if snapshot.drift is None or snapshot.history is None:
         return absent(snapshot)
-    chosen, title = chosen_layer(snapshot, state)
-    head = _verdict(snapshot, snapshot.drift, title, width)
+    head = _verdict(snapshot, snapshot.drift, width)
     room = height - len(head)
-    rows = _rows(snapshot, snapshot.drift, chosen)
     left_width = min(_TABLE, width - _GAP - _NARROWEST)
-    table = Table(_COLUMNS, left_width)
-    visible = around(chosen, len(rows), room - 1)
-    left = [table.header(), *[table.row(row) for row in rows[visible.start : visible.stop]]]
+    if width < 2 * _TABLE + _GAP:  # the heatmap needs the columns of the bar
+        left_width = min(left_width, _TABLE - _BAR - 2)
+    rows = _rows(snapshot)
+    left = _LISTING.lines(rows, _COLUMNS, state, width=left_width, height=room)
+    chosen = layer_index(snapshot, _axis(snapshot, state).moved(0))
     history = snapshot.history
     right = heat_over_time(
         history.counts[:, chosen],
         history.steps,
         (text(f"Layer {snapshot.layers[chosen].layer} over time", TITLE),),
-        width - left_width - _GAP,
-        room,
-        colour=state.colour,
+        state,
+        width=width - left_width - _GAP,
+        height=room,
     )
     return [*head, *beside(left[:room], right[:room], left_width, _GAP)]
 
@@ -155,16 +181,21 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="t",
     title="Time",
+    brief="Time",
     render=render,
     gist="Drift: how far the latest steps lie from the run. Below the limit: noise.",
     reading=(
         "Drift is the Jensen-Shannon divergence, in bits (0 the same, 1 no expert in common), of the "
         "latest decode steps (--window) from all of them; noise is what chance gives on average, the "
-        "limit what it exceeds once in a thousand; 'real' exceeds that. The heatmap shows the chosen "
+        "limit what it exceeds once in a thousand; 'real' exceeds that, and is coloured by its size, from "
+        f"{_CLEAR} and from {_LARGE} bits on. The heatmap shows the chosen "
         "layer from the beginning of the run to now, prefill included, from a random sample of its "
         "tokens; shades are relative to uniform use. A change of topic shows as columns that begin or "
         "end."
     ),
     sections=frozenset({Section.DRIFT, Section.HISTORY}),
-    scroll="choose a layer",
+    rows=_axis,
+    details=True,
+    opens=True,
+    sorts=_LISTING.sorts,
 )

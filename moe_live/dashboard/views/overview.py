@@ -1,17 +1,21 @@
-"""A little of everything: the heatmap, the leading experts, the distances."""
+"""A little of everything: the verdicts, the heatmap, the hottest experts, the chosen layer, the distances."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from moe_live.dashboard.canvas import Line, beside, text
+from moe_live.dashboard.canvas import Line, bar, beside, choosing, fill, text
+from moe_live.dashboard.plan import SORTS, Plan, experts_axis, layers_axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.theme import FAINT, TITLE
+from moe_live.dashboard.theme import BAR, FAINT, TITLE
 from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, counts_of, layer_counts, of_phase, relative_use
 from moe_live.dashboard.views.distances import recent
-from moe_live.dashboard.views.experts import ranking
-from moe_live.dashboard.views.heatmap import heatmap, heatmap_width
+from moe_live.dashboard.views.experts import ends
+from moe_live.dashboard.views.heatmap import cursor_line, heatmap, heatmap_width
+from moe_live.dashboard.views.locality import hits
 from moe_live.formatting import figure, percent, times
 from moe_live.judgement import Subject
 from moe_live.snapshot import Section, Snapshot
@@ -23,12 +27,16 @@ _NARROWEST = 26
 _SUMMARY = 31
 """Columns the figures take at least."""
 
-_WIDEST_SUMMARY = 70
-_LOWEST = 7
-"""Lines the heatmap takes at least; with fewer the hottest experts stand there."""
+_LOWEST = 8
+"""Lines the heatmap takes at least, with the line below it; with fewer the hottest experts stand there."""
+
+_LOWEST_LAYER, _LOWEST_DISTANCES = 13, 12
+"""Lines from which on there is room for the experts of the chosen layer, and for distances."""
+
+_MOST_BARS = 24
 
 
-def _hottest(snapshot: Snapshot, state: ViewState, height: int) -> list[Line]:
+def _hottest(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """The experts used most, relative to their own layer."""
     counts = layer_counts(snapshot, state.phase)
     ratio = relative_use(counts)
@@ -40,19 +48,25 @@ def _hottest(snapshot: Snapshot, state: ViewState, height: int) -> list[Line]:
     best = np.argpartition(-flat, n - 1)[:n]
     best = best[np.lexsort((best, -flat[best]))]
     lines: list[Line] = [(text("Hottest experts", TITLE), text("share".rjust(6) + "× unif.".rjust(8), FAINT))]
+    room = min(_MOST_BARS, width - _SUMMARY)
     for index in best.tolist():
         if flat[index] == 0:
             break
         row, expert = divmod(index, counts.shape[1])
-        name = f"layer {snapshot.layers[row].layer} #{expert}"
+        layer = snapshot.layers[row].layer
+        name = f"layer {layer} #{expert}"
         share, multiple = percent(float(shares[row, expert])), times(float(flat[index]))
-        lines.append((text(f"{name:<15}{share:>6}{multiple:>8}"),))
+        chosen = replace(state.selection, layer=layer, expert=expert, partner=None)
+        line: Line = (choosing(chosen), text(f"{name:<15}{share:>6}{multiple:>8}"))
+        if room >= 6:
+            line = (*line, text("  " + bar(float(flat[index] / flat[best[0]]), room), BAR))
+        lines.append(line)
     return lines
 
 
 def _distances(snapshot: Snapshot, width: int, height: int) -> list[Line]:
     pairs = snapshot.distances.pairs
-    if not pairs:
+    if not pairs or height < 2:
         return []
     lines: list[Line] = [
         (text("Cosine similarity", TITLE), text(" mean, latest steps" if width >= 38 else " mean", FAINT))
@@ -71,18 +85,19 @@ def _distances(snapshot: Snapshot, width: int, height: int) -> list[Line]:
 
 
 def _summary(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
-    distances = min(len(snapshot.distances.pairs) + 2, max(4, height // 3)) if snapshot.distances.pairs else 0
-    lines: list[Line] = []
-    if snapshot.layers:
-        room = height - distances
-        hot = min(9, max(4, room // 3))
-        lines += [*_hottest(snapshot, state, hot), ()]
-        title: Line = (text("All layers, by expert number", TITLE),)
-        overall = counts_of(snapshot.overall, state.phase)
-        lines += [title, *ranking(overall, width, min(room - len(lines) - 2, 18)), ()]
-    if distances:
-        lines += _distances(snapshot, width, height - len(lines))
-    return lines[:height]
+    """The hottest experts, those of the layer under the cursor, and distances, as far as there is room."""
+    pairs = len(snapshot.distances.pairs)
+    distances = min(pairs + 2, height // 3) if pairs and height >= _LOWEST_DISTANCES else 0
+    room = height - distances
+    if room < _LOWEST_LAYER:
+        lines = fill(_hottest(snapshot, state, width, room), room)
+    else:
+        lines = [*_hottest(snapshot, state, width, room // 2), ()]
+        entry = snapshot.layers[Plan.of(snapshot, state).cursor[0]]
+        title: Line = (text(f"Layer {entry.layer}", TITLE), text("  Enter: all of it", FAINT))
+        counts = counts_of(entry.usage, state.phase)
+        lines += fill([title, *ends(counts, width, room - len(lines) - 2)], room - len(lines))
+    return [*lines, *_distances(snapshot, width, distances)]
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
@@ -97,28 +112,39 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     ]
     height -= len(verdicts)
     if height < _LOWEST:
-        return [*verdicts, *_hottest(snapshot, state, height)]
+        return [*verdicts, *_hottest(snapshot, state, width, height)]
     experts = len(snapshot.overall.counts)
-    left = max(_NARROWEST, heatmap_width(experts, width - _GAP - max(_SUMMARY, width * 3 // 10)))
-    right = min(_WIDEST_SUMMARY, width - left - _GAP)
+    left = max(_NARROWEST, heatmap_width(experts, width - _GAP - _SUMMARY))
+    right = width - left - _GAP
+    height -= 1
+    picture = heatmap(snapshot, state, left, height)
+    if below := hits(snapshot, state, left, height - len(picture) - 1):
+        picture += [(), *below]
     return [
         *verdicts,
-        *beside(heatmap(snapshot, state, left, height), _summary(snapshot, state, right, height), left, _GAP),
+        *fill(beside(picture, _summary(snapshot, state, right, height), left, _GAP), height),
+        cursor_line(snapshot, state, width),
     ]
 
 
 VIEW = View(
     key="1",
     title="Overview",
+    brief="Over",
     render=render,
     gist="",
     reading=(
         "First what the figures come to: is the load balanced (view Balance), how many experts carry it "
         "(Hot set), would a cache of a fourth of each layer's experts pay (Locality). Then the heatmap "
-        "in small beside the experts that stand out most in their own layer, the experts of all layers "
-        "added up by number, and how similar the router inputs of consecutive layers are."
+        "in small beside the experts that stand out most in their own layer, the experts of the layer "
+        "under the cursor, and how similar the router inputs of consecutive layers are. The last line "
+        "tells of the expert under the cursor: arrows move it, and what is chosen is so in every view."
     ),
     sections=frozenset({Section.LOCALITY}),
-    scroll="scroll",
+    rows=layers_axis,
+    columns=experts_axis,
+    opens=True,
+    zooms=True,
+    sorts=SORTS,
     phases=True,
 )

@@ -64,6 +64,7 @@ def _locality(layer: LayerLocality) -> Json:
         "working_set": {str(steps): number(value) for steps, value in layer.working_set.items()},
         "lru_hit_rate": numbers(layer.lru_hit_rate),
         "static_hit_rate": numbers(layer.static_hit_rate),
+        "idle_steps": numbers(layer.idle_steps),
     }
 
 
