@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_live.errors import printable
-from moe_live.sources.logfile import identity_of
+from moe_live.sources.place import identity_of
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
