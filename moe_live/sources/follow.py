@@ -7,13 +7,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from moe_live.errors import printable
 from moe_live.sources.gaps import Gaps
-from moe_live.sources.lineup import HELD_MAX, REMEMBERED_MAX, UNSEEN_S, Lineup
+from moe_live.sources.lineup import HELD_MAX, Lineup
 from moe_live.sources.logfile import LogFile
-from moe_live.sources.rotations import Log
+from moe_live.sources.memory import REMEMBERED_MAX, Log
 from moe_live.sources.source import Break, SourceStatus, State
 from moe_live.sources.watch import Watcher
 
@@ -38,20 +37,6 @@ RETRY_MAX_S = 8.0
 
 TELL_S = 60.0
 """How long the status tells of something that is missing; the warnings always do."""
-
-
-class _Emptied(NamedTuple):
-    """A log that was emptied, or written anew, with no copy beside it: by whom, its new beginning tells.
-
-    Attributes:
-        file: the log.
-        first_line: that of what it held. A server that is started again writes the same one.
-        seconds: since it had last been read.
-    """
-
-    file: Log
-    first_line: bytes
-    seconds: float
 
 
 class Follower:
@@ -100,7 +85,6 @@ class Follower:
         self._rotations = 0
         self._told = Gaps()
         self._tell_until = -math.inf
-        self._emptied: _Emptied | None = None
         self._read_error = ""
         self._retry_at = 0.0
         self._retry_delay = RETRY_MIN_S
@@ -134,8 +118,8 @@ class Follower:
             self._pause = 0.0
         else:
             self._pause = BUSY_PAUSE_S
-        if self._lineup.gaps != self._told:
-            self._told = self._lineup.gaps
+        if self._lineup.gaps.gaps != self._told:
+            self._told = self._lineup.gaps.gaps
             self._tell_until = now + TELL_S
         return items
 
@@ -180,10 +164,8 @@ class Follower:
         if self._closed:
             return
         self._closed = True
-        if self._emptied is not None:  # nothing has come that would tell who emptied the log
-            self._settle_emptied(self._emptied)
-            self._told = self._lineup.gaps
         self._lineup.close()
+        self._told = self._lineup.gaps.gaps
         if self._watcher is not None:
             self._watcher.close()
 
@@ -197,11 +179,11 @@ class Follower:
                 items.append(data)
                 break
             if first is self._files[0]:
-                if self._skipping or not self._lineup.is_done_with_first(now):
+                if self._skipping or not self._lineup.is_done_with_first():
                     break
                 self._read_error = ""
                 self._retry_delay = RETRY_MIN_S
-                self._lineup.finish_first(now)
+                self._lineup.finish_first()
         return items
 
     def _read_from(self, file: Log, limit: int, now: float, items: list[bytes | Break]) -> bytes:
@@ -217,8 +199,12 @@ class Follower:
                 return b""
             self._enter(file, items)
             data = file.read(limit)
-            if data is None and isinstance(file, LogFile):
-                data = self._start_again(file, limit, items)
+            if data is None:  # it was rewritten
+                self._lineup.line_up_others()
+                if file is not self._files[0]:
+                    return b""  # other files come before its new beginning
+                self._enter(file, items)
+                data = file.read(limit)
         except OSError as error:
             self._read_error = f"cannot read {self._shown_path}: {error.strerror}; trying again"
             self._retry_at = now + self._retry_delay
@@ -226,64 +212,30 @@ class Follower:
             return b""
         self._read_error = ""
         self._retry_delay = RETRY_MIN_S
-        if data is None:  # rewritten once more: that is for the next call
+        if not data:  # nothing, or it was rewritten once more: that is for the next call
             return b""
-        self._note_gaps(file, data)
+        if isinstance(file, LogFile):
+            self._note_gaps(file, data)
         return data
 
     def _enter(self, file: Log, items: list[bytes | Break]) -> None:
-        """Let the bytes of this file follow those read last."""
+        """Put the break between what was read last and this file, if one is due."""
         if file is not self._current:
-            if self._current is not None:
-                self._append_break(file, items)
+            if self._current is None:
+                file.entry = None
+            elif self._current.entry is None:
+                self._current.entry = Break.ROTATED  # should its turn come again
             self._current = file
-
-    def _start_again(self, file: LogFile, limit: int, items: list[bytes | Break]) -> bytes | None:
-        """Go on in a file that was rewritten, or in what came before its new beginning."""
-        first_line = file.place.head.partition(b"\n")[0]
-        has_copy = self._lineup.line_up_copies(file)
-        shortened = file.start_again()
-        if has_copy:
-            file.lost_bytes = 0
-        if shortened:
-            self._add_gaps(shortened=1, cut_seconds=0.0 if has_copy else self._lineup.since_look)
-        elif not has_copy:
-            if self._emptied is not None:
-                self._settle_emptied(self._emptied)
-            self._emptied = _Emptied(file, first_line, self._lineup.since_look)
-            if self._lineup.since_look > UNSEEN_S:
-                self._settle_emptied(self._emptied)
-        file.entry = Break.SHORTENED if shortened else Break.RESTARTED
-        if file is not self._files[0]:
-            return b""
-        self._append_break(file, items)
-        return file.read(limit)
-
-    def _append_break(self, file: Log, items: list[bytes | Break]) -> None:
-        """Put what separates this file from what was read before it."""
         if file.entry is not None:
             items.append(file.entry)
             self._restarts += file.entry is Break.RESTARTED
             self._rotations += file.entry is Break.ROTATED
-        file.entry = Break.ROTATED
+            file.entry = None
 
-    def _note_gaps(self, file: Log, data: bytes) -> None:
-        """See what these bytes tell about others that are missing, or are there twice."""
-        if not isinstance(file, LogFile):
-            return
-        emptied = self._emptied
-        if emptied is not None and emptied.file is file and data:
-            self._emptied = None
-            if file.repeated_lines or not data.startswith(emptied.first_line[: len(data)]):
-                self._settle_emptied(emptied)
+    def _note_gaps(self, file: LogFile, data: bytes) -> None:
+        """See what the bytes just read tell about others that are missing, or are there twice."""
+        gaps = self._lineup.gaps
+        gaps.note_beginning(file, data, is_known=file.repeated_lines > 0)
         if file.lost_bytes or file.repeated_lines:
-            self._add_gaps(lost_bytes=file.lost_bytes, repeated_lines=file.repeated_lines)
+            gaps.add(lost_bytes=file.lost_bytes, repeated_lines=file.repeated_lines)
             file.lost_bytes = file.repeated_lines = 0
-
-    def _settle_emptied(self, emptied: _Emptied) -> None:
-        """Something may be missing: it is not known that a server did it which had started again."""
-        self._emptied = None
-        self._add_gaps(emptied=1, cut_seconds=emptied.seconds)
-
-    def _add_gaps(self, **more: float) -> None:
-        self._lineup.gaps = self._lineup.gaps.plus(**more)

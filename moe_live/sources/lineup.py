@@ -8,20 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_live.errors import UsageError, printable
-from moe_live.sources.gaps import Gaps
+from moe_live.sources.gaps import UNSEEN_S, GapCounter
 from moe_live.sources.logfile import LogFile
+from moe_live.sources.memory import Log, Memory
 from moe_live.sources.place import identity_of
-from moe_live.sources.rotations import Log, Rotations
+from moe_live.sources.rotations import Found, find_between
+from moe_live.sources.siblings import find_siblings
+from moe_live.sources.source import Break
 from moe_live.sources.stream import GZIP_MAGIC
 
 HELD_MAX = 64
 """Files waiting to be read after several rotations. Beyond, new ones are left alone until one is done."""
-
-REMEMBERED_MAX = 1024
-"""Files that were read to the end and are remembered, in case the path names them again."""
-
-UNSEEN_S = 1.0
-"""After more time than this without a look, say because the process was stopped, all may have happened."""
 
 
 class Lineup:
@@ -38,21 +35,21 @@ class Lineup:
     Attributes:
         files: see above; always the same deque.
         absence: why the path names nothing that can be read, for people; "" if it does.
-        since_look: seconds that had passed at the last look since the one before.
         gaps: what is missing.
     """
 
     def __init__(self, path: Path, grace: float, now: float) -> None:
         self.files: deque[Log] = deque()
         self.absence = ""
-        self.since_look = 0.0
-        self.gaps = Gaps()
+        self.gaps = GapCounter()
         self._path = path
         self._shown_path = printable(path)
         self._grace = grace
         self._looked_at = now
+        self._since_look = 0.0  # seconds from the look before the last one to the last one
         self._unseen = 0.0  # seconds without a look, if they were many, since the path last named a file
-        self._rotations = Rotations(path, REMEMBERED_MAX)
+        self._memory = Memory()
+        self._memory.note(sibling for series in find_siblings(path) for sibling in series.files)
 
     def open_at_start(self, *, from_end: bool) -> None:
         """Open what the path names now, if it names anything; after its last newline if so wanted.
@@ -93,18 +90,17 @@ class Lineup:
 
     def look(self, now: float) -> None:
         """See what the path names now, and line it up if that is not the last of our files."""
-        self.since_look, self._looked_at = now - self._looked_at, now
-        if self.since_look > UNSEEN_S:
-            self._unseen += self.since_look
-        shrunk = sum(file.look() for file in tuple(self.files)[1:])
-        if shrunk and not self._line_up_others(now):
-            self.gaps = self.gaps.plus(lost_bytes=shrunk)
+        self._since_look, self._looked_at = now - self._looked_at, now
+        if self._since_look > UNSEEN_S:
+            self._unseen += self._since_look
+        lost = sum(file.look() for file in tuple(self.files)[1:])
         newest = self.files[-1] if self.files else None
         try:
             identity = identity_of(self._path.stat())
             if newest is None or identity != newest.identity:
                 if len(self.files) < HELD_MAX:
-                    self._line_up(now)
+                    found = self._line_up()
+                    self.gaps.add(lost_bytes=0 if found.new else lost)
                 return
             newest.left_at = None
             self.absence = ""
@@ -115,51 +111,44 @@ class Lineup:
                 newest.left_at = now
         except OSError as error:
             self.absence = f"waiting for {self._shown_path}: {error.strerror}"
-        if self.since_look > UNSEEN_S:
-            self._line_up_others(now)
+        if lost or self._since_look > UNSEEN_S:
+            found = self.line_up_others()
+            self.gaps.add(lost_bytes=0 if found.new else lost)
+            if self.absence and newest is not None and not found.is_sure and self._unseen:
+                self._note_replaced(found)
 
-    def is_done_with_first(self, now: float) -> bool:
+    def line_up_others(self) -> Found:
+        """Put what came before the file that the path names, and was not noticed, before it."""
+        left = [file for file in self.files if file.left_at is not None]
+        at_path = [file for file in self.files if file.left_at is None]
+        found = self._find(left, at_path[0] if at_path else None)
+        self.files.extend(at_path)
+        return found
+
+    def is_done_with_first(self) -> bool:
         """Whether the file being read, now at its end, gives way to the next one."""
         first, *others = self.files
         if first.left_at == -math.inf:
             return bool(others)
-        return any(file.size > 0 for file in others) and self._left_long_ago(first, now)
+        return any(file.size > 0 for file in others) and self._left_long_ago(first)
 
-    def finish_first(self, now: float) -> None:
+    def finish_first(self) -> None:
         """Go on to the next file."""
-        self._line_up_others(now)  # what came since that one was lined up, and has gone
+        self.line_up_others()  # what came since that one was lined up, and has gone
         first = self.files.popleft()
         if isinstance(first, LogFile):
-            self._rotations.remember(first)
+            self._memory.finish(first)
         elif first.problem:
-            self.gaps = self.gaps.plus(replaced=1, missing_files=1)
+            self.gaps.add(replaced=1, missing_files=1)
         first.close()
-
-    def line_up_copies(self, file: LogFile) -> bool:
-        """If the path names this file, which was rewritten, put what came before its new beginning before it.
-
-        Returns:
-            Whether there is a copy of it.
-        """
-        if file.left_at is not None:
-            return False
-        found = self._rotations.find((), HELD_MAX - len(self.files), read=file, rewritten=True)
-        self._line_up_left(found.files, -math.inf)  # copies: nobody writes to them
-        self.files.append(file)
-        if found.missing:
-            self.gaps = self.gaps.plus(
-                replaced=found.new + found.missing + 1,
-                missing_files=found.missing,
-                unseen_seconds=self.since_look,
-            )
-        return found.has_copy
 
     def close(self) -> None:
         """Give all files back."""
+        self.gaps.settle()
         for file in self.files:
             file.close()
 
-    def _line_up(self, now: float) -> None:
+    def _line_up(self) -> Found:
         """Append what the path names to our files, after all that came before it.
 
         Raises:
@@ -168,26 +157,19 @@ class Lineup:
         newest = self._open_or_hold()
         is_held = newest in self.files
         read = self.files[0] if self.files else None
-        for file in self.files:
-            if file.left_at is None:
-                file.left_at = now
         waiting = []
         for file in self.files:
+            if file.left_at is None:
+                file.left_at = self._looked_at
             if file is newest:
                 continue
-            if file is read or file.size > 0 or not self._left_long_ago(file, now):
+            if file is read or file.size > 0 or not self._left_long_ago(file):
                 waiting.append(file)
             else:  # it stayed empty
                 file.close()
-        found = self._rotations.find(waiting, HELD_MAX - 1 - len(waiting), read=read)
-        self._line_up_left(found.files, now)
-        if found.missing or (not found.is_sure and (found.new or self._unseen)):
-            self.gaps = self.gaps.plus(
-                replaced=found.new + found.missing + 1,
-                missing_files=found.missing,
-                uncertain=int(not found.is_sure),
-                unseen_seconds=max(self._unseen, self.since_look),
-            )
+        found = self._find(waiting, newest)
+        if not found.is_rewritten and (found.missing or (not found.is_sure and (found.new or self._unseen))):
+            self._note_replaced(found, successors=1)
         if found.is_all or is_held:
             newest.left_at = None
             self.absence = ""
@@ -195,6 +177,7 @@ class Lineup:
             self.files.append(newest)
         else:  # its turn comes when there is room
             newest.close()
+        return found
 
     def _open_or_hold(self) -> Log:
         """What the path names: opened, or taken up again if it is held or was read before.
@@ -208,30 +191,50 @@ class Lineup:
                 opened.close()
                 return file
         try:
-            if (place := self._rotations.place_in(opened)) is not None:
+            if (place := self._memory.place_in(opened)) is not None:
                 opened.resume(place)
         except OSError:
             opened.close()
             raise
         return opened
 
-    def _line_up_others(self, now: float) -> int:
-        """Put what came before the file that the path names, unnoticed, before it; returns how many files."""
-        waiting = [file for file in self.files if file.left_at is not None]
-        at_path = [file for file in self.files if file.left_at is None]
+    def _find(self, left: Sequence[Log], newest: Log | None) -> Found:
+        """Look for what came before the newest file, and line it up with these, which have left the path."""
         read = self.files[0] if self.files else None
-        found = self._rotations.find(waiting, HELD_MAX - len(self.files), read=read)
-        self._line_up_left(found.files, now)
-        self.files.extend(at_path)
-        return found.new
-
-    def _line_up_left(self, files: Sequence[Log], left_at: float) -> None:
-        """Line up these files, which the path does not name any more, instead of those that are."""
-        for file in files:
-            if file.left_at is None:
-                file.left_at = left_at
+        room = HELD_MAX - len(left) - (newest is not None)
+        found = find_between(self._path, self._memory, left, read=read, newest=newest, room=room)
+        if found.is_rewritten and isinstance(read, LogFile):
+            self._start_again(read, found)
+        for file in found.files:
+            if file.left_at is None:  # nobody writes to a copy
+                file.left_at = -math.inf if found.is_rewritten else self._looked_at
         self.files.clear()
-        self.files.extend(files)
+        self.files.extend(found.files)
+        return found
 
-    def _left_long_ago(self, file: Log, now: float) -> bool:
-        return file.left_at is not None and now - file.left_at >= self._grace
+    def _start_again(self, file: LogFile, found: Found) -> None:
+        """Get ready for the new beginning of the file being read, which is to come after what was found."""
+        first_line = file.place.head.partition(b"\n")[0]
+        shortened = file.start_again()
+        file.entry = Break.SHORTENED if shortened else Break.RESTARTED
+        if shortened:
+            self.gaps.add(shortened=1, cut_seconds=0.0 if found.has_copy else self._since_look)
+        elif not found.has_copy:
+            self.gaps.note_emptied(file, first_line, self._since_look)
+        if found.has_copy:
+            file.lost_bytes = 0
+        if found.missing:
+            self._note_replaced(found, successors=1)
+
+    def _note_replaced(self, found: Found, *, successors: int = 0) -> None:
+        """Files are missing, or may be; `successors`: how many the path named after those found."""
+        self.gaps.add(
+            replaced=found.new + found.missing + successors,
+            missing_files=found.missing,
+            uncertain=int(not found.is_sure),
+            unseen_seconds=self._unseen or self._since_look,
+        )
+        self._unseen = 0.0
+
+    def _left_long_ago(self, file: Log) -> bool:
+        return file.left_at is not None and self._looked_at - file.left_at >= self._grace

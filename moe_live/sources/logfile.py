@@ -96,6 +96,12 @@ class LogFile:
         """
         return os.fstat(self.fd).st_size
 
+    def is_intact(self) -> bool:
+        """Whether what was read is still there, as far as its head and its end tell, and can be read."""
+        with suppress(OSError):
+            return self.present_size() >= self.offset and self.place.is_in(self.read_at)
+        return False
+
     def read(self, limit: int) -> bytes | None:
         """The next bytes, at most `limit`; b"" at the end; None if the file was rewritten: see `start_again`.
 
@@ -121,20 +127,21 @@ class LogFile:
         Returns:
             Whether no more has happened than that its end was cut off inside a line: a server that starts
             anew writes whole lines. Reading goes on at the new end then, else at 0.
-
-        Raises:
-            OSError: the file cannot be read; nothing has changed.
         """
-        size = self.present_size()
-        shortened = (
-            0 < size < self.offset
-            and self.read_at(1, size - 1) != b"\n"
-            and self.trail.holds(size, self.read_at)
-        )
+        size, shortened = 0, False
+        place = Place(*self.identity)
+        with suppress(OSError):  # an unreadable file shows when it is read
+            size = self.present_size()
+            shortened = (
+                0 < size < self.offset
+                and self.read_at(1, size - 1) != b"\n"
+                and self.trail.holds(size, self.read_at)
+            )
+            place = Place.at(self.identity, size if shortened else 0, self.read_at)
         self.lost_bytes += max(0, self.size - self.offset)
         if not shortened and size:
             self._former, self._former_end, self._former_lines = self.trail, size, 0
-        self._start_at(size if shortened else 0)
+        self._go_to(place)
         self.size = size
         return shortened
 
@@ -235,10 +242,13 @@ class LogFile:
         self.place = self.place.after(data)
 
     def _start_at(self, offset: int) -> None:
-        self.place = Place.at(self.identity, offset, self.read_at)
-        self.line_start = offset
+        self._go_to(Place.at(self.identity, offset, self.read_at))
+
+    def _go_to(self, place: Place) -> None:
+        self.place = place
+        self.line_start = place.offset
         self._seen_head = b""
-        if not offset:
+        if not place.offset:
             self.trail = Trail()
 
 

@@ -13,6 +13,9 @@ from moe_live.sources.source import Break
 from moe_live.sources.stream import GZIP_MAGIC, ByteStream
 from moe_live.sources.trail import Trail
 
+HEAD_BYTES = 1 << 16
+"""How much is compared with another file."""
+
 SKIP_BYTES = 1 << 23
 """How much is unpacked at a time of what had been read before: some tens of milliseconds."""
 
@@ -40,7 +43,7 @@ class PackedLog:
         self._tail = b""  # of what was skipped
         self._path = path
         self._stream = ByteStream(fd, str(path))
-        self._head = self._stream.read(MARKER_BYTES)
+        self._head = self._stream.read(HEAD_BYTES)
         self._rewind()
         # That of its last member; there is only one in what gzip makes of a log.
         size = os.pread(fd, _SIZE_BYTES, max(0, status.st_size - _SIZE_BYTES))
@@ -75,6 +78,14 @@ class PackedLog:
         """Whether this seems to be a file of this size that begins like this, compressed."""
         return self.size == size % _SIZES and self._head[: len(head)] == head
 
+    def is_made_of(self, file: LogFile) -> bool:
+        """Whether this seems to be a file that is held, compressed; that may have grown since.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return self.size <= file.present_size() and self._head == file.read_at(len(self._head), 0)
+
     def go_on_from(self, other: LogFile) -> bool:
         """Get ready to go on where `other` was read to, if this seems to be a copy of it.
 
@@ -84,7 +95,8 @@ class PackedLog:
             Whether it seems so.
         """
         head = other.place.head
-        if not head or self._head[: len(head)] != head[: len(self._head)]:
+        length = min(len(head), len(self._head))
+        if not length or self._head[:length] != head[:length]:
             return False
         self._original = other.place, other.trail
         self.entry = None
