@@ -76,6 +76,7 @@ class Lineup:
             ) from None
         self.files.append(file)
         try:
+            file.look()
             compressed = file.head().startswith(GZIP_MAGIC)
             if from_end and not compressed:
                 file.skip_to_last_line()
@@ -190,6 +191,7 @@ class Lineup:
             if file.identity == opened.identity:
                 opened.close()
                 return file
+        opened.look()
         try:
             if (place := self._memory.place_in(opened)) is not None:
                 opened.resume(place)
@@ -214,14 +216,14 @@ class Lineup:
 
     def _start_again(self, file: LogFile, found: Found) -> None:
         """Get ready for the new beginning of the file being read, which is to come after what was found."""
-        first_line = file.place.head.partition(b"\n")[0]
-        shortened = file.start_again()
+        first_line, is_found = file.first_line, found.has_copy or (found.new > 0 and not file.offset)
+        shortened = file.start_again(is_copied=found.has_copy)
         file.entry = Break.SHORTENED if shortened else Break.RESTARTED
         if shortened:
-            self.gaps.add(shortened=1, cut_seconds=0.0 if found.has_copy else self._since_look)
-        elif not found.has_copy:
+            self.gaps.add(shortened=1, cut_seconds=0.0 if is_found else self._since_look)
+        elif not is_found:
             self.gaps.note_emptied(file, first_line, self._since_look)
-        if found.has_copy:
+        if is_found:
             file.lost_bytes = 0
         if found.missing:
             self._note_replaced(found, successors=1)

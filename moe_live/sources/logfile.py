@@ -80,6 +80,11 @@ class LogFile:
         """
         return os.pread(self.fd, count, offset)
 
+    @property
+    def first_line(self) -> bytes:
+        """What is known of the first line."""
+        return (self.place.head or self._seen_head).partition(b"\n")[0]
+
     def head(self) -> bytes:
         """The first bytes of the file, by which another one is told from it.
 
@@ -97,10 +102,10 @@ class LogFile:
         return os.fstat(self.fd).st_size
 
     def is_intact(self) -> bool:
-        """Whether what was read is still there, as far as its head and its end tell, and can be read."""
-        with suppress(OSError):
-            return self.present_size() >= self.offset and self.place.is_in(self.read_at)
-        return False
+        """Whether what was read is still there, as far as its head and its end tell."""
+        with suppress(OSError):  # an unreadable file shows when it is read
+            return self._holds_what_was_read(self.present_size())
+        return True
 
     def read(self, limit: int) -> bytes | None:
         """The next bytes, at most `limit`; b"" at the end; None if the file was rewritten: see `start_again`.
@@ -113,7 +118,7 @@ class LogFile:
         """
         data = self.read_at(limit, self.offset)
         size = self.present_size()
-        if size < self.offset or not self.place.is_in(self.read_at):
+        if not self._holds_what_was_read(size):
             return None
         self.lost_bytes += max(0, self.size - size)
         self.size = max(size, self.offset + len(data))
@@ -121,8 +126,11 @@ class LogFile:
             self._take(data)
         return data
 
-    def start_again(self) -> bool:
+    def start_again(self, *, is_copied: bool) -> bool:
         """Get ready to read on in a file that was rewritten.
+
+        Args:
+            is_copied: there is a copy of what it held. So it was emptied, and what it holds now is new.
 
         Returns:
             Whether no more has happened than that its end was cut off inside a line: a server that starts
@@ -139,10 +147,10 @@ class LogFile:
             )
             place = Place.at(self.identity, size if shortened else 0, self.read_at)
         self.lost_bytes += max(0, self.size - self.offset)
-        if not shortened and size:
+        if not (shortened or is_copied):
             self._former, self._former_end, self._former_lines = self.trail, size, 0
         self._go_to(place)
-        self.size = size
+        self._forget_head(size)
         return shortened
 
     def look(self) -> int:
@@ -183,7 +191,11 @@ class LogFile:
         Raises:
             OSError: the file cannot be read.
         """
-        self._start_at(self.line_start if self.place.is_in(self.read_at) else 0)
+        if self.place.is_in(self.read_at):
+            self._start_at(self.line_start)
+        else:
+            self._start_at(0)
+            self._forget_head(0)
         return True
 
     def resume(self, place: Place) -> None:
@@ -224,6 +236,17 @@ class LogFile:
         with suppress(OSError):  # a network file system may report a lost write here; we never write
             os.close(self.fd)
 
+    def _holds_what_was_read(self, size: int) -> bool:
+        """See `is_intact`; if nothing was read yet, whether what was seen is still there."""
+        if not self.offset:
+            return size >= self.size and self.head().startswith(self._seen_head)
+        return size >= self.offset and self.place.is_in(self.read_at)
+
+    def _forget_head(self, size: int) -> None:
+        """The file was rewritten, and has so many bytes now."""
+        self.size = size
+        self._seen_head = b""
+
     def _take(self, data: bytes) -> None:
         """Note that these bytes are handed out."""
         begin = self.offset
@@ -247,7 +270,6 @@ class LogFile:
     def _go_to(self, place: Place) -> None:
         self.place = place
         self.line_start = place.offset
-        self._seen_head = b""
         if not place.offset:
             self.trail = Trail()
 
