@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import shutil
@@ -17,10 +16,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
+from moe_live.simulator.writer import STREAM_BUFFER
 from tests.pseudo_terminal import started
 
 pytestmark = pytest.mark.skipif(
@@ -147,57 +148,43 @@ def test_f28_stopped_over_several_rotations(tmp_path: Path, steps: list[bytes], 
     assert kept == 9 or f"{log} was replaced at least 3 times while nobody looked: files may be" in told[0]
 
 
-class Gate(io.RawIOBase):
-    """A file that nobody writes to while the gate is held, as between copying and emptying it."""
-
-    def __init__(self, path: Path) -> None:
-        self.held = threading.Lock()
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        with self.held:
-            return os.write(self._fd, data)
-
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._fd)
-        super().close()
-
-
 class Server(threading.Thread):
-    """Writes so many rows through a buffer of 8 KB, in so many seconds."""
+    """Writes so many rows, all different, in so many seconds, as much as its buffer holds at a time.
 
-    def __init__(self, path: Path, steps: list[bytes], rows: int, seconds: float) -> None:
+    Attributes:
+        gate: while it is held the server does not write, as between copying and emptying the log.
+    """
+
+    def __init__(self, path: Path, rows: int, seconds: float) -> None:
         super().__init__()
-        self.gate = Gate(path)
-        self._lines = [line + b"\n" for step in steps for line in step.split(b"\n")[:-1]]
-        self._rows, self._seconds = rows, seconds
+        self.gate = threading.Lock()
+        self._path, self._seconds = path, seconds
+        experts = np.argsort(np.random.default_rng(5).random((rows, 64)))[:, :8]
+        self._text = b"".join(
+            b"%d,%b\n" % (row % 20, b" ".join(b"%d" % expert for expert in experts[row]))
+            for row in range(rows)
+        )
 
     def run(self) -> None:
         begin = time.monotonic()
-        with io.BufferedWriter(self.gate, 8192) as log:
-            for row in range(self._rows):
-                log.write(self._lines[row % len(self._lines)])
-                if row % 500 == 0:
-                    ahead = self._seconds * row / self._rows - (time.monotonic() - begin)
-                    time.sleep(max(0.0, ahead))
+        with self._path.open("ab", buffering=0) as log:
+            for start in range(0, len(self._text), STREAM_BUFFER):
+                with self.gate:
+                    log.write(self._text[start : start + STREAM_BUFFER])
+                due = begin + self._seconds * start / len(self._text)
+                time.sleep(max(0.0, due - time.monotonic()))
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
-def test_f29_rotated_by_copying_under_a_server_that_buffers(
-    tmp_path: Path, steps: list[bytes], packed: bool
-) -> None:
+def test_f29_rotated_by_copying_under_a_server_that_buffers(tmp_path: Path, packed: bool) -> None:
     log = tmp_path / "moe.log"
     rows, rotations = 60_000, 0
-    server = Server(log, steps, rows, seconds=3)
+    server = Server(log, rows, seconds=3)
     with following(log) as process:
         server.start()
         while server.is_alive():
             time.sleep(0.15)
-            with server.gate.held:
+            with server.gate:
                 if not log.stat().st_size:
                     continue
                 shift(log)
@@ -207,13 +194,14 @@ def test_f29_rotated_by_copying_under_a_server_that_buffers(
             if packed:
                 compress(beside(log, ".1"))
         server.join()
+        append(log, b"0,1 2 3 4 5 6 7 8\n")
         wait_until_read(process.pid, log, 0)
         summary = summary_of(process)
     assert rotations > 5
-    assert summary["source"]["lines"] == rows
+    assert summary["source"]["lines"] == rows + 1
     # Where the log was emptied inside a line, both parts of it are left out.
-    assert summary["rows"]["logged"] >= rows - rotations
-    assert summary["source"]["malformed_lines"] + summary["rows"]["logged"] == rows
+    assert summary["rows"]["logged"] >= rows + 1 - rotations
+    assert summary["source"]["malformed_lines"] + summary["rows"]["logged"] == rows + 1
     assert not [warning for warning in summary["warnings"] if "copy" in warning or "twice" in warning]
 
 

@@ -112,7 +112,7 @@ class Lineup:
                 newest.left_at = now
         except OSError as error:
             self.absence = f"waiting for {self._shown_path}: {error.strerror}"
-        if lost or self._since_look > UNSEEN_S:
+        if lost or self._since_look > UNSEEN_S or self._begins():
             found = self.line_up_others()
             self.gaps.add(lost_bytes=0 if found.new else lost)
             if self.absence and newest is not None and not found.is_sure and self._unseen:
@@ -200,6 +200,12 @@ class Lineup:
             raise
         return opened
 
+    def _begins(self) -> bool:
+        """Whether the file that the path names was empty and has been written to: it may have been copied."""
+        if len(self.files) != 1 or not isinstance(file := self.files[0], LogFile):
+            return False
+        return not file.offset and file.left_at is None and file.was_written_to()
+
     def _find(self, left: Sequence[Log], newest: Log | None) -> Found:
         """Look for what came before the newest file, and line it up with these, which have left the path."""
         read = self.files[0] if self.files else None
@@ -207,6 +213,8 @@ class Lineup:
         found = find_between(self._path, self._memory, left, read=read, newest=newest, room=room)
         if found.is_rewritten and isinstance(read, LogFile):
             self._start_again(read, found)
+        if found.new and newest is not None and newest is not read:
+            newest.look()  # what is gone of it is among them
         for file in found.files:
             if file.left_at is None:  # nobody writes to a copy
                 file.left_at = -math.inf if found.is_rewritten else self._looked_at

@@ -39,6 +39,7 @@ class LogFile:
         self.place = Place(*self.identity)
         self.trail = Trail()
         self.size = status.st_size
+        self._mtime_ns = status.st_mtime_ns
         self.line_start = 0
         self.left_at: float | None = None
         self.entry: Break | None = Break.ROTATED
@@ -100,6 +101,14 @@ class LogFile:
             OSError: that cannot be told.
         """
         return os.fstat(self.fd).st_size
+
+    def was_written_to(self) -> bool:
+        """Whether there is something in the file, or was since the last call though it is empty now."""
+        with suppress(OSError):  # an unreadable file shows when it is read
+            status = os.fstat(self.fd)
+            before, self._mtime_ns = self._mtime_ns, status.st_mtime_ns
+            return status.st_size > 0 or before != status.st_mtime_ns
+        return False
 
     def is_intact(self) -> bool:
         """Whether what was read is still there, as far as its head and its end tell."""

@@ -201,11 +201,7 @@ class CuttingMachine(Machine):
     def restart_server(self, count: int, size: int, *, header: bool) -> None:
         self.world.restart_server(count, size, header=header)
 
-    @precondition(
-        lambda self: (
-            self.world.at_path is not None and not self.world.symlinked and self.world.at_path.data_seen
-        )
-    )
+    @precondition(lambda self: self.world.at_path is not None and not self.world.symlinked)
     @rule(keeping=st.sampled_from([True, True, True, False]))
     def copy_and_empty(self, *, keeping: bool) -> None:
         self.world.copy_and_empty(keeping=keeping)

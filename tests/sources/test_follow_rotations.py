@@ -416,6 +416,22 @@ def test_f29_a_log_copied_again_and_again_is_read_once(start: Start, log: Path, 
     assert reader.follower.status().restarts == 5
 
 
+@pytest.mark.parametrize("after", [b"", b"after\n"], ids=["empty", "written_to"])
+def test_f29_a_log_that_was_filled_copied_and_emptied_between_two_looks(
+    start: Start, log: Path, after: bytes
+) -> None:
+    log.touch()
+    os.utime(log, ns=(0, 0))  # times are coarse, and this test is quick
+    reader = start(log)
+    reader.read()
+    for generation in range(2):
+        append(log, joined(lines(generation)))
+        rotate(log, copying=True)
+    append(log, after)
+    reader.wait(GRACE_S + 1)
+    assert reader.lines == [*lines(0), *lines(1), *after.splitlines()]
+
+
 def test_f29_without_a_copy_the_loss_is_bounded_and_told(start: Start, log: Path) -> None:
     log.write_bytes(HEADER + joined(lines(0)))
     reader = start(log)

@@ -255,8 +255,10 @@ class World:
         unseen = now - self._looked_at
         seen = [] if self.at_path is None else [self.at_path]
         is_changed = self.at_path is not self._seen_at_path
-        if self.at_path is not None and (is_changed or self._was_cut or unseen > UNSEEN_S):
+        is_cut_seen = self._was_cut and (self.at_path is None or self.at_path.data or self.at_path.data_seen)
+        if self.at_path is not None and (is_changed or is_cut_seen or unseen > UNSEEN_S):
             seen += self._beside()
+            self._was_cut = False
         for file in seen:
             file.is_held = True
             for _, line in file.lines:
@@ -266,7 +268,7 @@ class World:
             if shows and (loss is Loss.CUT or unseen > UNSEEN_S) and not line.is_certain:
                 self.lost.append((line, unseen))
         self._losses.clear()
-        self._was_cut = self._was_copied = False
+        self._was_copied = False
         self._looked_at, self._seen_at_path = now, self.at_path
         for file in self.files:
             file.data_seen = bytes(file.data)
@@ -328,7 +330,7 @@ class World:
         del file.data[size:]
         file.truncations += 1
         file.cuts = [cut for cut in [*file.cuts, size] if file.data.rfind(b"\n") + 1 < cut <= size]
-        self._was_cut |= len(file.data_seen) > 0
+        self._was_cut = True
         self._lose(file, removed, loss, is_seen=file.is_held and not self._was_copied)
 
     def _lose(self, file: File, lines: Iterable[Line], loss: Loss, *, is_seen: bool) -> None:
