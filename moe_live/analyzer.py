@@ -134,13 +134,16 @@ class Analyzer:
 
     def interrupt(self, reason: Break) -> None:
         """What follows does not continue what was fed: drop an unfinished line, close the open step."""
-        self.finish()
+        self._end(emptied=reason in (Break.RESTARTED, Break.SHORTENED))
         self._restarts += reason is Break.RESTARTED
         self._rotations += reason is Break.ROTATED
 
     def finish(self) -> None:
         """The input has ended: an unfinished line is incomplete, the open step complete."""
-        self._decoder.restart()
+        self._end(emptied=False)
+
+    def _end(self, *, emptied: bool) -> None:
+        self._decoder.restart(emptied=emptied)
         self._update(self._assembler.interrupt())
         self._statistics.flush()
 

@@ -248,7 +248,7 @@ class Session:
         anew: bool = True,
     ) -> Snapshot:
         """The statistics of what is analyzed; see `Analyzer.snapshot`."""
-        return self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew)
+        return self._with_gaps(self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew))
 
     def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:
         """Close the source, analyze what is held, close the open step: the final statistics.
@@ -260,11 +260,17 @@ class Session:
         while self._held and not stop():
             self._analyze(self._next())
         self.analyzer.finish()
-        snapshot = self.analyzer.snapshot()
+        snapshot = self._with_gaps(self.analyzer.snapshot())
         if not self._held_bytes:
             return snapshot
         left_out = f"the run was ended before {self._held_bytes:,} bytes that were read could be analyzed"
         return replace(snapshot, warnings=(left_out, *snapshot.warnings))
+
+    def _with_gaps(self, snapshot: Snapshot) -> Snapshot:
+        """With what the source could not read, or may have read twice, among the warnings."""
+        source = self.source.status()
+        gaps = tuple(source.gaps.sentences(source.name))
+        return replace(snapshot, warnings=(*gaps, *snapshot.warnings)) if gaps else snapshot
 
     def status(self) -> Status:
         """Rates and state now. Call it regularly: the rates are taken between calls."""

@@ -180,6 +180,27 @@ def test_a_restart_closes_the_open_step_and_drops_the_unfinished_line() -> None:
     assert (snapshot.input.tally.incomplete_lines, snapshot.input.tally.incomplete_bytes) == (1, 3)
 
 
+@pytest.mark.parametrize("reason", [Break.RESTARTED, Break.SHORTENED])
+def test_the_rest_of_a_line_that_was_cut_when_the_log_was_emptied_is_no_row(reason: Break) -> None:
+    analyzer = Analyzer()
+    analyzer.feed(b"13,1 2\n1")
+    analyzer.interrupt(reason)
+    analyzer.feed(b"4,3 4\n15,5 6\n")
+    analyzer.finish()
+    snapshot = analyzer.snapshot()
+    assert snapshot.model.layers == (13, 15)
+    assert (snapshot.input.tally.malformed_lines, snapshot.input.tally.samples) == (1, (b"4,3 4",))
+
+
+def test_a_line_after_a_rotation_is_one_whatever_came_before() -> None:
+    analyzer = Analyzer()
+    analyzer.feed(b"13,1 2\n1")
+    analyzer.interrupt(Break.ROTATED)
+    analyzer.feed(b"4,3 4\n15,5 6\n")
+    analyzer.finish()
+    assert analyzer.snapshot().model.layers == (4, 13, 15)
+
+
 def test_reset_forgets_figures_but_not_what_is_known_of_the_model() -> None:
     analyzer = Analyzer()
     analyzer.feed(b"3,1 2\n4,1 2\n3,5 6\n4,5 6\n3,0")

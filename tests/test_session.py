@@ -2,10 +2,12 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from moe_live.analyzer import Analyzer
 from moe_live.session import READ_AHEAD, READ_SIZE, Session
+from moe_live.sources.gaps import Gaps
 from moe_live.sources.source import Break, SourceStatus, State
 
 STEP = b"0,1 2\n1,2 3\n"
@@ -74,6 +76,21 @@ def test_much_is_analyzed_at_once() -> None:
     assert session.collect(60.0)
     assert b"".join(portions) == half + half + STEP
     assert max(map(len, portions)) <= READ_SIZE
+
+
+def test_what_the_source_could_not_read_is_among_the_warnings() -> None:
+    class Lossy(Script):
+        def status(self) -> SourceStatus:
+            return replace(super().status(), gaps=Gaps(replaced=3, missing_files=1, repeated_lines=20))
+
+    session = Session(Lossy(STEP), Analyzer())
+    expected = (
+        "script was replaced 3 times while nobody looked: 1 file of that time cannot be read any more",
+        "up to 20 lines may be counted twice: script was cut, or written anew with the same beginning",
+    )
+    session.ingest(1.0)
+    assert session.snapshot().warnings[:2] == expected
+    assert session.finish().warnings[:2] == expected
 
 
 def test_pieces_on_both_sides_of_a_break_stay_apart() -> None:

@@ -108,13 +108,15 @@ class LineAssembler:
             self._unfinished = end - complete
             view[: self._unfinished] = view[complete:end]
 
-    def end(self) -> None:
-        """Drop the unfinished line: the input was cut off here."""
+    def end(self) -> bytes:
+        """Drop the unfinished line, which is returned unless it is over-long: the input was cut off here."""
+        line = b"" if self._dropped else bytes(self._view[: self._unfinished])
         unfinished = self._unfinished + self._dropped
         self._counter.incomplete_bytes += unfinished
         self._counter.incomplete_lines += unfinished > 0
         self._counter.incomplete_head = self._counter.incomplete_head or self._head()
         self._unfinished = self._dropped = 0
+        return line
 
     def _take_out_holes(self, begin: int, end: int) -> int:
         """Close up the holes in ``text[begin:end]``; return its new end."""

@@ -63,6 +63,7 @@ class LlamaServerDecoder:
         self._every_row = every_row
         self._sample_bytes = min(SAMPLE_BYTES, max_line_bytes)
         self._counter = LineCounter()
+        self._cut_line = b""  # what was there of a line whose rest may come as the first line
         self._assembler = LineAssembler(self._counter, max_line_bytes)
         self._experts = ExpertLineParser()
         self._floats = FloatTextParser()
@@ -84,11 +85,31 @@ class LlamaServerDecoder:
         """
         text = self._assembler.text
         for start, end in self._assembler.spans(data):
-            yield from self._decode(text, start, end)
+            begin = self._skip_rest(text, start, end) if self._cut_line else start
+            if begin < end:
+                yield from self._decode(text, begin, end)
 
-    def restart(self) -> None:
-        """The log starts anew, or has ended: drop the unfinished line."""
-        self._assembler.end()
+    def restart(self, *, emptied: bool = False) -> None:
+        """The log starts anew, or has ended: drop the unfinished line.
+
+        Args:
+            emptied: the same file goes on, perhaps written by the same server with the rest of that line. If
+                the first line is well-formed, and joined to the unfinished one as well, none can tell which
+                it is: it counts as malformed.
+        """
+        cut_line = self._assembler.end()
+        self._cut_line = (cut_line or self._cut_line) if emptied else b""
+
+    def _skip_rest(self, text: bytearray, start: int, end: int) -> int:
+        """Where the lines begin that are none of a line that was cut."""
+        cut_line, self._cut_line = self._cut_line, b""
+        first_end = text.index(b"\n", start, end) + 1
+        line = bytes(text[start:first_end])
+        if not (_is_row(line) and _is_row(cut_line + line)):
+            return start
+        self._counter.lines += 1
+        self._counter.add_malformed(1, [line[:-1][: self._sample_bytes]])
+        return first_end
 
     def _decode(self, text: bytes | bytearray, start: int, end: int) -> Iterator[Records]:
         """The records of the complete lines ``text[start:end]``."""
@@ -140,6 +161,12 @@ class LlamaServerDecoder:
         first.sort(key=operator.itemgetter(0, 1))
         samples = [bytes(line[: self._sample_bytes]) for _, _, line in first]
         self._counter.add_malformed(len(malformed) + len(bad_gates), samples)
+
+
+def _is_row(line: bytes) -> bool:
+    """Whether this is one well-formed line of experts or of a gate input."""
+    decoder = LlamaServerDecoder()
+    return any(len(records.layer) + len(records.gates.layer) for records in decoder.feed(line))
 
 
 def _without_labels(text: bytes | bytearray, start: int, end: int) -> tuple[bytes, list[tuple[int, str]]]:

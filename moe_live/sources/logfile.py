@@ -9,20 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-MARKER_BYTES = 256
-"""How much is compared with what was read: at the head of the file, and just before the offset."""
+from moe_live.sources.place import MARKER_BYTES, Place, identity_of
+from moe_live.sources.source import Break
+from moe_live.sources.trail import Trail
 
 SCAN_BLOCK = 1 << 16
 SCAN_LIMIT = 1 << 26
 """How far back `LogFile.skip_to_last_line` looks. A line longer than this is over-long for everybody."""
-
-Identity = tuple[int, int]
-"""(st_dev, st_ino). Unique as long as the file is held open, since its inode cannot be reused until then."""
-
-
-def identity_of(status: os.stat_result) -> Identity:
-    """Which file this is, whatever its name."""
-    return status.st_dev, status.st_ino
 
 
 class LogFile:
@@ -31,20 +24,30 @@ class LogFile:
     Attributes:
         fd: the descriptor.
         identity: which file this is.
-        offset: bytes handed out so far, in file positions: the next read starts here.
+        place: how far it was read: the next read starts at its offset.
+        trail: samples of what was read.
         size: bytes there were at the last look.
+        line_start: where the line begins in which the offset lies.
         left_at: when the followed path ceased to name this file; None while it does.
+        entry: what separates it from the file that is read before; None if it goes on with that one's text.
+        repeated_lines: lines that may have been read twice, as the file was rewritten with the same bytes.
+        lost_bytes: bytes that were there at a look, and were cut off before they were read.
     """
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self.identity = identity_of(status)
-        self.offset = 0
+        self.place = Place(*self.identity)
+        self.trail = Trail()
         self.size = status.st_size
+        self._mtime_ns = status.st_mtime_ns
+        self.line_start = 0
         self.left_at: float | None = None
+        self.entry: Break | None = Break.ROTATED
+        self.repeated_lines = self.lost_bytes = 0
         self.fd = fd
-        self._line_start = 0
-        self._head = b""
-        self._marker = b""
+        self._former: Trail | None = None  # of what it held before it was rewritten, while that comes again
+        self._former_end = self._former_lines = 0
+        self._seen_head = b""
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -65,16 +68,56 @@ class LogFile:
             raise
         return cls(fd, status)
 
-    def starts_with(self, magic: bytes) -> bool:
-        """Whether these are the first bytes of the file.
+    @property
+    def offset(self) -> int:
+        """Bytes handed out so far, in file positions."""
+        return self.place.offset
+
+    def read_at(self, count: int, offset: int) -> bytes:
+        """So many bytes from the offset on, fewer at the end.
 
         Raises:
             OSError: the file cannot be read.
         """
-        return os.pread(self.fd, len(magic), 0) == magic
+        return os.pread(self.fd, count, offset)
+
+    @property
+    def first_line(self) -> bytes:
+        """What is known of the first line."""
+        return (self.place.head or self._seen_head).partition(b"\n")[0]
+
+    def head(self) -> bytes:
+        """The first bytes of the file, by which another one is told from it.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return self.read_at(MARKER_BYTES, 0)
+
+    def present_size(self) -> int:
+        """Bytes there are now.
+
+        Raises:
+            OSError: that cannot be told.
+        """
+        return os.fstat(self.fd).st_size
+
+    def was_written_to(self) -> bool:
+        """Whether there is something in the file, or was since the last call though it is empty now."""
+        with suppress(OSError):  # an unreadable file shows when it is read
+            status = os.fstat(self.fd)
+            before, self._mtime_ns = self._mtime_ns, status.st_mtime_ns
+            return status.st_size > 0 or before != status.st_mtime_ns
+        return False
+
+    def is_intact(self) -> bool:
+        """Whether what was read is still there, as far as its head and its end tell."""
+        with suppress(OSError):  # an unreadable file shows when it is read
+            return self._holds_what_was_read(self.present_size())
+        return True
 
     def read(self, limit: int) -> bytes | None:
-        """The next bytes, at most `limit`; b"" at the end; None if the file was rewritten: start again at 0.
+        """The next bytes, at most `limit`; b"" at the end; None if the file was rewritten: see `start_again`.
 
         What was read before is compared *after* reading. As a rewritten file does not turn back, an
         unchanged marker proves that the new bytes continue the old ones.
@@ -82,29 +125,51 @@ class LogFile:
         Raises:
             OSError: the read failed; nothing has changed.
         """
-        data = os.pread(self.fd, limit, self.offset)
-        size = os.fstat(self.fd).st_size
-        if size < self.offset or not self._is_intact():
-            self.size = size
-            self._start_at(0)
+        data = self.read_at(limit, self.offset)
+        size = self.present_size()
+        if not self._holds_what_was_read(size):
             return None
+        self.lost_bytes += max(0, self.size - size)
         self.size = max(size, self.offset + len(data))
-        newline = data.rfind(b"\n")
-        if newline >= 0:
-            self._line_start = self.offset + newline + 1
-        if len(self._head) < MARKER_BYTES:
-            self._head = (self._head + data[:MARKER_BYTES])[:MARKER_BYTES]
-        self._marker = (self._marker + data[-MARKER_BYTES:])[-MARKER_BYTES:]
-        self.offset += len(data)
+        if data:
+            self._take(data)
         return data
 
-    def look(self) -> int:
-        """Take note of the present size; returns the number of names (hard links) the file still has."""
+    def start_again(self, *, is_copied: bool) -> bool:
+        """Get ready to read on in a file that was rewritten.
+
+        Args:
+            is_copied: there is a copy of what it held. So it was emptied, and what it holds now is new.
+
+        Returns:
+            Whether no more has happened than that its end was cut off inside a line: a server that starts
+            anew writes whole lines. Reading goes on at the new end then, else at 0.
+        """
+        size, shortened = 0, False
+        place = Place(*self.identity)
         with suppress(OSError):  # an unreadable file shows when it is read
-            status = os.fstat(self.fd)
-            self.size = status.st_size
-            return status.st_nlink
-        return 1
+            size = self.present_size()
+            shortened = (
+                0 < size < self.offset
+                and self.read_at(1, size - 1) != b"\n"
+                and self.trail.holds(size, self.read_at)
+            )
+            place = Place.at(self.identity, size if shortened else 0, self.read_at)
+        self.lost_bytes += max(0, self.size - self.offset)
+        if not (shortened or is_copied):
+            self._former, self._former_end, self._former_lines = self.trail, size, 0
+        self._go_to(place)
+        self._forget_head(size)
+        return shortened
+
+    def look(self) -> int:
+        """Take note of what is in a file whose turn has not come; returns how many bytes of it are gone."""
+        gone = 0
+        with suppress(OSError):  # an unreadable file shows when it is read
+            size, head = self.present_size(), self.head()
+            gone = max(0, self.size - size) if head.startswith(self._seen_head) else self.size
+            self.size, self._seen_head = size, head
+        return gone
 
     def skip_to_last_line(self) -> None:
         """Start after the last newline: an unfinished line at the end will be read from its beginning.
@@ -122,16 +187,50 @@ class LogFile:
                 break
             end = begin
         self._start_at(floor)
+        self.trail = Trail(floor)
 
-    def return_to_line_start(self) -> None:
+    def begin(self) -> bool:
         """Get ready to be read after another file, from the beginning of an unfinished line if there is one.
 
         Nothing to do in a new file; one that was read before may have been rewritten meanwhile.
 
+        Returns:
+            True: it takes one call.
+
         Raises:
             OSError: the file cannot be read.
         """
-        self._start_at(self._line_start if self._is_intact() else 0)
+        if self.place.is_in(self.read_at):
+            self._start_at(self.line_start)
+        else:
+            self._start_at(0)
+            self._forget_head(0)
+        return True
+
+    def resume(self, place: Place) -> None:
+        """Go on at a place that `is_in` this file.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        self._start_at(place.offset)
+        self.trail = Trail(place.offset)
+
+    def go_on_from(self, other: LogFile) -> bool:
+        """Get ready to go on where `other` was read to, if this is a copy of it; says whether it is.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if self.size >= other.offset:
+            is_copy = other.offset > 0 and other.place.is_in(self.read_at)
+        else:  # made while `other` was still read
+            is_copy = other.trail.holds(self.size, self.read_at)
+        if is_copy:
+            self._start_at(min(self.size, other.offset))
+            self.trail = Trail(self.offset)
+            self.entry = None
+        return is_copy
 
     def reopen(self, path: Path) -> None:
         """Exchange a descriptor that gives errors for a new one, if `path` still names this very file."""
@@ -146,21 +245,42 @@ class LogFile:
         with suppress(OSError):  # a network file system may report a lost write here; we never write
             os.close(self.fd)
 
+    def _holds_what_was_read(self, size: int) -> bool:
+        """See `is_intact`; if nothing was read yet, whether what was seen is still there."""
+        if not self.offset:
+            return size >= self.size and self.head().startswith(self._seen_head)
+        return size >= self.offset and self.place.is_in(self.read_at)
+
+    def _forget_head(self, size: int) -> None:
+        """The file was rewritten, and has so many bytes now."""
+        self.size = size
+        self._seen_head = b""
+
+    def _take(self, data: bytes) -> None:
+        """Note that these bytes are handed out."""
+        begin = self.offset
+        newline = data.rfind(b"\n")
+        if newline >= 0:
+            self.line_start = begin + newline + 1
+        if self._former is not None:
+            same = self._former.common(begin, data[: max(0, self._former_end - begin)])
+            before = self._former_lines
+            self._former_lines += data.count(b"\n", 0, same)
+            if self._former_lines > 1:  # the first one alone is a header: servers write the same
+                self.repeated_lines += self._former_lines - (before if before > 1 else 0)
+            if same < len(data):
+                self._former = None
+        self.trail.extend(begin, data)
+        self.place = self.place.after(data)
+
     def _start_at(self, offset: int) -> None:
-        self.offset = self._line_start = offset
-        length = min(offset, MARKER_BYTES)
-        self._head = os.pread(self.fd, length, 0) if length else b""
-        self._marker = os.pread(self.fd, length, offset - length) if length else b""
+        self._go_to(Place.at(self.identity, offset, self.read_at))
 
-    def _is_intact(self) -> bool:
-        """Whether what was read is still there, as far as the two samples tell.
-
-        The head alone would not do: a restarted server writes the same header again.
-        """
-        marker = self._marker
-        if marker and os.pread(self.fd, len(marker), self.offset - len(marker)) != marker:
-            return False
-        return self.offset <= MARKER_BYTES or os.pread(self.fd, len(self._head), 0) == self._head
+    def _go_to(self, place: Place) -> None:
+        self.place = place
+        self.line_start = place.offset
+        if not place.offset:
+            self.trail = Trail()
 
 
 def _require_regular(status: os.stat_result, path: Path) -> None:

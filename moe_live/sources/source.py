@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
+
+from moe_live.sources.gaps import Gaps
 
 
 class Break(Enum):
@@ -15,7 +17,9 @@ class Break(Enum):
     """
 
     RESTARTED = "restarted"
-    """The log was emptied or rewritten: the server started anew."""
+    """The log was emptied or rewritten: the server started anew, as a rule."""
+    SHORTENED = "shortened"
+    """The end of the log was cut off; what follows is what is written after that."""
     ROTATED = "rotated"
     """The path names another file now; what follows is that file from its beginning."""
     FILE_ENDED = "file ended"
@@ -48,6 +52,7 @@ class SourceStatus:
         restarts: how many `Break.RESTARTED` were yielded.
         rotations: how many `Break.ROTATED` were yielded.
         watch: "events" (a watcher wakes us up while idle), "polling" (it cannot), or "" (not followed).
+        gaps: what may be missing of what was written, or be there twice.
     """
 
     name: str
@@ -58,6 +63,7 @@ class SourceStatus:
     restarts: int = 0
     rotations: int = 0
     watch: str = ""
+    gaps: Gaps = field(default_factory=Gaps)
 
     @property
     def total(self) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from moe_live.descriptors import can_open
 from moe_live.errors import printable
-from moe_live.sources.logfile import identity_of
+from moe_live.sources.place import identity_of
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch

@@ -226,6 +226,35 @@ def test_a_restart_drops_the_unfinished_line() -> None:
     assert (tally.incomplete_bytes, tally.incomplete_lines, tally.header_lines, tally.lines) == (7, 1, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("cut_line", "first", "expected"),
+    [
+        (b"1", b"4,3 4", []),  # of 14,3 4, or a line of its own: nobody can tell
+        (b"14,3 ", b"4,5 6", [("expert", 4, 5, 6)]),  # 14,3 4,5 6 is no line
+        (b"14,3 4 1", b"5,6 7", [("expert", 5, 6, 7)]),
+        (b"1", HEADER[:-1], []),
+        (b"gate_input,2", b"0,1 2", [("expert", 0, 1, 2)]),  # a field short of a gate line
+        (b"", b"4,3 4", [("expert", 4, 3, 4)]),
+        (b"14,3", b" 4 5", []),  # malformed in any case
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_the_rest_of_a_line_that_was_cut_is_not_taken_for_a_line(
+    cut_line: bytes, first: bytes, expected: list[Event], size: int
+) -> None:
+    decoder = LlamaServerDecoder()
+    assert len([*decoder.feed(b"13,1 2\n" + cut_line)]) == 1
+    decoder.restart(emptied=True)
+    events: list[Event] = []
+    for piece in cut(first + b"\n4,3 4\n", size):
+        for records in decoder.feed(piece):
+            events += events_of(records)
+    assert events == [*expected, ("expert", 4, 3, 4)]
+    tally = decoder.tally
+    assert (tally.lines, tally.incomplete_bytes) == (3, len(cut_line))
+    assert tally.malformed_lines == 1 - len(expected) - tally.header_lines
+
+
 def test_a_hole_in_the_file_is_skipped() -> None:
     hole = b"\0" * 1_400_000
     events, tally = decode(cut(hole + b"3,1 2\n\0\0" + b"4,5 6\n" + hole, 100_001))

@@ -13,6 +13,7 @@ import pytest
 from moe_live.errors import UsageError
 from moe_live.sources import follow
 from moe_live.sources.follow import GRACE_S, IDLE_PAUSE_S, Follower
+from moe_live.sources.logfile import LogFile
 from moe_live.sources.source import Break, State
 
 from .reader import FailingCalls, Start, append, joined, numbered, open_files
@@ -156,7 +157,9 @@ def test_f22_stale_descriptor_is_exchanged(start: Start, log: Path, monkeypatch:
     log.write_bytes(b"a\nb")
     reader = start(log)
     reader.read()
-    stale = next(iter(reader.follower._files)).fd
+    (file,) = reader.follower._files
+    assert isinstance(file, LogFile)
+    stale = file.fd
     real_pread = os.pread
 
     def pread(fd: int, count: int, offset: int) -> bytes:
