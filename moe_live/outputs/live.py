@@ -126,8 +126,10 @@ class _Turn:
         return self._snapshot
 
     def _state(self, session: Session) -> Status:
-        """How the run goes, less the time since its beginning, which alone changes all the time."""
-        status = replace(session.status(), elapsed=0.0)
+        """How the run goes, less what changes though nothing happens: the time, and how fast it was when."""
+        status = session.status()
+        prefill, decode = (replace(pace, lately=()) for pace in (status.prefill, status.decode))
+        status = replace(status, elapsed=0.0, prefill=prefill, decode=decode)
         if self._status != status:
             self._status = status
         return self._status

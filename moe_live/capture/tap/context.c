@@ -11,6 +11,8 @@ static _Atomic(struct context *) contexts;
 static struct {
     pthread_mutex_t lock;
     uint64_t model;
+    int generation;  // of this model, and
+    int generations;  // of models and drafts so far
     atomic_ullong numbers;  // a bit for each number in use
 } chosen = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -76,12 +78,16 @@ static void choose_role(struct context *context) {
     unsigned long long numbers = atomic_load(&chosen.numbers);
     if (!numbers || chosen.model == context->plan.model) {
         context->begins = !numbers;
+        if (context->begins)
+            chosen.generation = ++chosen.generations;
+        context->generation = chosen.generation;
         chosen.model = context->plan.model;
         context->number = lowest_free(numbers);
         atomic_store(&chosen.numbers, numbers | 1ULL << context->number);
         context->role = OF_MODEL;
     } else if (context->role == UNDECIDED) {
         context->begins = true;
+        context->generation = ++chosen.generations;
         context->role = OF_OTHERS;
         if (!log_of(OTHERS))
             say(OTHER_MODEL, "another model or draft in this program (%d layers with experts) is left out of %s; "

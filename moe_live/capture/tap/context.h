@@ -17,6 +17,7 @@ struct context {
     bool asked;              // for the tensor that comes next
     enum role role;
     int number;              // among those of the model
+    int generation;          // that of its model; of a draft, one of its own
     bool begins;             // its next step is the first of a model in this log
     bool fresh;              // it computed nothing but warm-ups so far
     struct plan plan;

@@ -45,6 +45,7 @@ struct log {
     unsigned steps_in_text;  // whole or in part
     struct file file;
     bool has_header;
+    int generation;  // of the step before
     unsigned lost;  // steps cut off because a reader went away
     int64_t looked;  // when it was last seen that the file has its name, in milliseconds
 };
@@ -156,9 +157,12 @@ static bool take_added(struct log *log) {
 // Adds what stands before a step.
 static bool add_beginning(struct log *log, const struct step *step) {
     unsigned lost = log->lost + step->dropped;
-    if ((step->first || !log->has_header) && !text_of_header(&log->text, settings.weights))
+    // Where several contexts compute at once, the first step of a model need not come first.
+    bool anew = step->first && step->generation != log->generation;
+    if ((anew || !log->has_header) && !text_of_header(&log->text, settings.weights))
         return false;
     log->has_header = true;
+    log->generation = step->generation;
     if (lost && !text_of_dropped(&log->text, lost))
         return false;
     log->lost = 0;

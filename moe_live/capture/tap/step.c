@@ -180,6 +180,7 @@ static struct step *new_step(struct context *context, struct log *log, const str
     for (int i = 0; i < plan->blocks; i++)
         at = place_block(&step->block[i], plan->layer[i], &shapes[i], at);
     step->drafts = context->role == OF_OTHERS;
+    step->generation = context->generation;
     step->first = context->begins;
     step->warmup = context->fresh && batch_is_warmup();
     return step;

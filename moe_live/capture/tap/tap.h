@@ -143,7 +143,8 @@ struct step {
     struct step *next;
     size_t size;
     unsigned dropped;  // steps that could not be kept just before this one
-    bool first;        // of a model: a header comes before it
+    int generation;    // of models: those of one have the same
+    bool first;        // of a model
     bool warmup;
     bool drafts;
     int32_t tokens;    // 0: not known
