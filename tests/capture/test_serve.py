@@ -420,7 +420,7 @@ class Narrow(serve._Connection):
         transport.get_extra_info("socket").setsockopt(serve.socket.SOL_SOCKET, serve.socket.SO_SNDBUF, 1)
         transport.set_write_buffer_limits(1000)
 serve._Connection = Narrow
-from moe_live.__main__ import entry_point
+from moe_live.process import entry_point
 entry_point()
 """
 
