@@ -164,6 +164,7 @@ FOREIGN = [
     (b"", ": the log is empty"),
     (HEADER, ": nothing but a header"),
     (b"# label: x\n", ": nothing but labels"),
+    (b"# step pos=0\n", ": nothing but comments"),
     (b"\0" * 1000, ": all 1,000 bytes are NUL"),
     (b"3,1 2 3", ": no line is complete, there is no newline"),
     (b"GGUF\3\0\0\0" + bytes(range(256)) * 20, ": it seems to be a GGUF model; give a log of MoE routing"),

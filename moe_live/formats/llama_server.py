@@ -5,7 +5,8 @@ Grammar (a line ends in ``\n``; one ``\r`` before it is ignored)::
     header := "layer_id,expert_ids"
     expert := LAYER "," ID (" " ID)*
     gate   := "gate_input," LAYER "," ROW "," F (" " F)*
-    label  := "# label:" NAME
+    label  := ("# label:" | "#label ") NAME
+    note   := "#" ANYTHING ELSE
 
 LAYER and ID are one to four digits, ROW one to ten. Leading zeros are accepted; values, and more IDs, than
 the bounds of `moe_live.formats.records` allow are not. F is what C's %g prints, with any number of digits.
@@ -35,7 +36,7 @@ HEADER = b"layer_id,expert_ids"
 MAX_LABEL = 64
 """Characters of a label that are kept."""
 
-_LABEL = re.compile(rb"^# label:([^\n\0]*)\n", re.MULTILINE)
+_COMMENT = re.compile(rb"^#( label:|label )?([^\n]*)\n", re.MULTILINE)
 
 
 class LlamaServerDecoder:
@@ -118,8 +119,11 @@ class LlamaServerDecoder:
             start, end = 0, len(text)
         labels: list[tuple[int, str]] = []
         if text.find(b"#", start, end) >= 0:
-            text, labels = _without_labels(text, start, end)
+            text, labels, comments = _without_comments(text, start, end)
             start, end = 0, len(text)
+            self._counter.lines += len(labels) + comments
+            self._counter.label_lines += len(labels)
+            self._counter.comment_lines += comments
         gates, bounds = carve(text, start, end, self._gate_layers, every_row=self._every_row)
         if len(bounds) == 1:
             other_text, (start, end) = text, bounds[0]
@@ -130,8 +134,7 @@ class LlamaServerDecoder:
         rows = self._experts.parse(other_text, start, end)
         floats = self._floats.parse(text, gates.floats)
 
-        self._counter.lines += len(rows) + len(rows.others) + len(gates.start) + len(labels)
-        self._counter.label_lines += len(labels)
+        self._counter.lines += len(rows) + len(rows.others) + len(gates.start)
         if len(rows.others) or (gates.wanted and not floats.good.all()):
             parsed = memoryview(other_text)[start:end]
             self._count_others(parsed, rows.others, memoryview(text), gates, floats)
@@ -169,18 +172,25 @@ def _is_row(line: bytes) -> bool:
     return any(len(records.layer) + len(records.gates.layer) for records in decoder.feed(line))
 
 
-def _without_labels(text: bytes | bytearray, start: int, end: int) -> tuple[bytes, list[tuple[int, str]]]:
-    """The complete lines ``text[start:end]`` without those that are labels.
+def _without_comments(
+    text: bytes | bytearray, start: int, end: int
+) -> tuple[bytes, list[tuple[int, str]], int]:
+    """The complete lines ``text[start:end]`` without those that begin with a `#`.
 
     Returns:
-        The others, and for each label the offset in them from which on it holds, and its name.
+        The others; for each label the offset in them from which on it holds, and its name; and how many
+        lines were no labels.
     """
-    found = list(_LABEL.finditer(text, start, end))
-    bounds = [start, *(bound for label in found for bound in label.span()), end]
+    found = list(_COMMENT.finditer(text, start, end))
+    bounds = [start, *(bound for comment in found for bound in comment.span()), end]
     view = memoryview(text)
     others = [view[begin:stop] for begin, stop in zip(bounds[::2], bounds[1::2], strict=True)]
-    names = [label[1].decode("utf-8", "replace").strip()[:MAX_LABEL] for label in found]
-    return b"".join(others), list(zip(accumulate(map(len, others)), names, strict=False))
+    labels = [
+        (offset, comment[2].decode("utf-8", "replace").strip()[:MAX_LABEL])
+        for offset, comment in zip(accumulate(map(len, others)), found, strict=False)
+        if comment[1] is not None
+    ]
+    return b"".join(others), labels, len(found) - len(labels)
 
 
 @functools.cache

@@ -127,6 +127,7 @@ class LineTally:
         lines: complete lines (a newline was seen), headers and malformed ones included.
         header_lines: lines equal to the header of the format.
         label_lines: lines that name what follows; no server writes them, but who drives it may.
+        comment_lines: other lines that begin with a `#`.
         malformed_lines: complete lines that are none of these nor well formed (over-long ones included).
         overlong_lines: those of them longer than the line limit.
         incomplete_bytes: bytes of unfinished last lines, dropped at a restart or at the end.
@@ -141,6 +142,7 @@ class LineTally:
     lines: int = 0
     header_lines: int = 0
     label_lines: int = 0
+    comment_lines: int = 0
     malformed_lines: int = 0
     overlong_lines: int = 0
     incomplete_bytes: int = 0
@@ -158,6 +160,7 @@ class LineTally:
             lines=self.lines + other.lines,
             header_lines=self.header_lines + other.header_lines,
             label_lines=self.label_lines + other.label_lines,
+            comment_lines=self.comment_lines + other.comment_lines,
             malformed_lines=self.malformed_lines + other.malformed_lines,
             overlong_lines=self.overlong_lines + other.overlong_lines,
             incomplete_bytes=self.incomplete_bytes + other.incomplete_bytes,

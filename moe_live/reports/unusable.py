@@ -22,7 +22,7 @@ _KINDS = (
 )
 """What the first bytes of a file tell of it, and what to do with one that may hold a log."""
 
-_BEGUN_LINE = re.compile(rb"[0-9]{1,4},|gate_input,|layer_id|# label:")
+_BEGUN_LINE = re.compile(rb"[0-9]{1,4},|gate_input,|layer_id|#")
 """How lines of a log begin."""
 
 _WIDTH = 60
@@ -31,7 +31,8 @@ _WIDTH = 60
 
 def has_usable_lines(tally: LineTally) -> bool:
     """Whether any line tells of experts or gate inputs."""
-    return tally.lines > tally.malformed_lines + tally.header_lines + tally.label_lines
+    others = tally.malformed_lines + tally.header_lines + tally.label_lines + tally.comment_lines
+    return tally.lines > others
 
 
 def why_unusable(tally: LineTally) -> str:
@@ -46,6 +47,8 @@ def why_unusable(tally: LineTally) -> str:
         return ": nothing but a header"
     if tally.label_lines:
         return ": nothing but labels"
+    if tally.comment_lines:
+        return ": nothing but comments"
     if _BEGUN_LINE.match(tally.incomplete_head):
         return ": no line is complete, there is no newline"
     return _seeming(tally.incomplete_head, ", which begins with")

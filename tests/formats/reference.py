@@ -22,6 +22,8 @@ def parse_line(line: bytes, gate_layers: frozenset[int] | None, *, every_row: bo
     line = line.removesuffix(b"\r")
     if line == b"layer_id,expert_ids":
         return ("header",)
+    if line.startswith(b"#"):
+        return ("comment",)
     if found := EXPERT.fullmatch(line):
         layer, ids = int(found[1]), tuple(map(int, found[2].split()))
         if layer < 1024 and len(ids) <= 256 and max(ids) < 2048:
@@ -48,7 +50,7 @@ def reference(
     lines = text.split(b"\n")
     tally = {"bytes": len(text), "lines": len(lines) - 1}
     bad: list[bytes] = []
-    overlong = header_lines = nul_bytes = 0
+    overlong = header_lines = comment_lines = nul_bytes = 0
     for number, raw in enumerate(lines, 1):
         line = raw.lstrip(b"\0")
         nul_bytes += len(raw) - len(line)
@@ -61,9 +63,12 @@ def reference(
             bad.append((line if len(line) > limit else line.removesuffix(b"\r"))[: min(120, limit)])
         elif event == ("header",):
             header_lines += 1
+        elif event == ("comment",):
+            comment_lines += 1
         else:
             events.append(event)
-    tally |= {"header_lines": header_lines, "malformed_lines": len(bad), "overlong_lines": overlong}
+    tally |= {"header_lines": header_lines, "comment_lines": comment_lines}
+    tally |= {"malformed_lines": len(bad), "overlong_lines": overlong}
     return events, LineTally(
         **tally, nul_bytes=nul_bytes, samples=tuple(bad[:5]), incomplete_head=line[: min(120, limit)]
     )
@@ -111,5 +116,5 @@ def decode(
             events += events_of(records)
     decoder.restart()
     tally = decoder.tally
-    assert tally.malformed_lines + tally.header_lines + len(events) == tally.lines
+    assert tally.malformed_lines + tally.header_lines + tally.comment_lines + len(events) == tally.lines
     return events, tally

@@ -12,8 +12,9 @@ from moe_live.formats.llama_server import MAX_LABEL, LlamaServerDecoder
 
 TEXT = (
     b"layer_id,expert_ids\n1,2 3\n# label: code \n2,3 4\n1,4 5\n# label: first\n# label:math\r\n"
-    b"gate_input,1,0,0.5\n#label: no\n # label: no\n# label: poem\ngate_input,1,1,1.5 2\n3,2 3 4\n"
-    b"gate_input,2,0,x\ngate_input,2,0,0.5\n# label: prose\ngate_input,2,0,0.5 1\n2,1\n# label: caf\xc3\xa9\n"
+    b"gate_input,1,0,0.5\n#label no \n # label: no\n# step pos=3 \0\n# label: poem\ngate_input,1,1,1.5 2\n"
+    b"3,2 3 4\ngate_input,2,0,x\ngate_input,2,0,0.5\n# label: prose\ngate_input,2,0,0.5 1\n"
+    b"2,1\n# label: caf\xc3\xa9\n"
 )
 
 
@@ -40,8 +41,8 @@ def test_labels_hold_from_their_line_on_however_the_log_is_cut(cuts: list[int]) 
     names = [None, "code", "code", "math", "poem", "poem", "poem", "prose", "prose"]
     assert found == list(zip(names, [1, 2, 1, 1, 1, 3, 2, 2, 2], strict=True))
     tally = decoder.tally
-    assert (tally.label_lines, tally.header_lines, tally.malformed_lines) == (6, 1, 3)
-    assert tally.lines == 6 + 1 + 3 + len(found)
+    assert (tally.label_lines, tally.comment_lines, tally.header_lines, tally.malformed_lines) == (7, 1, 1, 2)
+    assert tally.lines == 7 + 1 + 1 + 2 + len(found)
 
 
 def test_a_label_is_cut_to_a_bounded_length() -> None:

@@ -76,7 +76,15 @@ junk = st.one_of(
         ]
     ),
     st.sampled_from(
-        [b"x" * 300, b"1 " * 300, b"3," + b" ".join([b"1"] * 257) + b"\n", b"\xff\xfe", b"# a\n"]
+        [
+            b"x" * 300,
+            b"1 " * 300,
+            b"3," + b" ".join([b"1"] * 257) + b"\n",
+            b"\xff\xfe",
+            b"# a\n",
+            b"#\0\r\n",
+            b"#",
+        ]
     ),
 )
 
@@ -188,7 +196,7 @@ MALFORMED_LINES = [
     *b"|3|3,|,3|3,1,2|3 1 2|3 1,2|-3,1|3,-1|3,+1|3,1.0|3,1_0|a,b".split(b"|"),
     *b" 3,1|3,1 |3, 1|3,1  2|3 ,1|3,1\t2|3,1\r\r|3,1 2\r3,4 5|3,1\x0b2".split(b"|"),
     *b"1024,1|3,2048|3,00001|00003,1|4294967296,1|3,99999999999999999999".split(b"|"),
-    *(b"3," + b" ".join([b"1"] * 257), b"3,1\0", b"3\0,1", b"3,1\xc3\x28", b"\xff", b"#label: code"),
+    *(b"3," + b" ".join([b"1"] * 257), b"3,1\0", b"3\0,1", b"3,1\xc3\x28", b"\xff", b" # step"),
     *b"layer_id,expert_ids |Layer_id,expert_ids|layer_id,expert_id|gate|gate_input".split(b"|"),
     *b"gate_input,3|gate_input,3,0|gate_input,3,0,|gate_input,3,1,|gate_input,3,1,\r".split(b"|"),
     *b"gate_input,1024,0,1|gate_input,3,2147483648,1|gate_input,3,99999999999,1|gate_input,,0,1".split(b"|"),

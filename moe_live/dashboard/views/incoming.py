@@ -56,6 +56,7 @@ def _input(snapshot: Snapshot, width: int) -> list[Line]:
         ("bytes", f"{whole(tally.bytes)} ({size(tally.bytes)})"),
         ("lines", whole(tally.lines)),
         ("headers", whole(tally.header_lines)),
+        *([("comments", whole(tally.comment_lines))] if tally.comment_lines else []),
         ("bad lines", whole(tally.malformed_lines)),
         ("  of them too long", whole(tally.overlong_lines)),
         ("unfinished lines", f"{whole(tally.incomplete_lines)} ({size(tally.incomplete_bytes)})"),

@@ -101,6 +101,7 @@ def _source(source: Input) -> Json:
         "bytes": tally.bytes,
         "lines": tally.lines,
         "malformed_lines": tally.malformed_lines,
+        "comments": tally.comment_lines,
         "incomplete_bytes": tally.incomplete_bytes,
         "incomplete_lines": tally.incomplete_lines,
         "nul_bytes": tally.nul_bytes,
