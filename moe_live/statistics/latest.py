@@ -1,0 +1,206 @@
+"""Which experts the latest steps use: what caches and placements are tried out on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.rows import repeats
+
+LATEST_USES = 360_000
+"""Uses that are enough to tell: 500 decode steps of 90 layers and 8 experts."""
+
+_CELLS = 1 << 20  # of the table in which repeated uses of a block meet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uses:
+    """The experts that each layer of some successive steps uses, each once, in the order of the log.
+
+    A step computes its layers one after the other, and a layer all its tokens at once: the uses of one step
+    and layer are wanted together. An expert that several tokens of them choose stands where the last one
+    names it.
+
+    Attributes:
+        layers: numbers of the layers, ascending.
+        n_experts: experts a layer.
+        decode: (s,) bool, which steps are decode; all others are prefill.
+        tokens: (s,) int64, tokens of each step, as far as their rows are known.
+        step: (n,) int64, index of the step, ascending.
+        slot: (n,) int64, index of the layer, ascending within a step.
+        expert: (n,) int64.
+    """
+
+    layers: tuple[int, ...]
+    n_experts: int
+    decode: NDArray[np.bool_]
+    tokens: NDArray[np.int64]
+    step: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    expert: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @property
+    def steps(self) -> int:
+        """Decode steps."""
+        return int(np.count_nonzero(self.decode))
+
+    @property
+    def decode_tokens(self) -> int:
+        """Tokens of decode steps."""
+        return int(self.tokens[self.decode].sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Uses (n,) of some steps in their order; `step` is the number of a step in the log."""
+
+    step: NDArray[np.int64]
+    layer: NDArray[np.uint16]
+    expert: NDArray[np.uint16]
+
+    def part(self, which: slice | NDArray[np.intp]) -> _Piece:
+        return _Piece(*(getattr(self, field.name)[which].copy() for field in fields(self)))
+
+
+class LatestUses:
+    """The uses of the latest steps: as many whole steps as have `capacity` uses at most.
+
+    What is kept does not depend on how the steps come in batches. Prefill steps are among them: what a prompt
+    uses is in a cache when its answer begins.
+
+    Memory: 12 bytes a use, 4 MB in all; tables of 8 MB for a moment.
+
+    Args:
+        capacity: uses to keep.
+    """
+
+    def __init__(self, capacity: int = LATEST_USES) -> None:
+        self._capacity = capacity
+        self._steps = 0
+        self._number = np.zeros(0, np.int64)  # of the steps that are kept, with their kinds, tokens and uses
+        self._kind = np.zeros(0, np.int8)
+        self._tokens = np.zeros(0, np.int64)
+        self._uses = np.zeros(0, np.int64)
+        self._has_dropped = False
+        self._pieces: deque[_Piece] = deque()
+
+    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
+        """Add steps.
+
+        Args:
+            tables: all rows of the steps that count, the steps ascending in each; `step` indexes `kind`.
+            kind: (s,) the kind of each step.
+        """
+        tables = [rows for rows in tables if len(rows)]
+        if tables:
+            piece = _uses(tables)
+            tokens = np.zeros(len(kind), np.int64)
+            for rows in tables:
+                np.maximum.at(tokens, rows.step, rows.token + 1)
+            uses = np.bincount(piece.step, minlength=len(kind))
+            steps = np.flatnonzero(uses)
+            piece = _Piece(piece.step + self._steps, piece.layer, piece.expert)
+            self._append(steps + self._steps, kind[steps], tokens[steps], uses[steps], [piece])
+        self._steps += len(kind)
+
+    def settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        self._kind = np.where(self._kind == Kind.UNDECIDED, np.int8(Kind.PREFILL), self._kind)
+
+    def __iadd__(self, other: LatestUses) -> Self:
+        """Add the steps of another log, which come after these."""
+        if other._has_dropped:  # and so is all that comes before
+            self._number = self._number[:0]
+            self._kind, self._tokens, self._uses = self._kind[:0], self._tokens[:0], self._uses[:0]
+            self._has_dropped = True
+            self._pieces.clear()
+        pieces = [_Piece(piece.step + self._steps, piece.layer, piece.expert) for piece in other._pieces]
+        self._append(other._number + self._steps, other._kind, other._tokens, other._uses, pieces)
+        self._steps += other._steps
+        return self
+
+    def uses(self, kinds: Collection[Kind], n_experts: int) -> Uses:
+        """What is kept.
+
+        Args:
+            kinds: those that count as decode: with or without `Kind.UNDECIDED`.
+            n_experts: experts of a layer, at least the highest id plus one.
+        """
+        pieces = self._pieces or (_Piece(np.zeros(0, np.int64), *np.zeros((2, 0), np.uint16)),)
+        step, layer, expert = (
+            np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(_Piece)
+        )
+        layers, slot = np.unique(layer, return_inverse=True)
+        return Uses(
+            tuple(layers.tolist()),
+            n_experts,
+            np.isin(self._kind, [int(kind) for kind in kinds]),
+            self._tokens,
+            np.searchsorted(self._number, step),
+            slot.astype(np.int64),
+            expert.astype(np.int64),
+        )
+
+    def _append(
+        self,
+        number: NDArray[np.int64],
+        kind: NDArray[np.int8],
+        tokens: NDArray[np.int64],
+        uses: NDArray[np.int64],
+        pieces: Sequence[_Piece],
+    ) -> None:
+        """Add steps that come after these, and drop as many of the oldest as must go."""
+        number = np.concatenate((self._number, number))
+        uses = np.concatenate((self._uses, uses))
+        first = len(number) - int(np.count_nonzero(np.cumsum(uses[::-1]) <= self._capacity))
+        self._has_dropped |= first > 0
+        last_dropped = number[first - 1] if first else -1
+        self._number, self._uses = number[first:], uses[first:]
+        self._kind = np.concatenate((self._kind, kind))[first:]
+        self._tokens = np.concatenate((self._tokens, tokens))[first:]
+        self._pieces.extend(pieces)
+        while self._pieces and self._pieces[0].step[-1] <= last_dropped:
+            self._pieces.popleft()
+        if self._pieces and self._pieces[0].step[0] <= last_dropped:
+            begin = int(np.searchsorted(self._pieces[0].step, last_dropped, "right"))
+            self._pieces[0] = self._pieces[0].part(slice(begin, None))
+
+
+def _uses(tables: Sequence[ExpertRows]) -> _Piece:
+    """The uses of rows by step and layer, each once, where it stands last."""
+    width = np.concatenate([np.full(len(rows), rows.experts.shape[1]) for rows in tables])
+    block = np.concatenate([(rows.step << 16) + rows.layer for rows in tables])
+    expert = np.concatenate([rows.experts.reshape(-1) for rows in tables])
+    if len(tables) > 1:  # rows of one block may be in several
+        order = np.lexsort((np.concatenate([rows.token for rows in tables]), block))
+        begin = np.cumsum(width) - width
+        block, begin, width = block[order], begin[order], width[order]
+        expert = expert[np.repeat(begin - np.cumsum(width) + width, width) + np.arange(len(expert))]
+    block = np.repeat(block, width)
+    every = _Piece(block >> 16, (block & 0xFFFF).astype(np.uint16), expert)
+    if len(tables) == 1 and not tables[0].token.any() and repeats(tables[0].experts.T) is None:
+        return every
+    is_first = np.concatenate(([True], block[1:] != block[:-1]))
+    number, bounds = np.cumsum(is_first) - 1, np.append(np.flatnonzero(is_first), len(block))
+    n_experts = int(expert.max()) + 1
+    at_once = max(1, _CELLS // n_experts)
+    kept = []
+    for first in range(0, len(bounds) - 1, at_once):
+        last = min(first + at_once, len(bounds) - 1)
+        selections = slice(bounds[first], bounds[last])
+        place = np.full((last - first) * n_experts, -1)
+        # Where an index comes more than once, the last of its values stays.
+        place[(number[selections] - first) * n_experts + expert[selections]] = np.arange(
+            bounds[first], bounds[last]
+        )
+        kept.append(np.sort(place[place >= 0]))
+    return every.part(np.concatenate(kept))

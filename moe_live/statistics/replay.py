@@ -1,0 +1,312 @@
+"""What caches of experts would have served, had they been there: uses replayed under several policies.
+
+The engine that is thought of computes one layer of a step after the other. All experts of a step and layer
+are looked up at once; those that are missing are loaded, and only then experts are given up, until what is
+left fits: never one that this step and layer use, though these alone may be more than fits. That is how the
+BigMoeOnEdge project replays its traces (docs/bench-data/2026-07-20-cache-replay), whose published rates these
+functions reproduce.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.statistics.latest import Uses
+
+_CHUNK = 1 << 9  # uses whose depths are found at a time, each against each
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a cache served of the uses in decode steps.
+
+    Attributes:
+        rate: share of the uses that were found in it; NaN without uses.
+        missed: bytes that were loaded, a decode token.
+    """
+
+    rate: float
+    missed: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRates:
+    """What a cache of one size serves, by policy.
+
+    Attributes:
+        bytes: its size.
+        optimum: gives up what is needed last in the future (Belady 1966): a bound, as nobody knows that.
+            Where experts differ in size it is a little below the best there could be.
+        lru: gives up what was used least recently; one cache over all layers, as the optimum.
+        lfu: gives up what was used least often so far, in the cache or not; of equals the least recent.
+        layer_lru, layer_lfu: the same, where each layer has its own cache, an equal part of the bytes.
+        static_unseen: what never changes: the most used experts for their size of one half of the decode
+            steps, tested on the other half, both ways.
+    """
+
+    bytes: int
+    optimum: Served
+    lru: Served
+    lfu: Served
+    layer_lru: Served
+    layer_lfu: Served
+    static_unseen: Served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """Uses in the order in which one cache, or one cache after the other, sees them.
+
+    Attributes:
+        item: (n,) int64, slot * n_experts + expert.
+        size: (n,) int64, bytes of the expert.
+        counts: (n,) bool, whether the use is in a decode step.
+        batch: (n,) int64, ascending: uses of one number are looked up together.
+        begins: (b + 1,) int64, where each batch begins, and n.
+        before: (n,) int64, the use of the same expert before, -1 for none.
+        after: (n,) int64, the next one, n for none.
+    """
+
+    item: NDArray[np.int64]
+    size: NDArray[np.int64]
+    counts: NDArray[np.bool_]
+    batch: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
+def stream(uses: Uses, sizes: NDArray[np.int64], *, by_layer: bool = False) -> Stream:
+    """The uses as a cache sees them.
+
+    Args:
+        uses: of some steps.
+        sizes: (len(uses.layers),) bytes of an expert of each layer.
+        by_layer: all of the first layer come first, as a cache of its own sees them, then the next one's.
+    """
+    order = np.argsort(uses.slot, kind="stable") if by_layer else np.arange(len(uses))
+    step, slot = uses.step[order], uses.slot[order]
+    item = slot * uses.n_experts + uses.expert[order]
+    n = len(item)
+    is_first = np.ones(n, np.bool_)
+    is_first[1:] = (step[1:] != step[:-1]) | (slot[1:] != slot[:-1])
+    by_item = np.argsort(item, kind="stable")
+    same = np.flatnonzero(item[by_item[1:]] == item[by_item[:-1]])
+    before, after = np.full(n, -1), np.full(n, n)
+    before[by_item[same + 1]] = by_item[same]
+    after[by_item[same]] = by_item[same + 1]
+    return Stream(
+        item=item,
+        size=sizes[slot],
+        counts=uses.decode[step],
+        batch=np.cumsum(is_first) - 1,
+        begins=np.append(np.flatnonzero(is_first), n),
+        before=before,
+        after=after,
+    )
+
+
+def lru_depths(stream: Stream) -> NDArray[np.int64]:
+    """The smallest caches (n,), in bytes, that find each use under LRU; -1 if none does.
+
+    What is cached are the experts used last, as many as fit: a larger cache holds all that a smaller one
+    does, and one pass tells all sizes (Mattson et al. 1970). The depth of a use is the size of all experts
+    used since the same expert was used last, those that its batch lists after it included, and of itself.
+    What the very batch before used is there in any case: 0.
+    """
+    n = len(stream)
+    depth = np.full(n, -1)
+    first = 0
+    while first < n:
+        # Whole batches, whose uses are looked up before any of them counts.
+        end = int(stream.begins[np.searchsorted(stream.begins, first + _CHUNK, "right") - 1])
+        if end <= first:
+            end = int(stream.begins[stream.batch[first] + 1])
+        chunk = slice(first, end)
+        # The latest use of each expert before the chunk, by place: the sizes from a place on.
+        alive = np.where(stream.after[:first] >= first, stream.size[:first], 0)
+        above = np.append(np.cumsum(alive[::-1])[::-1], 0)
+        before, size = stream.before[chunk], stream.size[chunk]
+        used = np.flatnonzero(before >= 0)
+        last = before[used]
+        depth[first + used] = above[np.minimum(last + 1, first)] + size[used]
+        # A use within the chunk brings its expert above those last used between its own last use and this.
+        place = np.arange(first, end)
+        over = (before <= last[:, None]) & (last[:, None] < place)
+        over &= stream.batch[chunk] < stream.batch[chunk][used, None]
+        depth[first + used] += over @ size
+        first = end
+    adjacent = np.flatnonzero(stream.before >= 0)
+    adjacent = adjacent[stream.batch[stream.before[adjacent]] == stream.batch[adjacent] - 1]
+    depth[adjacent] = 0
+    return depth
+
+
+def optimum(stream: Stream, capacity: int) -> NDArray[np.bool_]:
+    """Which uses (n,) a cache of so many bytes finds that gives up what is needed last in the future."""
+    found = stream.before >= 0
+    size, item_size = stream.size.tolist(), np.add.reduceat(stream.size, stream.begins[:-1]).tolist()
+    after, begins = stream.after.tolist(), stream.begins.tolist()
+    n, kept = len(size), found.tolist()
+    held, heap = 0, list[int]()  # of what is held: by its next use, the last of them first
+    for batch, wanted in enumerate(item_size):
+        begin, end = begins[batch], begins[batch + 1]
+        for use in range(begin, end):
+            if kept[use]:
+                held -= size[use]
+        while held + wanted > capacity and held:
+            use = -heappop(heap)
+            kept[use] = False
+            held -= size[use]
+        for use in range(begin, end):
+            if after[use] < n:
+                heappush(heap, -after[use])
+                held += size[use]
+    return np.array(kept, np.bool_)
+
+
+def lfu(stream: Stream, capacity: int) -> NDArray[np.bool_]:
+    """Which uses (n,) a cache of so many bytes finds that gives up what was used least often so far."""
+    item, size, begins = stream.item.tolist(), stream.size.tolist(), stream.begins.tolist()
+    n = len(item)
+    found = [False] * n
+    often = [0] * (max(item, default=-1) + 1)
+    rank = often.copy()  # of what is held: how often, and when last; 0 of what is not
+    held, heap = 0, list[int]()
+    for batch in range(len(begins) - 1):
+        begin, end = begins[batch], begins[batch + 1]
+        for use in range(begin, end):
+            name = item[use]
+            if rank[name]:
+                found[use] = True
+            else:
+                held += size[use]
+            often[name] += 1
+            rank[name] = often[name] * n + use
+        while held > capacity and heap:  # what this batch uses is not in there yet
+            lowest = heappop(heap)
+            use = lowest % n
+            if rank[item[use]] == lowest:
+                held -= size[use]
+                rank[item[use]] = 0
+        for use in range(begin, end):
+            heappush(heap, rank[item[use]])
+    return np.array(found, np.bool_)
+
+
+def layer_lfu(uses: Uses, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The same, where each layer has a cache of its own, for all layers at once.
+
+    Args:
+        uses: of some steps.
+        places: (len(uses.layers),) experts that the cache of each layer holds.
+    """
+    shape = len(uses.layers), uses.n_experts
+    rank = np.zeros(shape, np.int64)  # of what was used: how often, and when last
+    held = np.zeros(shape, np.bool_)
+    found = np.zeros(len(uses), np.bool_)
+    bounds = np.searchsorted(uses.step, np.arange(len(uses.decode) + 1)).tolist()
+    for begin, end in pairwise(bounds):
+        if begin == end:
+            continue
+        slot, expert = uses.slot[begin:end], uses.expert[begin:end]
+        found[begin:end] = held[slot, expert]
+        rank[slot, expert] += len(uses) + np.arange(begin, end) - rank[slot, expert] % len(uses)
+        held[slot, expert] = True
+        worth = np.where(held, rank, -1)
+        worth[slot, expert] = never_less = rank.max() + 1
+        present = np.unique(slot)
+        ascending = np.sort(worth[present], axis=1)
+        # The least that may stay: the last of so many places; what is in use, where there are none.
+        last = np.maximum(shape[1] - places[present], 0)
+        least = np.append(ascending, np.full((len(present), 1), never_less), axis=1)[
+            np.arange(len(present)), last
+        ]
+        held[present] &= worth[present] >= least[:, None]
+    return found
+
+
+def static_unseen(uses: Uses, sizes: NDArray[np.int64], capacity: int) -> tuple[int, int]:
+    """What the most used experts of one half of the decode steps serve in the other half, both ways.
+
+    Args:
+        uses: of some steps.
+        sizes: (len(uses.layers),) bytes of an expert of each layer.
+        capacity: bytes; the experts with most uses a byte, of those that were used, as far as they fit.
+
+    Returns:
+        Uses that are found, and bytes of the others.
+    """
+    item_size = np.repeat(sizes, uses.n_experts)
+    number = np.cumsum(uses.decode) - 1
+    in_second = number[uses.step] >= (uses.steps + 1) // 2
+    item = uses.slot * uses.n_experts + uses.expert
+    first, second = (
+        np.bincount(item[uses.decode[uses.step] & half], minlength=len(item_size))
+        for half in (~in_second, in_second)
+    )
+    hits = missed = 0
+    for learned, tested in ((first, second), (second, first)):
+        order = np.argsort(-learned / item_size, kind="stable")
+        fits = (np.cumsum(item_size[order]) <= capacity) & (learned[order] > 0)
+        resident = np.zeros(len(item_size), np.bool_)
+        resident[order[fits]] = True
+        hits += int(tested[resident].sum())
+        missed += int((tested * item_size)[~resident].sum())
+    return hits, missed
+
+
+def replay(
+    uses: Uses,
+    sizes: NDArray[np.int64],
+    capacities: Sequence[int],
+    progress: Callable[[float], object] = lambda _: None,
+) -> tuple[CacheRates, ...]:
+    """What caches of some sizes would have served of the uses in decode steps; they are empty at first.
+
+    Args:
+        uses: of some steps. Prefill steps pass through the caches too.
+        sizes: (len(uses.layers),) bytes of an expert of each layer, 1 or more.
+        capacities: bytes of each cache.
+        progress: is told the share that is done, 0 to 1, every second or so.
+    """
+    together, apart = stream(uses, sizes), stream(uses, sizes, by_layer=True)
+    total, tokens = int(together.counts.sum()), uses.decode_tokens
+
+    def served(hits: int, missed: int) -> Served:
+        return Served(hits / total, missed / tokens) if total else Served(math.nan, math.nan)
+
+    def of(seen: Stream, found: NDArray[np.bool_]) -> Served:
+        missed = seen.counts & ~found
+        return served(total - int(missed.sum()), int(seen.size[missed].sum()))
+
+    depth, own_depth = lru_depths(together), lru_depths(apart)
+    rates = []
+    for done, capacity in enumerate(capacities):
+        own = capacity // max(1, len(sizes))
+        progress((done + 0.1) / len(capacities))
+        best = of(together, optimum(together, capacity))
+        progress((done + 0.4) / len(capacities))
+        rates.append(
+            CacheRates(
+                bytes=capacity,
+                optimum=best,
+                lru=of(together, (depth >= 0) & (depth <= capacity)),
+                lfu=of(together, lfu(together, capacity)),
+                layer_lru=of(apart, (own_depth >= 0) & (own_depth <= own)),
+                layer_lfu=of(together, layer_lfu(uses, own // sizes)),
+                static_unseen=served(*static_unseen(uses, sizes, capacity)),
+            )
+        )
+    progress(1.0)
+    return tuple(rates)
