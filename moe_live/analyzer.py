@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,15 +15,15 @@ from moe_live.figures import Figures
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.formats.records import LineTally
 from moe_live.routing.batch import Kind, StepBatch
-from moe_live.routing.steps import DEFAULT_MAX_SLOTS, StepAssembler
+from moe_live.routing.steps import StepAssembler
 from moe_live.routing.strided import Verdict
+from moe_live.settings import RowMode, Settings
 from moe_live.snapshot import (
     Distances,
     Input,
     LayerUsage,
     Model,
     PhaseCount,
-    RowMode,
     Rows,
     Section,
     Snapshot,
@@ -32,33 +32,7 @@ from moe_live.snapshot import (
 from moe_live.sources.source import Break
 from moe_live.statistics.anomalies import Anomalies
 from moe_live.statistics.collection import Statistics
-from moe_live.statistics.drift import DEFAULT_WINDOW
 from moe_live.statistics.frequency import Frequency
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the user decides about the analysis.
-
-    Attributes:
-        rows: which expert rows the figures rest on.
-        include_prompt: whether distances count prefill steps too.
-        gate_layers: the layers whose gate inputs are compared; None for all that are logged.
-        n_experts: experts a layer; None to take the highest id seen plus one.
-        max_slots: tokens a decode step has at most.
-        window: decode steps that are called the latest.
-        label: what the time is called in which the run begins, "" for nothing.
-        counts_only: how often experts are chosen is all that is wanted; gate inputs are not even parsed.
-    """
-
-    rows: RowMode = RowMode.AUTO
-    include_prompt: bool = False
-    gate_layers: frozenset[int] | None = None
-    n_experts: int | None = None
-    max_slots: int = DEFAULT_MAX_SLOTS
-    window: int = DEFAULT_WINDOW
-    label: str = ""
-    counts_only: bool = False
 
 
 class Progress(NamedTuple):

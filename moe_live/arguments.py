@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from moe_live.errors import UsageError
-
-_MAX_LAYERS = 1024  # as in `moe_live.formats.records`, which is not imported: it needs numpy
+from moe_live.settings import MAX_LAYERS
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,8 +75,10 @@ def layer_set(text: str) -> frozenset[int]:
         if not first.isascii() or not first.isdecimal() or not (last or first).isdecimal():
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 20-24,30")
         low, high = int(first), int(last or first)
-        if low > high or high >= _MAX_LAYERS:
-            raise argparse.ArgumentTypeError(f"{part!r} is not a range of layers between 0 and 1023")
+        if low > high or high >= MAX_LAYERS:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not a range of layers between 0 and {MAX_LAYERS - 1}"
+            )
         layers.update(range(low, high + 1))
     return frozenset(layers)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from moe_live.routing.strided import Verdict
-from moe_live.snapshot import RowMode, Snapshot
+from moe_live.settings import RowMode
+from moe_live.snapshot import Snapshot
 from moe_live.statistics.anomalies import Anomalies, seems_smaller
 
 _LONG_TOP_K = 4

@@ -24,7 +24,6 @@ from moe_live.outlet import Outlet
 from moe_live.outputs.live import LiveOutputs
 
 if TYPE_CHECKING:
-    from moe_live.analyzer import Settings
     from moe_live.session import Session
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
@@ -79,7 +78,7 @@ def _with_less_memory(config: Config | None) -> str:
     ways = ["allow it more"]
     if config is not None and config.several_jobs:
         ways.append("try --jobs 1")
-    if config is not None and not config.counts_only:
+    if config is not None and not config.settings.counts_only:
         ways.append("try --only frequency")
     return ", or ".join(ways)
 
@@ -227,7 +226,7 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
     from moe_live.analyzer import Analyzer
     from moe_live.session import READ_AHEAD, Session
 
-    settings = _settings(config)
+    settings = config.settings
     if config.several_jobs:
         from moe_live.parallel import ParallelSession
         from moe_live.parts import plan
@@ -242,22 +241,6 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
         read_ahead=0 if config.paths else READ_AHEAD,
         label_file=config.label_file,
         reset_on_restart=config.reset_on_restart,
-    )
-
-
-def _settings(config: Config) -> Settings:
-    from moe_live.analyzer import Settings
-    from moe_live.snapshot import RowMode
-
-    return Settings(
-        rows=RowMode(config.rows),
-        include_prompt=config.include_prompt,
-        gate_layers=config.gate_layers,
-        n_experts=config.n_experts,
-        max_slots=config.max_slots,
-        window=config.window,
-        label=config.label,
-        counts_only=config.counts_only,
     )
 
 

@@ -14,6 +14,17 @@ from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_n
 from moe_live.capture.cli import SUBCOMMANDS
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
+from moe_live.settings import (
+    DEFAULT_MAX_SLOTS,
+    DEFAULT_WINDOW,
+    MAX_EXPERTS,
+    MAX_LAYERS,
+    MAX_SLOTS,
+    N_EXPERTS,
+    WINDOW,
+    RowMode,
+    Settings,
+)
 
 _EPILOG = """\
 examples:
@@ -37,13 +48,7 @@ class Config:
     demo: bool
     from_end: bool
     json: str | None
-    rows: str
-    include_prompt: bool
-    gate_layers: frozenset[int] | None
-    n_experts: int | None
-    max_slots: int
-    window: int
-    label: str
+    settings: Settings
     label_file: str | None
     reset_on_restart: bool
     dashboard: bool
@@ -55,7 +60,6 @@ class Config:
     hot_experts: int | None
     hot_list: str | None
     jobs: int
-    counts_only: bool
     outputs: tuple[Output, ...]
 
     @property
@@ -102,13 +106,16 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         demo=options.demo,
         from_end=options.start == "end",
         json=options.json,
-        rows=options.rows,
-        include_prompt=options.include_prompt,
-        gate_layers=options.gate_layers,
-        n_experts=options.n_experts,
-        max_slots=options.max_slots,
-        window=options.window,
-        label=options.label,
+        settings=Settings(
+            rows=RowMode(options.rows),
+            include_prompt=options.include_prompt,
+            gate_layers=options.gate_layers,
+            n_experts=options.n_experts,
+            max_slots=options.max_slots,
+            window=options.window,
+            label=options.label,
+            counts_only=options.only is not None,
+        ),
         label_file=options.label_file,
         reset_on_restart=options.reset_on_restart,
         dashboard=options.dashboard and options.only is None,
@@ -120,7 +127,6 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         hot_experts=options.hot_experts,
         hot_list=options.hot_list,
         jobs=options.jobs or _cores(),
-        counts_only=options.only is not None,
         outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
 
@@ -161,8 +167,8 @@ def _parser() -> Parser:
     analysis = parser.add_argument_group("analysis")
     analysis.add_argument(
         "--rows",
-        choices=("auto", "logged", "verified"),
-        default="auto",
+        choices=[mode.value for mode in RowMode],
+        default=RowMode.AUTO.value,
         help="which expert rows count: all until the log is proven to hold wrong ones (auto, the default), "
         "all as written, or only those that can be believed",
     )
@@ -175,23 +181,23 @@ def _parser() -> Parser:
     )
     analysis.add_argument(
         "--n-experts",
-        type=whole_number(1, 2048),
+        type=whole_number(*N_EXPERTS),
         metavar="N",
         help="experts a layer (default: highest id seen + 1)",
     )
     analysis.add_argument(
         "--max-slots",
-        type=whole_number(1, 1 << 20),
-        default=64,
+        type=whole_number(*MAX_SLOTS),
+        default=DEFAULT_MAX_SLOTS,
         metavar="N",
-        help="tokens a decode step has at most (default 64)",
+        help=f"tokens a decode step has at most (default {DEFAULT_MAX_SLOTS})",
     )
     analysis.add_argument(
         "--window",
-        type=whole_number(1, 1_000_000),
-        default=256,
+        type=whole_number(*WINDOW),
+        default=DEFAULT_WINDOW,
         metavar="STEPS",
-        help="latest decode steps that are held against the whole run (default 256)",
+        help=f"latest decode steps that are held against the whole run (default {DEFAULT_WINDOW})",
     )
     analysis.add_argument(
         "--label", default="", metavar="NAME", help="what to call the run: a type of prompt"
@@ -219,14 +225,14 @@ def _parser() -> Parser:
     )
     output.add_argument(
         "--top",
-        type=whole_number(1, 2048),
+        type=whole_number(1, MAX_EXPERTS),
         default=10,
         metavar="N",
         help="experts a list of the summary has (default 10)",
     )
     output.add_argument(
         "--hot-experts",
-        type=whole_number(1, 1 << 21),
+        type=whole_number(1, MAX_LAYERS * MAX_EXPERTS),
         metavar="N",
         help="with --hot-list: how many experts, over all layers",
     )

@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 
-from moe_live.analyzer import Analyzer, Progress, Settings
+from moe_live.analyzer import Analyzer, Progress
 from moe_live.errors import MoeLiveError
 from moe_live.parts import Part
 from moe_live.session import Session
+from moe_live.settings import Settings
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import Source, SourceStatus, State
 from moe_live.workers import Worker

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from moe_live.analyzer import Settings
 from moe_live.formats.lines import MAX_LINE_BYTES
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.routing.steps import StepAssembler
+from moe_live.settings import Settings
 from moe_live.sources.stream import GZIP_MAGIC
 
 MIN_BYTES = 1 << 25

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from moe_live.formats.records import LineTally
 from moe_live.routing.strided import Verdict
+from moe_live.settings import RowMode
 from moe_live.statistics.balance import Balance, balance
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
@@ -49,7 +50,6 @@ __all__ = [
     "Moments",
     "PairDistance",
     "PhaseCount",
-    "RowMode",
     "Rows",
     "Section",
     "Snapshot",
@@ -67,17 +67,6 @@ class Section(Enum):
     DRIFT = "drift"
     HISTORY = "history"
     LABELS = "labels"
-
-
-class RowMode(Enum):
-    """Which expert rows the figures rest on."""
-
-    AUTO = "auto"
-    """The verified rows once strided rows are proven, every row before."""
-    LOGGED = "logged"
-    """Every row as written."""
-    VERIFIED = "verified"
-    """Only rows that can be believed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from moe_live.errors import printable
 from moe_live.formatting import expected, fraction, percent, short, whole
 from moe_live.judgement import Judgement, Subject, Word
 from moe_live.routing.strided import Verdict
-from moe_live.snapshot import COVERED_PERCENT, LayerPairs, RowMode, Snapshot
+from moe_live.settings import RowMode
+from moe_live.snapshot import COVERED_PERCENT, LayerPairs, Snapshot
 from moe_live.statistics.divergence import ENOUGH
 
 FEW = 5

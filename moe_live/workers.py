@@ -18,11 +18,12 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from moe_live.analyzer import Analyzer, Progress, Settings
+from moe_live.analyzer import Analyzer, Progress
 from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, printable
 from moe_live.parts import Part
 from moe_live.session import READ_SIZE, portion_after
+from moe_live.settings import Settings
 from moe_live.sources.stream import ByteStream, shortened
 from moe_live.terminal import group_signals_blocked, unhandle_signals
 

@@ -16,13 +16,14 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 
-from moe_live.analyzer import Analyzer, Settings
+from moe_live.analyzer import Analyzer
 from moe_live.dashboard.bindings import press
 from moe_live.dashboard.frame import Frame, compose
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.views import VIEWS
 from moe_live.session import Session
+from moe_live.settings import Settings
 from moe_live.sources.source import Break, SourceStatus, State
 
 SIZES = {"locality": (200, 40)}

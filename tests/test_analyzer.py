@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from scipy.spatial import distance as scipy_distance
 from scipy.stats import pearsonr
 
-from moe_live.analyzer import Analyzer, Settings
+from moe_live.analyzer import Analyzer
 from moe_live.reports.json_report import to_json
-from moe_live.snapshot import DistanceMetric, RowMode, Snapshot
+from moe_live.settings import RowMode, Settings
+from moe_live.snapshot import DistanceMetric, Snapshot
 from moe_live.sources.source import Break
 from moe_live.statistics.distances import METRICS
 from tests.comparison import plain

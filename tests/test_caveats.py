@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moe_live.analyzer import Analyzer, Settings
-from moe_live.snapshot import RowMode, Snapshot
+from moe_live.analyzer import Analyzer
+from moe_live.settings import RowMode, Settings
+from moe_live.snapshot import Snapshot
 
 N_EXPERTS, TOP_K, LAYERS = 32, 4, (2, 3, 4)
 

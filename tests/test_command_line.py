@@ -119,7 +119,7 @@ def test_so_is_one_of_a_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_flag_can_be_given_twice() -> None:
-    assert parse(["--follow", "x", "--include-prompt", "--include-prompt"]).include_prompt
+    assert parse(["--follow", "x", "--include-prompt", "--include-prompt"]).settings.include_prompt
 
 
 @pytest.mark.parametrize("word", ["captrue", "help"])

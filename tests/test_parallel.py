@@ -24,13 +24,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live import workers
-from moe_live.analyzer import Analyzer, Settings
+from moe_live.analyzer import Analyzer
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
 from moe_live.parallel import ParallelSession
 from moe_live.parts import Part, find_step, plan
 from moe_live.session import Session
-from moe_live.snapshot import RowMode
+from moe_live.settings import RowMode, Settings
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break
 from moe_live.statistics.collection import RowStatistics, StepStatistics
@@ -404,7 +404,7 @@ def test_copies_of_the_process_and_fresh_ones_give_the_same(tmp_path: Path, meth
 
 WORKERS = """
 import time
-from moe_live.analyzer import Settings
+from moe_live.settings import Settings
 from moe_live.workers import start_workers
 workers = start_workers(3, Settings())
 print(*(worker._process.pid for worker in workers), flush=True)
@@ -426,7 +426,7 @@ def test_no_process_outlives_the_one_that_asks() -> None:
 
 
 LEFT = """
-from moe_live.analyzer import Settings
+from moe_live.settings import Settings
 from moe_live.workers import start_workers
 workers = start_workers(2, Settings())
 raise SystemExit(3)

@@ -5,9 +5,10 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 
-from moe_live.analyzer import Analyzer, Settings
+from moe_live.analyzer import Analyzer
+from moe_live.settings import RowMode, Settings
 from moe_live.simulator import HEADER, ModelShape, SimulatedServer, Step
-from moe_live.snapshot import RowMode, Snapshot
+from moe_live.snapshot import Snapshot
 
 SHAPE = ModelShape(first_layer=3, n_layers=6, n_experts=64, top_k=6, gate_layers=(4, 5, 6), n_embd=16)
 

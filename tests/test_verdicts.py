@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from numpy.typing import NDArray
 
-from moe_live.analyzer import Analyzer, Settings
+from moe_live.analyzer import Analyzer
 from moe_live.judgement import WORDS, Judgement, Subject, Word
 from moe_live.routing.strided import Verdict
+from moe_live.settings import RowMode, Settings
 from moe_live.snapshot import (
     Drift,
     ExpertPair,
@@ -26,7 +27,6 @@ from moe_live.snapshot import (
     LayerUsage,
     Model,
     PhaseCount,
-    RowMode,
     Rows,
     Snapshot,
     SpecificExpert,

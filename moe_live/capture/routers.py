@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from moe_live.capture.model_file import Tensor, read_model_file
 from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.formats.records import MAX_EXPERTS, MAX_LAYERS
+from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 PRINTED_DIGITS = 6
 

@@ -28,7 +28,8 @@ from moe_live.errors import printable
 from moe_live.formatting import duration, percent, short, size, whole
 from moe_live.routing.strided import Verdict
 from moe_live.session import Status
-from moe_live.snapshot import RowMode, Rows, Snapshot
+from moe_live.settings import RowMode
+from moe_live.snapshot import Rows, Snapshot
 from moe_live.sources.source import State
 
 _ROOMY = 118

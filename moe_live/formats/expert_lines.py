@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.ranges import offsets
-from moe_live.formats.records import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, Experts
+from moe_live.formats.records import Experts
+from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K
 
 _BLOCK_BYTES = (1 << 19) + (1 << 12)  # the longest text taken in one go
 _FRONT = 8  # bytes before the text in each scratch array, so that shifted views exist; even

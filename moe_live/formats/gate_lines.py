@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from moe_live.formats.expert_lines import ExpertLines
 from moe_live.formats.float_text import FloatLines
-from moe_live.formats.records import MAX_LAYERS, MAX_ROWS, GateRows, Records
+from moe_live.formats.records import GateRows, Records
+from moe_live.settings import MAX_LAYERS, MAX_ROWS
 
 Bounds = tuple[int, int]
 

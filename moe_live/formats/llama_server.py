@@ -9,7 +9,7 @@ Grammar (a line ends in ``\n``; one ``\r`` before it is ignored)::
     note   := "#" ANYTHING ELSE
 
 LAYER and ID are one to four digits, ROW one to ten. Leading zeros are accepted; values, and more IDs, than
-the bounds of `moe_live.formats.records` allow are not. F is what C's %g prints, with any number of digits.
+the bounds of `moe_live.settings` allow are not. F is what C's %g prints, with any number of digits.
 Everything else is a malformed line: an empty one, one with blanks at either end, one with a NUL byte in it
 (but NUL bytes at its start are a hole in the file, and skipped).
 """

@@ -11,13 +11,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-# Bounds on what a line may say. They lie well above every published model and keep each table that is
-# indexed by these numbers small; a line that exceeds one is malformed.
-MAX_LAYERS = 1024
-MAX_EXPERTS = 2048
-MAX_TOP_K = 256
-MAX_ROWS = 1 << 31
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GateRows:

@@ -12,6 +12,7 @@ from moe_live.formats.records import Experts, Records
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates
 from moe_live.routing.lines import Lines, joined
 from moe_live.routing.strided import StrideEvidence
+from moe_live.settings import DEFAULT_MAX_SLOTS
 
 MAX_HELD_LINES = 1 << 18
 """Lines of an open step that are held at most: more than one span of a log can have. A longer step is a
@@ -19,9 +20,6 @@ prompt (every decode step is far shorter), or a log that has no steps to cut; it
 
 MAX_HELD_VALUES = 1 << 23
 """Numbers of gate inputs (64 MB) held for an open step at most; the gate inputs beyond it are left out."""
-
-DEFAULT_MAX_SLOTS = 64
-"""Tokens a decode step has at most, unless the user says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

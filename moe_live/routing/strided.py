@@ -44,8 +44,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import MAX_EXPERTS
 from moe_live.routing.batch import ExpertRows
+from moe_live.settings import MAX_EXPERTS
 
 BITS_NEEDED = -math.log2(1e-12)
 """Strength of evidence a verdict needs, in bits of chance."""

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.settings import DEFAULT_WINDOW
 from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
-
-DEFAULT_WINDOW = 256
-"""Steps of the window unless the user says otherwise."""
 
 MAX_SELECTIONS = 1 << 21
 """Expert ids (4 MB) of the window at most: the window is shorter where its steps have more."""

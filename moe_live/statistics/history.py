@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import MAX_LAYERS
 from moe_live.routing.batch import Kind
+from moe_live.settings import MAX_LAYERS
 from moe_live.statistics.sampling import TokenSample
 
 

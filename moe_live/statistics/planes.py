@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import MAX_LAYERS
 from moe_live.routing.batch import Kind
+from moe_live.settings import MAX_LAYERS
 
 
 def settle(planes: NDArray[Any]) -> None:

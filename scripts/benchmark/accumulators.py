@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from moe_live.analyzer import Analyzer, Settings
+from moe_live.analyzer import Analyzer
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.routing.steps import StepAssembler
 from moe_live.session import READ_SIZE
+from moe_live.settings import Settings
 from moe_live.statistics.anomalies import AnomalyCounter
 from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.distances import GateDistances

@@ -36,12 +36,12 @@ def checksum(counts: Iterable[tuple[int, int, int]]) -> int:
 def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[[], dict[str, Any]]:
     """`jobs`: None for as many as the command takes without the option."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    from moe_live.analyzer import Analyzer, Settings
+    from moe_live.analyzer import Analyzer
     from moe_live.config import parse
     from moe_live.parallel import ParallelSession
     from moe_live.parts import plan
     from moe_live.session import Session
-    from moe_live.snapshot import RowMode
+    from moe_live.settings import RowMode, Settings
     from moe_live.sources.archive import ArchiveSource
     from moe_live.workers import start_workers
 

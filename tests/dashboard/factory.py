@@ -10,6 +10,7 @@ from moe_live.formats.records import LineTally
 from moe_live.pace import Pace
 from moe_live.routing.strided import Verdict
 from moe_live.session import Status
+from moe_live.settings import RowMode
 from moe_live.snapshot import (
     Distances,
     ExpertPair,
@@ -24,7 +25,6 @@ from moe_live.snapshot import (
     Moments,
     PairDistance,
     PhaseCount,
-    RowMode,
     Rows,
     Snapshot,
     Usage,

@@ -1,0 +1,145 @@
+"""What the user decides about the analysis, with its defaults, and the bounds on what a log may say."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import SupportsIndex
+
+MAX_LAYERS = 1024
+"""Layers are numbered below this. The bounds lie well above every published model and keep each table that is
+indexed by these numbers small; a line that exceeds one is malformed."""
+
+MAX_EXPERTS = 2048
+"""Experts of a layer are numbered below this."""
+
+MAX_TOP_K = 256
+"""Experts a row, at most."""
+
+MAX_ROWS = 1 << 31
+"""Rows of a block are numbered below this."""
+
+N_EXPERTS = (1, MAX_EXPERTS)
+"""Bounds of `Settings.n_experts`, both included, as those below."""
+
+MAX_SLOTS = (1, 1 << 20)
+"""Bounds of `Settings.max_slots`."""
+
+WINDOW = (1, 1_000_000)
+"""Bounds of `Settings.window`."""
+
+DEFAULT_MAX_SLOTS = 64
+"""Tokens a decode step has at most, unless the user says otherwise."""
+
+DEFAULT_WINDOW = 256
+"""Decode steps that are called the latest, unless the user says otherwise."""
+
+
+class RowMode(StrEnum):
+    """Which expert rows the figures rest on."""
+
+    AUTO = "auto"
+    """The verified rows once strided rows are proven, every row before."""
+    LOGGED = "logged"
+    """Every row as written."""
+    VERIFIED = "verified"
+    """Only rows that can be believed."""
+
+
+class Phase(StrEnum):
+    """What a step did."""
+
+    PREFILL = "prefill"
+    """It read a prompt."""
+    DECODE = "decode"
+    """It generated a token of each sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user decides about the analysis.
+
+    Attributes:
+        rows: which expert rows the figures rest on; its name will do.
+        include_prompt: whether distances count prefill steps too.
+        gate_layers: the layers whose gate inputs are compared, any collection of them; None for all that are
+            logged.
+        n_experts: experts a layer; None to take the highest id seen plus one.
+        max_slots: tokens a decode step has at most.
+        window: decode steps that are called the latest.
+        label: what the time is called in which the run begins, "" for nothing.
+        counts_only: how often experts are chosen is all that is wanted; gate inputs are not even parsed.
+
+    Raises:
+        ValueError: one of them is out of its bounds, or none of the names there are.
+        TypeError: one of them is of another type.
+
+    >>> Settings(rows="verified", gate_layers=range(3, 6)).gate_layers
+    frozenset({3, 4, 5})
+    >>> Settings(window=0)
+    Traceback (most recent call last):
+    ValueError: window is 0; it must be a whole number from 1 to 1,000,000
+    """
+
+    rows: RowMode = RowMode.AUTO
+    include_prompt: bool = False
+    gate_layers: frozenset[int] | None = None
+    n_experts: int | None = None
+    max_slots: int = DEFAULT_MAX_SLOTS
+    window: int = DEFAULT_WINDOW
+    label: str = ""
+    counts_only: bool = False
+
+    def __post_init__(self) -> None:
+        """See that each is what it can be, in the type it is said to have."""
+        checked = {
+            "rows": _row_mode(self.rows),
+            "gate_layers": None if self.gate_layers is None else _layers("gate_layers", self.gate_layers),
+            "n_experts": None if self.n_experts is None else whole("n_experts", self.n_experts, *N_EXPERTS),
+            "max_slots": whole("max_slots", self.max_slots, *MAX_SLOTS),
+            "window": whole("window", self.window, *WINDOW),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        for name, kind in (("include_prompt", bool), ("counts_only", bool), ("label", str)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"{name} is {value!r}; it must be a {kind.__name__}")
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """A whole number within bounds.
+
+    Args:
+        name: what it is, for messages.
+        value: an integer of any type but bool.
+        low: the least it may be.
+        high: the greatest.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is out of bounds.
+    """
+    wrong = f"{name} is {value!r}; it must be a whole number from {low:,} to {high:,}"
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(wrong)
+    number = operator.index(value)
+    if not low <= number <= high:
+        raise ValueError(wrong)
+    return number
+
+
+def _row_mode(value: str) -> RowMode:
+    try:
+        return RowMode(value)
+    except ValueError:
+        raise ValueError(f"rows is {value!r}; it must be one of {', '.join(RowMode)}") from None
+
+
+def _layers(name: str, value: Iterable[object]) -> frozenset[int]:
+    try:
+        layers = list(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; it must be a collection of layer numbers, or None") from None
+    return frozenset(whole(f"a layer of {name}", layer, 0, MAX_LAYERS - 1) for layer in layers)
