@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moe_live.caveats import Facts, caveats, verdict_sentence
-from moe_live.figures import Figures
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.formats.records import LineTally
 from moe_live.routing.batch import Kind, StepBatch
 from moe_live.routing.steps import StepAssembler
-from moe_live.routing.strided import Verdict
-from moe_live.settings import RowMode, Settings
-from moe_live.snapshot import (
-    Distances,
-    Input,
-    LayerUsage,
-    Model,
-    PhaseCount,
-    Rows,
-    Section,
-    Snapshot,
-    Usage,
-)
+from moe_live.settings import Settings
+from moe_live.snapshot import Input, Section, Snapshot
+from moe_live.snapshot_maker import SnapshotMaker, decode_kinds, phases
 from moe_live.sources.source import Break
-from moe_live.statistics.anomalies import Anomalies
 from moe_live.statistics.collection import Statistics
-from moe_live.statistics.frequency import Frequency
 
 
 class Progress(NamedTuple):
@@ -175,12 +158,12 @@ class Analyzer:
     def progress(self) -> Progress:
         """Totals so far."""
         tally = self.tally
-        tokens = _phases(self._statistics.tokens, self._decode_kinds())
+        tokens = phases(self._statistics.tokens, self._decode_kinds())
         return Progress(tally.bytes, tally.lines, tokens.total, tokens.decode)
 
     def _decode_kinds(self) -> list[Kind]:
         """The kinds of steps that are decode, as far as is known."""
-        return [Kind.DECODE, Kind.UNDECIDED] if self._assembler.last_layer_known else [Kind.DECODE]
+        return decode_kinds(self._assembler)
 
     def snapshot(
         self,
@@ -189,73 +172,14 @@ class Analyzer:
         pairs_of: Iterable[int] | None = None,
         anew: bool = True,
     ) -> Snapshot:
-        """The statistics of all complete steps.
-
-        Args:
-            sections: figures that are made only if asked for.
-            pairs_of: layers whose pairs are looked for; None for all.
-            anew: test all predictions. Otherwise those of most layers are as they were when last asked for,
-                and say of how many tokens.
-        """
-        statistics = self._statistics
-        model = self._model()
-        decode = self._decode_kinds()
-        verdict = self._verdict(model)
-        use_verified = self._uses_verified(verdict)
-        counted = (statistics.single, statistics.verified if use_verified else statistics.written)
-        usages = _usages([rows.frequency for rows in counted], decode, model.n_experts or 0)
-        analysis = statistics.analysis
-        snapshot = Snapshot(
+        """The statistics of all complete steps; see `SnapshotMaker.make`."""
+        maker = SnapshotMaker(
+            statistics=self._statistics,
+            assembler=self._assembler,
             input=Input(self._paths, self.tally, self._restarts, self._rotations),
-            model=model,
-            rows=self._rows(verdict),
-            steps=_phases(statistics.steps, decode),
-            tokens=_phases(statistics.tokens, decode),
-            layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
-            overall=sum(usages.values(), Usage.none(model.n_experts or 0)),
-            distances=self._distances(decode),
-            warnings=(),
-            counts_only=analysis is None,
-            last_layer_known=self._assembler.last_layer_known,
+            settings=self._settings,
         )
-        if usages and analysis is not None:
-            figures = Figures(
-                rows=(analysis.single, analysis.verified if use_verified else analysis.written),
-                steps=analysis.as_verified if use_verified else analysis.as_logged,
-                decode=decode,
-                layers=tuple(usages),
-                usage=np.stack([usage.decode for usage in usages.values()]),
-                top_k=model.top_k or 1,
-            )
-            snapshot = _with_sections(
-                snapshot, figures, sections, usages if pairs_of is None else pairs_of, anew=anew
-            )
-        facts = Facts(
-            verdict=verdict,
-            anomalies=self._anomalies(use_verified=use_verified),
-            top_k=self._widths(),
-            n_embd=statistics.n_embd,
-            several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
-        )
-        return replace(snapshot, warnings=caveats(snapshot, facts))
-
-    def _distances(self, decode: list[Kind]) -> Distances:
-        analysis, include_prompt = self._statistics.analysis, self._settings.include_prompt
-        if analysis is None:
-            return Distances(0, include_prompt, ())
-        kinds = list(Kind) if include_prompt else decode
-        return Distances(analysis.distances.steps(kinds), include_prompt, analysis.distances.summary(kinds))
-
-    def _anomalies(self, *, use_verified: bool) -> Anomalies:
-        analysis = self._statistics.analysis
-        if analysis is None:
-            return Anomalies(0, {}, 0, 0)
-        others = analysis.verified if use_verified else analysis.written
-        return analysis.single.anomalies.found() + others.anomalies.found()
-
-    def _widths(self) -> Counter[int]:
-        """How many rows have which k."""
-        return self._statistics.single.top_k + self._statistics.written.top_k
+        return maker.make(sections, pairs_of=pairs_of, anew=anew)
 
     def _update(self, batches: Iterable[StepBatch]) -> None:
         for batch in batches:
@@ -263,93 +187,3 @@ class Analyzer:
                 self._statistics.settle()
                 self._highest = batch.highest
             self._statistics.update(batch)
-
-    def _model(self) -> Model:
-        statistics = self._statistics
-        frequencies = statistics.single.frequency, statistics.written.frequency
-        seen = max(frequency.n_experts for frequency in frequencies)
-        return Model(
-            layers=tuple(sorted({layer for frequency in frequencies for layer in frequency.layers})),
-            n_experts=max(self._settings.n_experts or 0, seen) or None,
-            top_k=_most_common(self._widths()),
-            gate_layers=tuple(sorted(statistics.gate_layers)),
-            n_embd=_most_common(statistics.n_embd),
-        )
-
-    def _verdict(self, model: Model) -> Verdict:
-        """What is known of multi-row blocks."""
-        if len(model.layers) < 2:  # blocks of a single layer run together: their chunks cannot be told apart
-            return Verdict.UNKNOWN
-        return self._assembler.evidence.verdict(model.n_experts or 0)
-
-    def _uses_verified(self, verdict: Verdict) -> bool:
-        """Whether only verified rows count."""
-        if verdict is Verdict.SOUND:
-            return False
-        mode = self._settings.rows
-        return mode is RowMode.VERIFIED or (mode is RowMode.AUTO and verdict is not Verdict.UNKNOWN)
-
-    def _rows(self, verdict: Verdict) -> Rows:
-        """How many rows count."""
-        statistics, mode = self._statistics, self._settings.rows
-        single, written, verified = (
-            bank.frequency.rows for bank in (statistics.single, statistics.written, statistics.verified)
-        )
-        sound = verdict is Verdict.SOUND
-        lost, recovered = (0, 0) if sound else (written - verified, statistics.recovered)
-        return Rows(
-            mode=mode,
-            logged=single + written,
-            counted=single + (verified if self._uses_verified(verdict) else written),
-            recovered=recovered,
-            unrecoverable=lost,
-            soundness=verdict,
-            verdict=verdict_sentence(verdict, mode, single + written, lost, recovered),
-        )
-
-
-def _with_sections(
-    snapshot: Snapshot,
-    figures: Figures,
-    sections: Collection[Section],
-    pairs_of: Iterable[int],
-    *,
-    anew: bool,
-) -> Snapshot:
-    """The snapshot with the sections that were asked for."""
-    if not sections:
-        return snapshot
-    drift, clustering = None, np.empty(0)
-    if not {Section.DRIFT, Section.PAIRS, Section.LABELS}.isdisjoint(sections):
-        drift = figures.drift()
-        clustering = drift.clustering
-    return replace(
-        snapshot,
-        drift=drift if Section.DRIFT in sections else None,
-        locality=figures.locality() if Section.LOCALITY in sections else None,
-        pairs=figures.pairs(pairs_of, clustering) if Section.PAIRS in sections else None,
-        transitions=figures.transitions(anew=anew) if Section.TRANSITIONS in sections else None,
-        history=figures.history() if Section.HISTORY in sections else None,
-        labels=figures.labels(clustering) if Section.LABELS in sections else None,
-    )
-
-
-def _usages(frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:
-    """The use of each layer's experts, layers ascending, over all accumulators together."""
-    layers = sorted({layer for frequency in frequencies for layer in frequency.layers})
-    everything, decoded = np.zeros((2, len(layers), n_experts), np.int64)
-    for frequency in frequencies:
-        rows = np.searchsorted(layers, frequency.layers)
-        everything[rows] += frequency.counts(Kind, n_experts)
-        decoded[rows] += frequency.counts(decode, n_experts)
-    return dict(zip(layers, map(Usage, everything, decoded), strict=True))
-
-
-def _phases(by_kind: NDArray[np.int64], decode: list[Kind]) -> PhaseCount:
-    decoded = int(by_kind[decode].sum())
-    return PhaseCount(prefill=int(by_kind.sum()) - decoded, decode=decoded)
-
-
-def _most_common(widths: Counter[int]) -> int | None:
-    """The width of most lines; of equally frequent ones the larger, whatever came first."""
-    return max(widths, key=lambda width: (widths[width], width), default=None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from moe_live.isolation import Failures
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
 from moe_live.snapshot import Snapshot
@@ -60,14 +62,26 @@ class Facts:
     several_slots: int
 
 
-def caveats(snapshot: Snapshot, facts: Facts) -> tuple[str, ...]:
-    """Everything about this snapshot that limits what can be concluded from it."""
-    return (
-        *_about_rows(snapshot, facts),
-        *_about_input(snapshot, facts),
-        *_about_anomalies(snapshot, facts.anomalies),
-        *_about_steps(snapshot, facts.several_slots),
-        *_about_size(snapshot),
+def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, ...]:
+    """Everything about this snapshot that limits what can be concluded from it.
+
+    Args:
+        snapshot: what is warned of.
+        facts: what else is known.
+        failures: takes what fails.
+    """
+    tellers = (_about_rows, _about_input, _about_anomalies, _about_steps, _about_size)
+
+    def told(about: Callable[[Snapshot, Facts], Iterator[str]]) -> tuple[str, ...]:
+        return tuple(about(snapshot, facts))
+
+    none: tuple[str, ...] = ()
+    return tuple(
+        sentence
+        for about in tellers
+        for sentence in failures.attempt(
+            f"warnings{about.__name__.replace('_', ' ')}", partial(told, about), none
+        )
     )
 
 
@@ -98,8 +112,8 @@ def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
         )
 
 
-def _about_anomalies(snapshot: Snapshot, anomalies: Anomalies) -> Iterator[str]:
-    counted = snapshot.rows.counted
+def _about_anomalies(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
+    anomalies, counted = facts.anomalies, snapshot.rows.counted
     if anomalies.duplicate_rows:
         yield f"{anomalies.duplicate_rows:,} of {counted:,} rows name an expert twice: no router does that"
     if anomalies.run_rows:
@@ -125,11 +139,11 @@ def _is_too_many(identity_rows: int, selections: int, top_k: int) -> bool:
     return top_k >= _LONG_TOP_K or (top_k > 1 and identity_rows * 2 * top_k > selections)
 
 
-def _about_steps(snapshot: Snapshot, several_slots: int) -> Iterator[str]:
+def _about_steps(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
     model, steps = snapshot.model, snapshot.steps
-    if several_slots:
+    if facts.several_slots:
         yield (
-            f"{several_slots:,} of {steps.decode:,} decode steps have several tokens: generations are "
+            f"{facts.several_slots:,} of {steps.decode:,} decode steps have several tokens: generations are "
             "interleaved, and successive steps need not belong to one text"
         )
     if model.gate_layers and not model.layers and steps.total and not steps.decode:
@@ -145,7 +159,7 @@ def _about_steps(snapshot: Snapshot, several_slots: int) -> Iterator[str]:
         )
 
 
-def _about_size(snapshot: Snapshot) -> Iterator[str]:
+def _about_size(snapshot: Snapshot, _: Facts) -> Iterator[str]:
     model = snapshot.model
     if not model.n_experts or not model.top_k or not snapshot.layers:
         return

@@ -267,6 +267,8 @@ class Snapshot:
         history: use over time; its layers are those of `layers`.
         labels: use by label; their layers are those of `layers`.
         counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
+        left_out: what could not be made, or was given up while it was counted, by names like those of
+            `Section`; the warnings tell more.
         last_layer_known: whether the highest of `model.layers` is known to be the model's last; as long as it
             is not, steps of several tokens count as prefill.
     """
@@ -287,6 +289,7 @@ class Snapshot:
     history: History | None = None
     labels: Labels | None = None
     counts_only: bool = False
+    left_out: frozenset[str] = frozenset()
     last_layer_known: bool = False
 
     @cached_property

@@ -11,14 +11,17 @@ from enum import Enum
 
 from moe_live.dashboard.background import QUESTION, is_light, may_be_asked, says_no_more
 from moe_live.dashboard.bindings import Request, press
+from moe_live.dashboard.canvas import Line, fill, fit, text
 from moe_live.dashboard.frame import Frame, compose
 from moe_live.dashboard.keys import Answer, Event, KeyDecoder, Mouse
 from moe_live.dashboard.pointer import point
 from moe_live.dashboard.screen import ColorChoice, Screen, color_system
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.theme import Look, Theme
+from moe_live.dashboard.text import wrap
+from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.view import layer_index
 from moe_live.dashboard.views import VIEWS
+from moe_live.isolation import Failures
 from moe_live.session import Session
 from moe_live.snapshot import Section
 from moe_live.terminal import Signals, Terminal
@@ -178,10 +181,7 @@ class _Loop:
         if isinstance(event, Answer):
             self._hear(event)
             return None
-        if isinstance(event, Mouse):
-            request = point(self._state, event, self._snapshot, self._frame)
-        else:
-            request = press(self._state, event, self._snapshot)
+        request = Failures().attempt("the key", lambda: self._requested(event), None)
         if request is Request.RESET:
             self._session.reset()
             self._refresh(self._wanted())
@@ -192,6 +192,11 @@ class _Loop:
         elif request is Request.MOUSE:
             self._terminal.tell_of_mouse(wanted=self._state.mouse)
         return request
+
+    def _requested(self, event: str | Mouse) -> Request | None:
+        if isinstance(event, Mouse):
+            return point(self._state, event, self._snapshot, self._frame)
+        return press(self._state, event, self._snapshot)
 
     def _ask(self) -> None:
         """Ask the terminal whether its background is light, and wait a moment. Keys are kept for later."""
@@ -274,6 +279,22 @@ class _Loop:
     def _draw(self) -> None:
         begun = time.monotonic()
         everything, self._terminal.redraw = self._terminal.redraw, False
-        self._frame = compose(self._snapshot, self._session.status(), self._state, *self._terminal.size())
+        width, height = self._terminal.size()
+        status, failures = self._session.status(), Failures()
+        frame = failures.attempt(
+            "this view", lambda: compose(self._snapshot, status, self._state, width, height), None
+        )
+        self._frame = frame or self._complaint(failures, width, height)
         self._screen.draw(self._frame, everything=everything)
         self._drawing = time.monotonic() - begun
+
+    def _complaint(self, failures: Failures, width: int, height: int) -> Frame:
+        """Instead of a view that cannot be drawn: all is read and counted on; other views are there."""
+        says = [
+            *failures.sentences(),
+            "Reading goes on. Other keys lead to other views; q ends with the summary.",
+        ]
+        lines: list[Line] = [
+            (text(part, CAUTION),) for sentence in says for part in wrap(sentence, width, height)
+        ]
+        return Frame([fit(line, width) for line in fill(lines, height)], width, self._state.look)

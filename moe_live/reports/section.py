@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-from moe_live.errors import MoeLiveError, printable
+from moe_live.isolation import Failures
 from moe_live.snapshot import Snapshot
 
 Json = dict[str, Any]
@@ -61,15 +62,9 @@ def isolated(
     Raises:
         MoeLiveError: it is not the section that fails, but the run that is to end.
     """
-    made: list[Made] = []
-    failures: list[str] = []
-    for section in sections:
-        try:
-            made.append(make(section))
-        except MoeLiveError:
-            raise
-        except Exception as error:
-            made.append(instead)
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            failures.append(f"the section {section.name} is left out, making it failed: {printable(reason)}")
-    return made, failures
+    failures = Failures()
+    made = [
+        failures.attempt(f"the section {section.name}", partial(make, section), instead)
+        for section in sections
+    ]
+    return made, list(failures.sentences())

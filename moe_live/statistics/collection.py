@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.isolation import Failures
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.statistics.anomalies import AnomalyCounter
 from moe_live.statistics.coactivation import Coactivation
@@ -25,6 +26,10 @@ from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import LayerTransition, Pair, Transitions
 
 _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
+
+
+SAMPLE = "history, transitions"
+"""What the sample of tokens is for, should it fail."""
 
 
 class RowCounts:
@@ -56,9 +61,13 @@ class RowStatistics:
 
     Pairs, transitions and the sample of tokens are counted in large portions; `flush` brings them up to
     date before they are looked at. What was found in the transitions then is kept in `known_transitions`.
+
+    Args:
+        failures: takes what fails, by the name of the section it is for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failures: Failures) -> None:
+        self.failures = failures
         self.anomalies = AnomalyCounter()
         self.labels = LabelCounts()
         self.coactivation = Coactivation()
@@ -69,42 +78,54 @@ class RowStatistics:
 
     def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], label: str) -> None:
         """Add rows of whole blocks; their `step` indexes `kind`."""
-        self.anomalies.update(tables)
+        attempt = self.failures.attempt
+        attempt("anomalies", lambda: self.anomalies.update(tables), None)
         if label:
-            self.labels.update(tables, kind, label)
+            attempt("labels", lambda: self.labels.update(tables, kind, label), None)
         self.pending.add(tables, kind)
 
     def flush(self) -> None:
         """Count what was put off."""
+        by_layer = self._take()
+        self.failures.attempt("pairs", lambda: self.coactivation.update(by_layer), None)
+        self.failures.attempt("transitions", lambda: self.transitions.update(by_layer), None)
+
+    def _take(self) -> list[RowsByLayer]:
+        """What was put off, for those who want it by layer; the sample takes it as it is."""
         tables, kind = self.pending.take()
-        self.sample.update(tables, kind)
-        by_layer = [RowsByLayer(rows) for rows in tables]
-        del tables
-        self.coactivation.update(by_layer)
-        self.transitions.update(by_layer)
+        self.failures.attempt(SAMPLE, lambda: self.sample.update(tables, kind), None)
+        return [RowsByLayer(rows) for rows in tables]
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         self.flush()
-        self.labels.settle()
-        self.sample.settle()
+        self.failures.attempt("labels", self.labels.settle, None)
+        self.failures.attempt(SAMPLE, self.sample.settle, None)
 
     def __iadd__(self, other: RowStatistics) -> Self:
         """Add the rows of another log."""
         self.flush()
         other.flush()
-        self.anomalies += other.anomalies
-        self.labels += other.labels
-        self.coactivation += other.coactivation
-        self.transitions += other.transitions
-        self.sample += other.sample
+        self.failures |= other.failures
+        attempt = self.failures.attempt
+        attempt("anomalies", lambda: self.anomalies.__iadd__(other.anomalies), None)
+        attempt("labels", lambda: self.labels.__iadd__(other.labels), None)
+        attempt("pairs", lambda: self.coactivation.__iadd__(other.coactivation), None)
+        attempt("transitions", lambda: self.transitions.__iadd__(other.transitions), None)
+        attempt(SAMPLE, lambda: self.sample.__iadd__(other.sample), None)
         return self
 
 
 class StepStatistics:
-    """What depends on the order of steps, over all rows of each; counted in large portions as well."""
+    """What depends on the order of steps, over all rows of each; counted in large portions as well.
 
-    def __init__(self, window: int) -> None:
+    Args:
+        window: decode steps that are called the latest.
+        failures: takes what fails, by the name of the section it is for.
+    """
+
+    def __init__(self, window: int, failures: Failures) -> None:
+        self.failures = failures
         self.recent = RecentSteps(window)
         self.locality = Locality()
         self.pending = PendingRows()
@@ -117,21 +138,22 @@ class StepStatistics:
     def flush(self) -> None:
         """Count what was put off."""
         tables, kind = self.pending.take()
-        self.recent.update(tables, kind)
-        self.locality.update(tables, kind)
+        self.failures.attempt("drift", lambda: self.recent.update(tables, kind), None)
+        self.failures.attempt("locality", lambda: self.locality.update(tables, kind), None)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         self.flush()
-        self.recent.settle()
-        self.locality.settle()
+        self.failures.attempt("drift", self.recent.settle, None)
+        self.failures.attempt("locality", self.locality.settle, None)
 
     def __iadd__(self, other: StepStatistics) -> Self:
         """Add the steps of another log, which come after these."""
         self.flush()
         other.flush()
-        self.recent += other.recent
-        self.locality += other.locality
+        self.failures |= other.failures
+        self.failures.attempt("drift", lambda: self.recent.__iadd__(other.recent), None)
+        self.failures.attempt("locality", lambda: self.locality.__iadd__(other.locality), None)
         return self
 
 
@@ -146,13 +168,18 @@ class Analysis:
         as_logged: over the steps with all their rows.
         as_verified: over the steps with the rows that hold in a strided log.
         distances: between gate inputs.
+
+    Args:
+        window: decode steps that are called the latest.
+        failures: takes what fails, by the name of the section it is for; one object for all of these.
     """
 
-    def __init__(self, window: int) -> None:
-        self.single = RowStatistics()
-        self.written = RowStatistics()
-        self.verified = RowStatistics()
-        self.as_logged = self.as_verified = StepStatistics(window)
+    def __init__(self, window: int, failures: Failures) -> None:
+        self.failures = failures
+        self.single = RowStatistics(self.failures)
+        self.written = RowStatistics(self.failures)
+        self.verified = RowStatistics(self.failures)
+        self.as_logged = self.as_verified = StepStatistics(window, self.failures)
         self.distances = GateDistances()
 
     def update(self, batch: StepBatch) -> None:
@@ -173,7 +200,7 @@ class Analysis:
         if self.as_verified is not self.as_logged:
             self.as_verified.update((*single, *verified), kind)
         self._keep_up()
-        self.distances.update(batch.gates, kind)
+        self.failures.attempt("distances", lambda: self.distances.update(batch.gates, kind), None)
 
     def _keep_up(self) -> None:
         """Count where most was put off, once it is much in all."""
@@ -190,7 +217,8 @@ class Analysis:
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
-        for statistic in (self.single, self.written, self.verified, self.as_logged, self.distances):
+        self.failures.attempt("distances", self.distances.settle, None)
+        for statistic in (self.single, self.written, self.verified, self.as_logged):
             statistic.settle()
         if self.as_verified is not self.as_logged:
             self.as_verified.settle()
@@ -208,7 +236,8 @@ class Analysis:
         self.single += next(pieces)
         self.written += next(pieces)
         self.verified += next(pieces)
-        self.distances += next(pieces)
+        distances: GateDistances = next(pieces)
+        self.failures.attempt("distances", lambda: self.distances.__iadd__(distances), None)
         steps: StepStatistics = next(pieces)
         if is_told_apart:
             self._tell_apart()
@@ -219,7 +248,7 @@ class Analysis:
     def _tell_apart(self) -> None:
         """From now on rows as logged and as verified differ in steps whose order counts."""
         if self.as_verified is self.as_logged:
-            self.as_verified = deepcopy(self.as_logged)
+            self.as_verified = deepcopy(self.as_logged, {id(self.failures): self.failures})
 
 
 class Statistics:
@@ -237,6 +266,7 @@ class Statistics:
         n_embd: how many gate inputs had which width.
         gate_layers: layers with gate lines.
         analysis: all that is more than counting; None if that was not wanted.
+        failures: what failed, by the name of the section it is for.
     """
 
     def __init__(self, window: int, *, counts_only: bool = False) -> None:
@@ -248,15 +278,14 @@ class Statistics:
         self.recovered = 0
         self.n_embd: Counter[int] = Counter()
         self.gate_layers: set[int] = set()
-        self.analysis = None if counts_only else Analysis(window)
+        self.failures = Failures()
+        self.analysis = None if counts_only else Analysis(window, self.failures)
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
         np.add.at(self.steps, batch.kind, batch.begins)
         np.add.at(self.tokens, batch.kind, batch.tokens)
-        self.single.update(batch.single, batch.kind)
-        self.written.update(batch.written, batch.kind)
-        self.verified.update(batch.verified, batch.kind)
+        self.failures.attempt("usage", lambda: self._count(batch), None)
         self.recovered += sum(int(np.count_nonzero(table.token)) for table in batch.verified)
         for gates in batch.gates:
             width = gates.vectors.shape[1]
@@ -264,6 +293,11 @@ class Statistics:
                 self.n_embd[width] += len(gates.layer)
         if self.analysis is not None:
             self.analysis.update(batch)
+
+    def _count(self, batch: StepBatch) -> None:
+        self.single.update(batch.single, batch.kind)
+        self.written.update(batch.written, batch.kind)
+        self.verified.update(batch.verified, batch.kind)
 
     def flush(self) -> None:
         """Count what was put off."""
@@ -275,7 +309,7 @@ class Statistics:
         settle(self.steps)
         settle(self.tokens)
         for counts in (self.single, self.written, self.verified):
-            counts.settle()
+            self.failures.attempt("usage", counts.settle, None)
         if self.analysis is not None:
             self.analysis.settle()
 
@@ -292,11 +326,15 @@ class Statistics:
         counted: Statistics = next(pieces)
         self.steps += counted.steps
         self.tokens += counted.tokens
-        self.single += counted.single
-        self.written += counted.written
-        self.verified += counted.verified
+        self.failures |= counted.failures
+        self.failures.attempt("usage", lambda: self._add(counted), None)
         self.recovered += counted.recovered
         self.n_embd.update(counted.n_embd)
         self.gate_layers |= counted.gate_layers
         if self.analysis is not None:
             self.analysis.merge(pieces)
+
+    def _add(self, counted: Statistics) -> None:
+        self.single += counted.single
+        self.written += counted.written
+        self.verified += counted.verified

@@ -34,7 +34,7 @@ def _pair_lines(pair: PairDistance) -> Iterator[str]:
 
 
 def _keys(snapshot: Snapshot) -> Keys:
-    if snapshot.counts_only:
+    if snapshot.counts_only or "distances" in snapshot.left_out:
         return Keys()
     distances = snapshot.distances
     return Keys(

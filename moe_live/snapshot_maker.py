@@ -1,0 +1,249 @@
+"""From accumulators to a snapshot, one figure apart from the other: what fails is left out and named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.caveats import Facts, caveats, verdict_sentence
+from moe_live.figures import Figures
+from moe_live.isolation import Failures
+from moe_live.routing.batch import Kind
+from moe_live.routing.steps import StepAssembler
+from moe_live.routing.strided import Verdict
+from moe_live.settings import RowMode, Settings
+from moe_live.snapshot import (
+    Distances,
+    Input,
+    LayerUsage,
+    Model,
+    PhaseCount,
+    Rows,
+    Section,
+    Snapshot,
+    Usage,
+)
+from moe_live.statistics.anomalies import Anomalies
+from moe_live.statistics.collection import SAMPLE, Statistics
+from moe_live.statistics.drift import Drift
+from moe_live.statistics.frequency import Frequency
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMaker:
+    """What a snapshot is made of.
+
+    Attributes:
+        statistics: of all complete steps.
+        assembler: what it has learned of the model and the logger.
+        input: what was read.
+        settings: what the user decides.
+    """
+
+    statistics: Statistics
+    assembler: StepAssembler
+    input: Input
+    settings: Settings
+
+    def make(
+        self,
+        sections: Collection[Section] = frozenset(Section),
+        *,
+        pairs_of: Iterable[int] | None = None,
+        anew: bool = True,
+    ) -> Snapshot:
+        """The statistics as they are now.
+
+        Args:
+            sections: figures that are made only if asked for.
+            pairs_of: layers whose pairs are looked for; None for all.
+            anew: test all predictions. Otherwise those of most layers are as they were when last asked for,
+                and say of how many tokens.
+        """
+        statistics, failures = self.statistics, self.statistics.failures.copy()
+        model = self._model()
+        decode = decode_kinds(self.assembler)
+        verdict = failures.attempt("test for strided rows", lambda: self._verdict(model), Verdict.UNKNOWN)
+        use_verified = self._uses_verified(verdict)
+        counted = (statistics.single, statistics.verified if use_verified else statistics.written)
+        usages = failures.attempt(
+            "usage",
+            lambda: _usages([rows.frequency for rows in counted], decode, model.n_experts or 0),
+            dict[int, Usage](),
+        )
+        analysis = statistics.analysis
+        snapshot = Snapshot(
+            input=self.input,
+            model=model,
+            rows=self._rows(verdict, failures),
+            steps=phases(statistics.steps, decode),
+            tokens=phases(statistics.tokens, decode),
+            layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
+            overall=sum(usages.values(), Usage.none(model.n_experts or 0)),
+            distances=self._distances(decode, failures),
+            warnings=(),
+            counts_only=analysis is None,
+            last_layer_known=self.assembler.last_layer_known,
+        )
+        if usages and analysis is not None:
+            figures = Figures(
+                rows=(analysis.single, analysis.verified if use_verified else analysis.written),
+                steps=analysis.as_verified if use_verified else analysis.as_logged,
+                decode=decode,
+                layers=tuple(usages),
+                usage=np.stack([usage.decode for usage in usages.values()]),
+                top_k=model.top_k or 1,
+            )
+            wanted = usages if pairs_of is None else pairs_of
+            snapshot = _with_sections(snapshot, figures, sections, wanted, failures, anew=anew)
+        facts = Facts(
+            verdict=verdict,
+            anomalies=self._anomalies(failures, use_verified=use_verified),
+            top_k=self._widths(),
+            n_embd=statistics.n_embd,
+            several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
+        )
+        warnings = caveats(snapshot, facts, failures)
+        return replace(snapshot, warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))
+
+    def _model(self) -> Model:
+        statistics = self.statistics
+        frequencies = statistics.single.frequency, statistics.written.frequency
+        seen = max(frequency.n_experts for frequency in frequencies)
+        return Model(
+            layers=tuple(sorted({layer for frequency in frequencies for layer in frequency.layers})),
+            n_experts=max(self.settings.n_experts or 0, seen) or None,
+            top_k=_most_common(self._widths()),
+            gate_layers=tuple(sorted(statistics.gate_layers)),
+            n_embd=_most_common(statistics.n_embd),
+        )
+
+    def _verdict(self, model: Model) -> Verdict:
+        """What is known of multi-row blocks."""
+        if len(model.layers) < 2:  # blocks of a single layer run together: their chunks cannot be told apart
+            return Verdict.UNKNOWN
+        return self.assembler.evidence.verdict(model.n_experts or 0)
+
+    def _uses_verified(self, verdict: Verdict) -> bool:
+        """Whether only verified rows count."""
+        if verdict is Verdict.SOUND:
+            return False
+        return self.settings.rows is RowMode.VERIFIED or (
+            self.settings.rows is RowMode.AUTO and verdict is not Verdict.UNKNOWN
+        )
+
+    def _rows(self, verdict: Verdict, failures: Failures) -> Rows:
+        """How many rows count; none if they could not be counted."""
+        statistics, mode = self.statistics, self.settings.rows
+        single, written, verified = (
+            0 if "usage" in failures else bank.frequency.rows
+            for bank in (statistics.single, statistics.written, statistics.verified)
+        )
+        sound = verdict is Verdict.SOUND
+        lost, recovered = (0, 0) if sound else (written - verified, statistics.recovered)
+        return Rows(
+            mode=mode,
+            logged=single + written,
+            counted=single + (verified if self._uses_verified(verdict) else written),
+            recovered=recovered,
+            unrecoverable=lost,
+            soundness=verdict,
+            verdict=verdict_sentence(verdict, mode, single + written, lost, recovered),
+        )
+
+    def _distances(self, decode: list[Kind], failures: Failures) -> Distances:
+        analysis, include_prompt = self.statistics.analysis, self.settings.include_prompt
+        none = Distances(0, include_prompt, ())
+        if analysis is None:
+            return none
+        kinds, distances = list(Kind) if include_prompt else decode, analysis.distances
+
+        def made() -> Distances:
+            return Distances(distances.steps(kinds), include_prompt, distances.summary(kinds))
+
+        return failures.attempt("distances", made, none)
+
+    def _anomalies(self, failures: Failures, *, use_verified: bool) -> Anomalies:
+        analysis, none = self.statistics.analysis, Anomalies(0, {}, 0, 0)
+        if analysis is None:
+            return none
+        others = analysis.verified if use_verified else analysis.written
+        single = analysis.single
+        return failures.attempt(
+            "anomalies", lambda: single.anomalies.found() + others.anomalies.found(), none
+        )
+
+    def _widths(self) -> Counter[int]:
+        """How many rows have which k."""
+        return self.statistics.single.top_k + self.statistics.written.top_k
+
+
+def decode_kinds(assembler: StepAssembler) -> list[Kind]:
+    """The kinds of steps that are decode, as far as is known."""
+    return [Kind.DECODE, Kind.UNDECIDED] if assembler.last_layer_known else [Kind.DECODE]
+
+
+def phases(by_kind: NDArray[np.int64], decode: list[Kind]) -> PhaseCount:
+    """What was counted by kind, in prefill and decode."""
+    decoded = int(by_kind[decode].sum())
+    return PhaseCount(prefill=int(by_kind.sum()) - decoded, decode=decoded)
+
+
+def _with_sections(
+    snapshot: Snapshot,
+    figures: Figures,
+    sections: Collection[Section],
+    pairs_of: Iterable[int],
+    failures: Failures,
+    *,
+    anew: bool,
+) -> Snapshot:
+    """The snapshot with the sections that were asked for."""
+    drift: Drift | None = None
+    if not {Section.DRIFT, Section.PAIRS, Section.LABELS}.isdisjoint(sections):
+        drift = failures.attempt(Section.DRIFT.value, figures.drift, None)
+
+    def clustering() -> NDArray[np.float64]:
+        if drift is None:
+            raise LookupError(f"it rests on {Section.DRIFT.value}")
+        return drift.clustering
+
+    def made(section: Section, make: Callable[[], Made]) -> Made | None:
+        if section not in sections:
+            return None
+        if SAMPLE in failures and section in {Section.TRANSITIONS, Section.HISTORY}:
+            return None
+        return failures.attempt(section.value, make, None)
+
+    return replace(
+        snapshot,
+        drift=drift if Section.DRIFT in sections else None,
+        locality=made(Section.LOCALITY, figures.locality),
+        pairs=made(Section.PAIRS, lambda: figures.pairs(pairs_of, clustering())),
+        transitions=made(Section.TRANSITIONS, lambda: figures.transitions(anew=anew)),
+        history=made(Section.HISTORY, figures.history),
+        labels=made(Section.LABELS, lambda: figures.labels(clustering())),
+    )
+
+
+def _usages(frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:
+    """The use of each layer's experts, layers ascending, over all accumulators together."""
+    layers = sorted({layer for frequency in frequencies for layer in frequency.layers})
+    everything, decoded = np.zeros((2, len(layers), n_experts), np.int64)
+    for frequency in frequencies:
+        rows = np.searchsorted(layers, frequency.layers)
+        everything[rows] += frequency.counts(Kind, n_experts)
+        decoded[rows] += frequency.counts(decode, n_experts)
+    return dict(zip(layers, map(Usage, everything, decoded), strict=True))
+
+
+def _most_common(widths: Counter[int]) -> int | None:
+    """The width of most lines; of equally frequent ones the larger, whatever came first."""
+    return max(widths, key=lambda width: (widths[width], width), default=None)
