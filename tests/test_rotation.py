@@ -22,6 +22,7 @@ import pytest
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import HEADER, Request, SimulatedServer
 from moe_live.simulator.writer import STREAM_BUFFER
+from moe_live.sources.place import MARKER_BYTES
 from tests.pseudo_terminal import started
 
 pytestmark = pytest.mark.skipif(
@@ -78,7 +79,7 @@ def following_after(log: Path, data: bytes) -> Iterator[subprocess.Popen[bytes]]
     """The same with something in the log at the beginning."""
     log.write_bytes(data)
     with following(log) as process:
-        wait_until_read(process.pid, log, len(data))
+        wait_until_read(process.pid, log)
         yield process
 
 
@@ -87,10 +88,31 @@ def append(log: Path, data: bytes) -> None:
         file.write(data)
 
 
-def wait_until_read(pid: int, log: Path, size: int) -> None:
-    """Until all rotated files are done with, and so many bytes were read in all."""
+def looks(pid: int) -> int:
+    """How often it waited for something: after each look at the log, if there is nothing to read."""
+    (line,) = (
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "voluntary" in line[:9]
+    )
+    return int(line.split()[1])
+
+
+def wait_until_read(pid: int, log: Path) -> None:
+    """Until all rotated files are done with, and it has looked several times and found nothing to read.
+
+    A look reads two samples of the log, of which `MARKER_BYTES` are the most.
+    """
     wait_until(lambda: open_logs(pid, log) == [str(log)], "only the present log is open")
-    wait_until(lambda: bytes_read(pid) >= size, "all is read")
+    seen, since = bytes_read(pid), looks(pid)
+
+    def nothing_comes() -> bool:
+        nonlocal seen, since
+        read, looked = bytes_read(pid) - seen, looks(pid) - since
+        if read > 2 * MARKER_BYTES * (looked + 1) or open_logs(pid, log) != [str(log)]:
+            seen, since = seen + read, since + looked
+            return False
+        return looked >= 8
+
+    wait_until(nothing_comes, "all is read")
 
 
 def summary_of(process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -123,7 +145,7 @@ def test_f28_stopped_over_several_rotations(tmp_path: Path, steps: list[bytes], 
     log = tmp_path / "moe.log"
     log.write_bytes(HEADER + b"".join(steps[:20]))
     with following(log) as process:
-        wait_until_read(process.pid, log, log.stat().st_size)
+        wait_until_read(process.pid, log)
         process.send_signal(signal.SIGSTOP)
         wait_until(lambda: is_stopped(process.pid), "the process is stopped")
         append(log, b"".join(steps[20:40]))
@@ -136,7 +158,7 @@ def test_f28_stopped_over_several_rotations(tmp_path: Path, steps: list[bytes], 
         for number in range(kept + 1, 6):
             beside(log, f".{number}.gz").unlink()
         process.send_signal(signal.SIGCONT)
-        wait_until_read(process.pid, log, 0)
+        wait_until_read(process.pid, log)
         summary = summary_of(process)
     # What was held open, two rotated files (or five), and the log.
     assert summary["steps"]["total"] == (40 + 100 if kept == 9 else 40 + 60)
@@ -195,7 +217,7 @@ def test_f29_rotated_by_copying_under_a_server_that_buffers(tmp_path: Path, pack
                 compress(beside(log, ".1"))
         server.join()
         append(log, b"0,1 2 3 4 5 6 7 8\n")
-        wait_until_read(process.pid, log, 0)
+        wait_until_read(process.pid, log)
         summary = summary_of(process)
     assert rotations > 5
     assert summary["source"]["lines"] == rows + 1
@@ -221,7 +243,7 @@ def test_f29_rotated_by_logrotate_itself(tmp_path: Path, steps: list[bytes], way
             subprocess.run(command, check=True)
         append(log, b"".join(steps[10 * rotations : 10 * rotations + 10]))
         process.send_signal(signal.SIGCONT)
-        wait_until_read(process.pid, log, 0)
+        wait_until_read(process.pid, log)
         summary = summary_of(process)
     assert summary["source"]["lines"] == 1 + 200 * (rotations + 1)
     assert summary["steps"]["total"] == 10 * (rotations + 1)

@@ -100,7 +100,7 @@ class _Search:
         Raises:
             FileNotFoundError: a file is not there any more under the name that it was listed with.
         """
-        series, anchor, copy = Series(()), None, None
+        read, series, anchor, copy = self._read, Series(()), None, None
         for candidate in all_series:
             at, file = self._anchor(candidate.files)
             if at is not None or not series.files:
@@ -136,7 +136,10 @@ class _Search:
         missing = 0 if left else series.holes(max(newest_before, 0)) + unreadable
         if anchor is None and newest_before == begin >= 0 and missing:
             missing -= 1  # that is the file being read
-        self._memory.note(file for each in all_series for file in each.files if file not in left)
+        begun = None if anchor is None or read is None else self._copy_of(read, series.files[anchor])
+        self._memory.note(
+            file for each in all_series for file in each.files if file not in left and file is not begun
+        )
         files = self._in_order(series.files[begin + 1 :], new)
         return Found(
             files=tuple(files if copy is None else [copy, *files]),
@@ -182,6 +185,14 @@ class _Search:
             except OSError:
                 continue  # which counts it as missing, further on
         return shorter
+
+    def _copy_of(self, read: Log, anchor: Sibling) -> Sibling | None:
+        """The anchor, if it is a copy of the file being read, which the path still names.
+
+        That may be emptied next. Then the copy must not be known as one that lay there before.
+        """
+        is_copy = not self._is_rewritten and read.left_at is None and anchor.identity != read.identity
+        return anchor if is_copy else None
 
     @staticmethod
     def _is_copy(file: Log, read: LogFile) -> bool:

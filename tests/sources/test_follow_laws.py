@@ -202,9 +202,13 @@ class CuttingMachine(Machine):
         self.world.restart_server(count, size, header=header)
 
     @precondition(lambda self: self.world.at_path is not None and not self.world.symlinked)
-    @rule(keeping=st.sampled_from([True, True, True, False]))
-    def copy_and_empty(self, *, keeping: bool) -> None:
-        self.world.copy_and_empty(keeping=keeping)
+    @rule(keeping=st.sampled_from([True, True, True, False]), looks=st.sampled_from([0, 0, 1, 3]))
+    def copy_and_empty(self, *, keeping: bool, looks: int) -> None:
+        def meanwhile() -> None:
+            if looks and not self.is_stopped:
+                self.read(limit=4, times=looks)
+
+        self.world.copy_and_empty(keeping=keeping, meanwhile=meanwhile)
 
 
 class WatchedMachine(Machine):

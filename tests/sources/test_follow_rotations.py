@@ -507,6 +507,33 @@ def test_f29_a_copy_in_the_making_is_not_read(start: Start, log: Path) -> None:
     assert reader.lines == [HEADER[:-1], *lines(0, 1000), *lines(1), *lines(2)]
 
 
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "not_read"])
+@pytest.mark.parametrize("is_packed", [True, False], ids=["compressed", "plain"])
+def test_f29_a_copy_that_is_seen_before_the_log_is_emptied_is_its_copy_still(
+    start: Start, log: Path, is_read: bool, is_packed: bool
+) -> None:
+    log.touch()
+    os.utime(log, ns=(0, 0))  # times are coarse, and this test is quick
+    reader = start(log)
+    reader.read()
+    append(log, HEADER + joined(lines(0)))
+    times = log.stat()
+    copy = beside(log, ".1")
+    shutil.copy(log, copy)
+    reader.clock.now += 0.25
+    reader.feed(reader.follower.read(1 << 16 if is_read else 50))
+    os.truncate(log, 0)
+    reader.wait(0.25)
+    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))  # as logrotate does after all else
+    if is_packed:
+        compress(copy)
+    reader.wait(0.25)
+    append(log, HEADER + joined(lines(1)))
+    reader.wait(GRACE_S + 1)
+    assert reader.lines == [HEADER[:-1], *lines(0), HEADER[:-1], *lines(1)]
+    assert reader.follower.status().gaps.emptied == 0
+
+
 def test_f29_skipping_what_was_read_of_a_packed_copy_takes_several_short_calls(
     start: Start, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

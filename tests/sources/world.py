@@ -170,8 +170,11 @@ class World:
         if successor:
             self._create()
 
-    def copy_and_empty(self, *, keeping: bool) -> None:
-        """As logrotate does with `copytruncate`; the copy is kept beside the log, or nowhere."""
+    def copy_and_empty(self, *, keeping: bool, meanwhile: Callable[[], None]) -> None:
+        """As logrotate does with `copytruncate`; the copy is kept beside the log, or nowhere.
+
+        It gets the time of the log when all is done.
+        """
         file = self.at_path
         assert file is not None
         if keeping:
@@ -181,7 +184,11 @@ class World:
                 File(file.number, None, name, bytearray(file.data), [*file.lines], left_at=self._clock())
             )
             self._was_copied = True
+        times = self.path.stat()
+        meanwhile()
         self._cut(file, 0, Loss.CUT)
+        if keeping:
+            os.utime(name, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def cut(self, share: float) -> None:
         """Cut off the end of the log."""
