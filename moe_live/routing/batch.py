@@ -91,7 +91,8 @@ class StepBatch:
         kind: (s,) int8, values of `Kind`.
         tokens: (s,) int64, tokens of the step (its T), or as many of them as this part adds.
         begins: (s,) bool, False where the step continues one of an earlier batch.
-        label: what the user called the time in which these steps began, "" for nothing.
+        labels: what the user called the times in which these steps began, "" for nothing.
+        label: (s,) int64, which of `labels` each step has.
         highest: highest layer with expert rows seen so far, -1 for none.
         single: rows of one-row blocks.
         written: rows of other blocks as logged.
@@ -102,7 +103,8 @@ class StepBatch:
     kind: NDArray[np.int8]
     tokens: NDArray[np.int64]
     begins: NDArray[np.bool_]
-    label: str
+    labels: tuple[str, ...]
+    label: NDArray[np.int64]
     highest: int
     single: tuple[ExpertRows, ...]
     written: tuple[ExpertRows, ...]

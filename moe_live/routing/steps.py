@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,24 +84,14 @@ class StepAssembler:
         begins = self._begins(lines)
         if not self._held:
             self._open_label = names[places.count(0)]
-        if names == [self._open_label]:
-            yield from self._take(lines, begins)
-            return
-        named = np.searchsorted(places, begins, "right")
-        start = done = 0
-        for index in np.flatnonzero(np.diff(named, prepend=-1)).tolist():  # the first step after each label
-            name, begin = names[named[index]], int(begins[index])
-            if name != self._open_label:
-                yield from self._take(lines.part(start, begin), begins[done:index] - start)
-                yield from self.interrupt()
-                self._open_label, start, done = name, begin, index + 1
-        yield from self._take(lines.part(start, len(lines)), begins[done:] - start)
+        yield from self._take(lines, begins, names, np.searchsorted(places, begins, "right"))
 
     def interrupt(self) -> Iterator[StepBatch]:
         """Close the open step: the lines that follow do not belong to it."""
         if self._held:
             nothing = self._held[-1].part(0, 0)
-            yield self._close(nothing, np.empty(0, np.int64))
+            none = np.empty(0, np.int64)
+            yield self._close(nothing, none, (), none)
 
     def absorb(self, other: StepAssembler) -> None:
         """Take over what another assembler learned. Both have no open step."""
@@ -109,15 +99,18 @@ class StepAssembler:
         self.highest = max(self.highest, other.highest)
         self._shown_last = max(self._shown_last, other._shown_last)
 
-    def _take(self, lines: Lines, begins: NDArray[np.intp]) -> Iterator[StepBatch]:
-        """The steps that `lines` complete, all of one label; new ones begin at `begins`."""
+    def _take(
+        self, lines: Lines, begins: NDArray[np.intp], names: Sequence[str], label: NDArray[np.intp]
+    ) -> Iterator[StepBatch]:
+        """The steps that `lines` complete; new ones begin at `begins` (b,), with these of `names` (b,)."""
         if not len(begins):
             yield from self._hold(lines)
             return
         first, last = int(begins[0]), int(begins[-1])
         if first:
             yield from self._hold(lines.part(0, first))
-        yield self._close(lines.part(first, last), begins[:-1] - first)
+        yield self._close(lines.part(first, last), begins[:-1] - first, names, label[:-1])
+        self._open_label = names[label[-1]]
         yield from self._hold(lines.part(last, len(lines)))
 
     def _begins(self, lines: Lines) -> NDArray[np.intp]:
@@ -146,17 +139,33 @@ class StepAssembler:
             cut = int(changes[-1]) + 1 if len(changes) else MAX_HELD_LINES
             self._held = [held.part(cut, len(held)).copy()]
             self._held_lines = len(held) - cut
-            yield self._batch(held.part(0, cut), np.zeros(1, np.int64), unfinished=True)
+            start = np.zeros(1, np.int64)
+            yield self._batch(held.part(0, cut), start, (self._open_label,), start, unfinished=True)
 
-    def _close(self, following: Lines, begins: NDArray[np.intp]) -> StepBatch:
-        """The open step and the complete steps `following` it, which begin at `begins`."""
+    def _close(
+        self, following: Lines, begins: NDArray[np.intp], names: Sequence[str], label: NDArray[np.intp]
+    ) -> StepBatch:
+        """The open step and the complete steps `following` it, which begin at `begins`; see `_take`."""
         length = self._held_lines
         lines = joined([*self._held, following])
         self._held = []
         self._held_lines = self._held_values = 0
-        return self._batch(lines, np.concatenate(([0], begins + length)))
+        return self._batch(
+            lines,
+            np.concatenate(([0], begins + length)),
+            (self._open_label, *names),
+            np.concatenate(([0], label + 1)),
+        )
 
-    def _batch(self, lines: Lines, begins: NDArray[np.intp], *, unfinished: bool = False) -> StepBatch:
+    def _batch(
+        self,
+        lines: Lines,
+        begins: NDArray[np.intp],
+        names: tuple[str, ...],
+        label: NDArray[np.intp],
+        *,
+        unfinished: bool = False,
+    ) -> StepBatch:
         """Steps that begin at the lines `begins`; the first is the continuation of one, if one is open."""
         n_steps = len(begins)
         step = np.repeat(np.arange(n_steps), np.diff(begins, append=len(lines)))
@@ -182,7 +191,8 @@ class StepAssembler:
             kind=kind,
             tokens=tokens,
             begins=steps_begin,
-            label=self._open_label,
+            labels=names,
+            label=label,
             highest=self.highest,
             single=single,
             written=written,

@@ -76,13 +76,12 @@ class RowStatistics:
         self.known_transitions: Mapping[Pair, LayerTransition] = {}
         self.pending = PendingRows()
 
-    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], label: str) -> None:
-        """Add rows of whole blocks; their `step` indexes `kind`."""
+    def update(self, tables: Sequence[ExpertRows], batch: StepBatch) -> None:
+        """Add rows of whole blocks of the steps of a batch."""
         attempt = self.failures.attempt
         attempt("anomalies", lambda: self.anomalies.update(tables), None)
-        if label:
-            attempt("labels", lambda: self.labels.update(tables, kind, label), None)
-        self.pending.add(tables, kind)
+        attempt("labels", lambda: self.labels.update(tables, batch.kind, batch.label, batch.labels), None)
+        self.pending.add(tables, batch.kind)
 
     def flush(self) -> None:
         """Count what was put off."""
@@ -191,9 +190,9 @@ class Analysis:
         single, written, verified = (
             tuple(rows.copy() for rows in tables) for tables in (batch.single, batch.written, batch.verified)
         )
-        self.single.update(single, kind, batch.label)
-        self.written.update(written, kind, batch.label)
-        self.verified.update(verified, kind, batch.label)
+        self.single.update(single, batch)
+        self.written.update(written, batch)
+        self.verified.update(verified, batch)
         if any((kind[rows.step] != Kind.PREFILL).any() for rows in written):
             self._tell_apart()
         self.as_logged.update((*single, *written), kind)

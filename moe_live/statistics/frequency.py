@@ -12,7 +12,8 @@ from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.planes import Slots, settle
 
 _CHUNK = 1 << 14  # rows handled at a time
-_EXPERTS_STEP = 32
+EXPERTS_STEP = 32
+"""Tables have room for so many experts more at a time."""
 
 
 class Frequency:
@@ -56,16 +57,8 @@ class Frequency:
             self.n_experts = max(self.n_experts, int(rows.experts.max()) + 1)
             self._reserve()
             self.rows += len(rows)
-            _, n_slots, n_experts = self._selections.shape
             is_one_kind = kind.min() == kind.max()
-            plane = kind[:1] if is_one_kind else kind.take(rows.step)
-            row_key = (plane * np.int64(n_slots) + slot) * n_experts
-            # Adding short integers and widening the sum is faster than adding wide ones.
-            short = np.uint16 if self._selections.size <= 1 << 16 else np.int64
-            for start in range(0, len(rows), _CHUNK):
-                part = slice(start, start + _CHUNK)
-                key = np.add(rows.experts.T[:, part], row_key[part].astype(short), dtype=short)
-                np.add.at(self._selections.reshape(-1), key.reshape(-1).astype(np.int64, copy=False), 1)
+            add_selections(self._selections, kind[:1] if is_one_kind else kind.take(rows.step), slot, rows)
 
     def settle(self) -> None:
         """Count as prefill what was undecided so far."""
@@ -93,9 +86,30 @@ class Frequency:
         _, n_slots, n_experts = self._selections.shape
         if len(self._slots) <= n_slots and self.n_experts <= n_experts:
             return
-        wanted = -(-max(self.n_experts, n_experts) // _EXPERTS_STEP) * _EXPERTS_STEP
+        wanted = -(-max(self.n_experts, n_experts) // EXPERTS_STEP) * EXPERTS_STEP
         slots = max(len(self._slots), n_slots)
         self._selections = _grown(self._selections, (len(Kind), slots, wanted))
+
+
+def add_selections(
+    counts: NDArray[np.int64], plane: NDArray[np.integer], slot: NDArray[np.int64], rows: ExpertRows
+) -> None:
+    """Count the experts of rows (n,).
+
+    Args:
+        counts: (planes, slots, experts), contiguous.
+        plane: (n,) or (1,), where each row counts.
+        slot: (n,), the slot of each row's layer.
+        rows: whose experts are below those there is room for.
+    """
+    _, n_slots, n_experts = counts.shape
+    row_key = (plane * np.int64(n_slots) + slot) * n_experts
+    # Adding short integers and widening the sum is faster than adding wide ones.
+    short = np.uint16 if counts.size <= 1 << 16 else np.int64
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        key = np.add(rows.experts.T[:, part], row_key[part].astype(short), dtype=short)
+        np.add.at(counts.reshape(-1), key.reshape(-1).astype(np.int64, copy=False), 1)
 
 
 def _grown(counts: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:

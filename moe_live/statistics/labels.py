@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.divergence import Divergence, compare
-from moe_live.statistics.frequency import Frequency
+from moe_live.statistics.frequency import EXPERTS_STEP, add_selections
+from moe_live.statistics.planes import Slots, settle
 
 MAX_LABELS = 32
 """Labels that are told apart: the first in alphabetical order. All others are counted as `OTHER`."""
+
+MAX_CELLS = 5 << 20
+"""Counts (42 MB) of all labels at most: of 94 layers of 512 experts all labels are told apart, of a log that
+shows more than any model has fewer of them."""
 
 OTHER = "(other)"
 
@@ -27,43 +33,66 @@ FALSE_ALARMS = 1e-2
 class LabelCounts:
     """Exact counts of selections by label.
 
-    Which labels are counted apart depends on their names alone, not on which came first: however a log is cut
-    or merged, a label among the first `MAX_LABELS` of all was so at any time.
+    Which labels are counted apart depends on all their names, and on how many layers and experts there are,
+    not on which came first: however a log is cut or merged, a label that is told apart was so at any time.
 
-    Memory: that of a `Frequency` for each label, 0.3 MB for 89 layers of 160 experts.
+    Memory: 24 bytes for each label, layer and expert up to the highest seen under any label: 0.3 MB a label
+    of 89 layers and 160 experts. `MAX_CELLS` bounds it.
     """
 
     def __init__(self) -> None:
-        self._labels: dict[str, Frequency] = {}
+        self._names: list[str] = []
+        self._slots = Slots()
+        self._n_experts = 0
+        self._counts = np.zeros((len(Kind), 0, 0, 0), np.int64)  # of each kind, name, slot and expert
 
     @property
     def labels(self) -> list[str]:
         """Labels with rows, in alphabetical order; `OTHER` is last, if there are more than are told apart."""
-        return sorted(self._labels, key=lambda label: (label == OTHER, label))
+        return sorted(self._names, key=lambda label: (label == OTHER, label))
 
-    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], label: str) -> None:
-        """Count rows of one label.
+    def update(
+        self,
+        tables: Sequence[ExpertRows],
+        kind: NDArray[np.int8],
+        label: NDArray[np.int64],
+        names: Sequence[str],
+    ) -> None:
+        """Count rows.
 
         Args:
             tables: expert rows; their `step` indexes `kind`.
             kind: (s,) the kind of each step.
-            label: what to count them under.
+            label: (s,) which of `names` each step has.
+            names: of labels; what is called "" has none and is not counted.
         """
-        if tables:
-            self._of(label).update(tables, kind)
-            self._restrict()
+        if not any(names):
+            return
+        is_named = np.array([bool(name) for name in names])[label]
+        tables = [rows for rows in (rows.select(is_named[rows.step]) for rows in tables) if len(rows)]
+        if not tables:
+            return
+        used = np.unique(np.concatenate([label[np.unique(rows.step)] for rows in tables])).tolist()
+        slots = [self._slots.of(rows.layer) for rows in tables]
+        self._reserve({names[index] for index in used}, max(int(rows.experts.max()) + 1 for rows in tables))
+        place = np.zeros(len(names), np.int64)
+        place[used] = [self._place(names[index]) for index in used]
+        _, n_names, n_slots, n_experts = self._counts.shape
+        planes = self._counts.reshape(len(Kind) * n_names, n_slots, n_experts)
+        plane = kind * np.int64(n_names) + place[label]
+        for rows, slot in zip(tables, slots, strict=True):
+            add_selections(planes, plane[rows.step], slot, rows)
 
     def settle(self) -> None:
         """Count as prefill what was undecided so far."""
-        for frequency in self._labels.values():
-            frequency.settle()
+        settle(self._counts)
 
     def __iadd__(self, other: LabelCounts) -> Self:
         """Add the counts of another log."""
-        for label, frequency in other._labels.items():
-            ours = self._of(label)
-            ours += frequency
-        self._restrict()
+        slots = self._slots.of(np.array(other._slots.layers, np.uint16))
+        self._reserve(set(other._names), other._n_experts)
+        for name, counts in zip(other._names, np.moveaxis(other._counts, 1, 0), strict=True):
+            self._counts[:, self._place(name), slots, : counts.shape[2]] += counts[:, : len(slots)]
         return self
 
     def counts(
@@ -74,22 +103,35 @@ class LabelCounts:
         The counts of two accumulators over different rows may simply be added.
         """
         counts = np.zeros((len(layers), n_experts), np.int64)
-        frequency = self._labels.get(label)
-        if frequency is not None:
-            at = {layer: i for i, layer in enumerate(layers)}
-            for layer, row in zip(frequency.layers, frequency.counts(kinds, n_experts), strict=True):
-                if layer in at:
-                    counts[at[layer]] = row
+        if label in self._names:
+            at = [index for index, layer in enumerate(layers) if layer in self._slots.layers]
+            slots = self._slots.of(np.array([layers[index] for index in at], np.uint16))
+            seen = self._counts[list(kinds), self._names.index(label)].sum(axis=0)[slots, :n_experts]
+            counts[at, : seen.shape[1]] = seen
         return counts
 
-    def _of(self, label: str) -> Frequency:
-        return self._labels.setdefault(label, Frequency())
+    def _place(self, name: str) -> int:
+        """Where a label is counted."""
+        return self._names.index(name if name in self._names else OTHER)
 
-    def _restrict(self) -> None:
-        """Leave at most `MAX_LABELS` labels and `OTHER`."""
-        for label in [label for label in self.labels if label != OTHER][MAX_LABELS:]:
-            frequency, other = self._labels.pop(label), self._of(OTHER)
-            other += frequency
+    def _reserve(self, names: set[str], n_experts: int) -> None:
+        """Room for these labels, every layer that occurs and so many experts; too many labels become `OTHER`.
+
+        Which are too many depends on nothing but what was seen in all.
+        """
+        before = self._names
+        self._n_experts = max(self._n_experts, n_experts)
+        shape = len(self._slots), -(-self._n_experts // EXPERTS_STEP) * EXPERTS_STEP
+        if names <= set(before) and shape == self._counts.shape[2:]:
+            return
+        most = min(MAX_LABELS, max(1, MAX_CELLS // (len(Kind) * math.prod(shape)) - 1))
+        every = names.union(before)
+        kept = sorted(every - {OTHER})[:most]
+        self._names = kept if len(kept) == len(every) else [*kept, OTHER]
+        counts, self._counts = self._counts, np.zeros((len(Kind), len(self._names), *shape), np.int64)
+        slots, experts = counts.shape[2:]
+        for index, name in enumerate(before):
+            self._counts[:, self._place(name), :slots, :experts] += counts[:, index]
 
 
 @dataclass(frozen=True, slots=True)

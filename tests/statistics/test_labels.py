@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +24,15 @@ LAYERS = range(10)
 def counted(pieces: list[tuple[str, list[DrawnStep]]]) -> LabelCounts:
     accumulator = LabelCounts()
     for label, steps in pieces:
-        accumulator.update(*tables(steps), label)
+        accumulator.update(*tables(steps), np.zeros(len(steps), np.int64), [label])
+    return accumulator
+
+
+def counted_at_once(pieces: list[tuple[str, list[DrawnStep]]]) -> LabelCounts:
+    accumulator = LabelCounts()
+    label = np.repeat(np.arange(len(pieces)), [len(steps) for _, steps in pieces])
+    together = tables([step for _, steps in pieces for step in steps])
+    accumulator.update(*together, label, [name for name, _ in pieces])
     return accumulator
 
 
@@ -47,12 +56,13 @@ def drawn(
 
 
 @given(LABELLED, st.integers(1, 4), st.integers(0, 8))
-def test_counts_equal_a_plain_count_and_merging_does_not_show(
+def test_counts_equal_a_plain_count_and_neither_batches_nor_merging_show(
     pieces: list[tuple[str, list[DrawnStep]]], most: int, place: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels_module, "MAX_LABELS", most)
         whole = counted(pieces)
+        assert content(counted_at_once(pieces)) == content(whole)
         merged = counted(pieces[:place])
         merged += counted(pieces[place:])
         assert content(merged) == content(whole)
@@ -86,6 +96,37 @@ def test_labels_beyond_the_limit_are_counted_together() -> None:
     assert accumulator.counts(OTHER, Kind, [3], 4).tolist() == [[0, 8, 8, 0]]
 
 
+@given(LABELLED, st.integers(1, 5000), st.lists(st.integers(0, 8), max_size=2))
+def test_fewer_labels_are_told_apart_where_tables_are_large(
+    pieces: list[tuple[str, list[DrawnStep]]], cells: int, places: list[int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels_module, "MAX_CELLS", cells)
+        whole = counted(pieces)
+        assert content(counted_at_once(pieces)) == content(whole)
+        merged = LabelCounts()
+        for begin, end in pairwise([0, *sorted(places), len(pieces)]):
+            merged += counted(pieces[begin:end])
+        assert content(merged) == content(whole)
+    seen = sorted({label for label, steps in pieces if label != OTHER and any(step.blocks for step in steps)})
+    shown = [label for label in whole.labels if label != OTHER]
+    assert shown == seen[: len(shown)]
+    assert len(shown) >= min(len(seen), 1)
+    blocks = [item for _, steps in pieces for step in steps for item in step.blocks.items()]
+    if blocks:
+        experts = -(-(1 + max(max(row) for _, block in blocks for row in block)) // 32) * 32
+        size = 3 * len({layer for layer, _ in blocks}) * experts
+        assert len(whole.labels) * size <= max(cells, 2 * size)
+
+
+def test_steps_without_a_label_are_not_counted() -> None:
+    steps = [DrawnStep(Kind.DECODE, {3: [(expert,)]}) for expert in range(3)]
+    accumulator = LabelCounts()
+    accumulator.update(*tables(steps), np.array([1, 0, 1]), ["", "code"])
+    assert accumulator.labels == ["code"]
+    assert accumulator.counts("code", Kind, [3], 3).tolist() == [[1, 0, 1]]
+
+
 def test_without_rows_there_is_nothing() -> None:
     accumulator = counted([("code", [])])
     assert accumulator.labels == []
@@ -104,7 +145,7 @@ def test_without_rows_there_is_nothing() -> None:
 def test_specialization_is_the_share_of_tokens() -> None:
     accumulator = LabelCounts()
     rows = decode_rows(np.array([[[0, 1]], [[0, 2]], [[0, 1]], [[3, 1]]], np.uint16), [5])
-    accumulator.update([rows], np.full(4, Kind.DECODE, np.int8), "code")
+    accumulator.update([rows], np.full(4, Kind.DECODE, np.int8), np.zeros(4, np.int64), ["code"])
     (usage,) = usages({"code": accumulator.counts("code", Kind, [5], 4)}, [5], 2)
     assert usage.tokens == 4
     assert usage.share.tolist() == [[0.75, 0.75, 0.25, 0.25]]
