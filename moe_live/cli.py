@@ -17,13 +17,15 @@ from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
 from moe_live.capture.cli import SUBCOMMANDS, run_subcommand
-from moe_live.config import Config, parse
+from moe_live.capture.supervisor import LaunchError
+from moe_live.config import RUN, Config, parse
 from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
 from moe_live.outlet import Outlet
 from moe_live.outputs.live import LiveOutputs
 
 if TYPE_CHECKING:
+    from moe_live.capture.run import CommandSource
     from moe_live.session import Session
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
@@ -57,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config = parse(argv)
                 status = run(config)
     except MoeLiveError as error:
-        return _fail(str(error), error.exit_code)
+        own = argv[:1] == [RUN] and error.exit_code <= UsageError.exit_code
+        return _fail(str(error), LaunchError.exit_code if own else error.exit_code)
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
@@ -155,7 +158,10 @@ def run(config: Config) -> int:
     from moe_live.sources.label_file import check_label_file
     from moe_live.terminal import Signals
 
-    logs = config.paths or (config.follow or "/dev/stdin",)
+    if config.launch is not None:
+        logs: tuple[str, ...] = tuple(filter(None, (config.launch.log, config.launch.drafts)))
+    else:
+        logs = config.paths or (config.follow or "/dev/stdin",)
     taken = [(path, "the log itself") for path in logs]
     if config.label_file is not None:
         check_label_file(config.label_file)
@@ -171,7 +177,7 @@ def run(config: Config) -> int:
         taken.append((destination.path, f"where {destination.what} goes"))
     problem: MoeLiveError | None = None
     outputs = LiveOutputs(config.outputs)
-    with Signals() as signals, _source(config) as (source, names):
+    with Signals() as signals, _source(config, signals) as (source, names, command):
         session = _session(config, source, names)
         try:
             with outputs:
@@ -181,6 +187,8 @@ def run(config: Config) -> int:
         except MoeLiveError as error:  # what was read until then still has its summary
             problem = error
         ended, asked = session.ended, signals.stop
+        if command is not None and problem is None:
+            _end_command(command, session, signals)
         snapshot = _finish(session, signals)
         if config.paths and asked is not None and not ended:
             read = session.status().source
@@ -188,12 +196,16 @@ def run(config: Config) -> int:
             sys.stderr.write(f"moe-live: interrupted after {read.position:,}{whole} bytes\n")
         for failure in outputs.problems:
             sys.stderr.write(f"moe-live: warning: {failure}\n")
+        if command is not None:
+            command.tell_of_end(computed=has_usable_lines(snapshot.input.tally))
         ended_by = _ended_by(asked, signals.stop)
         with signals.breaking(), _standard_output(ended_by):
             _report(snapshot, config, outputs)
         ended_by = _ended_by(ended_by, signals.stop)
     if problem is not None:
         raise problem
+    if command is not None:
+        return command.exit_status
     if not has_usable_lines(snapshot.input.tally):
         _tell_of_nothing(snapshot, config, ended=ended, killed=ended_by is not None)
     return 0 if ended_by is None else 128 + ended_by
@@ -210,6 +222,8 @@ def _check_descriptors(config: Config) -> None:
         needed += 2  # what events wake up with
     if config.demo:
         needed += 3  # the same, and the server's standard input
+    if config.launch is not None:
+        needed += 4  # the same, its output, and the log or a socket
     if not config.paths and _has_dashboard(config):
         needed += 2  # the screen and the keys
     if not can_open(needed):
@@ -245,15 +259,24 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
 
 
 @contextmanager
-def _source(config: Config) -> Iterator[tuple[Source, tuple[str, ...]]]:
-    """The source of bytes, closed at the end, and the names of what it reads."""
+def _source(
+    config: Config, signals: Signals
+) -> Iterator[tuple[Source, tuple[str, ...], CommandSource | None]]:
+    """The source of bytes, closed at the end, the names of what it reads, and the command that it runs."""
     from moe_live.sources.archive import ArchiveSource
     from moe_live.sources.follow import Follower
     from moe_live.sources.pipe import PipeSource
 
     with ExitStack() as stack:
         source: Source
-        if config.paths:
+        names: tuple[str, ...]
+        command = None
+        if config.launch is not None:
+            from moe_live.capture.run import started
+
+            source = command = stack.enter_context(started(config.launch, signals))
+            names = (source.status().name,)
+        elif config.paths:
             source, names = ArchiveSource(config.paths), config.paths
         elif config.follow is not None:
             source, names = Follower(config.follow, from_end=config.from_end), (config.follow,)
@@ -265,7 +288,23 @@ def _source(config: Config) -> Iterator[tuple[Source, tuple[str, ...]]]:
         else:
             source, names = PipeSource(0, "standard input"), ("-",)
         stack.callback(source.close)
-        yield source, names
+        yield source, names, command
+
+
+def _end_command(command: CommandSource, session: Session, signals: Signals) -> None:
+    """Ask the command to end, unless it has, and read on until then; signals that come now are passed on."""
+    if command.running:
+        command.ask_to_end(signals.stop or signal.SIGINT)
+        name = session.status().source.name
+        sys.stderr.write(f"moe-live: {printable(name)} is asked to end; Ctrl-C ends it at once\n")
+    signals.rearm()
+    while not session.ended:
+        session.ingest(0.05)
+        if signals.stop is not None:
+            command.ask_to_end(signals.stop)
+            signals.rearm()
+        descriptor = command.wake_fd()
+        signals.wait(session.pause, () if descriptor is None else (descriptor,))
 
 
 def _show(session: Session, signals: Signals, config: Config, outputs: LiveOutputs) -> None:

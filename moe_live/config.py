@@ -12,6 +12,7 @@ from typing import Literal
 from moe_live import __version__
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
 from moe_live.capture.cli import SUBCOMMANDS
+from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.settings import (
@@ -39,12 +40,33 @@ or by any signal before all results were written.
 """
 
 
+RUN = "run"
+
+_RUN_HELP = """\
+Run a COMMAND such as llama-server, unpatched, whose ggml is a shared library, and show which experts its
+model uses, while it works.
+"""
+_RUN_EPILOG = """\
+examples:
+  moe-live run -- llama-server -m model.gguf --port 8080        Ctrl-C ends the server, with a summary
+  moe-live run --log moe.log --log-limit 1G -- llama-server -m model.gguf
+
+COMMAND has its own process group and no input. q and the first Ctrl-C end it as Ctrl-C does, a second Ctrl-C
+at once; other signals are passed on. It goes on if moe-live dies. With --gate-layers the inputs of these
+layers' routers are read from the model; it costs memory bandwidth, and without it there are no distances.
+
+exit status: 0 if q or Ctrl-C ended it, else that of COMMAND (128 + n if signal n ended it); 125 moe-live
+failed; 126 COMMAND cannot be started; 127 there is no such COMMAND.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The command line, checked."""
 
     paths: tuple[str, ...]
     follow: str | None
+    launch: Launch | None
     demo: bool
     from_end: bool
     json: str | None
@@ -75,9 +97,12 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     Raises:
         UsageError: they are wrong.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == [RUN]:
+        return _parse_run(argv[1:])
     parser = _parser()
     options = parser.parse_args(argv)
-    paths = tuple(options.paths)
+    paths = options.paths = tuple(options.paths)
     inputs = (options.follow is not None) + options.demo + bool(paths)
     if inputs > 1:
         parser.error("give either PATHs, or --follow PATH, or --demo")
@@ -86,23 +111,49 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     if "-" in paths and len(paths) > 1:
         parser.error("- is standard input, which is read alone: leave the other PATHs out")
     if not inputs or paths == ("-",):
-        paths = ()
+        paths = options.paths = ()
         if sys.stdin is None:
             parser.error("nothing to read, standard input is closed: give --follow PATH, PATH... or --demo")
         if os.isatty(0):
             parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in")
     if paths and paths[0].isalpha() and not os.path.lexists(paths[0]):
-        commands = f"{', '.join(SUBCOMMANDS[:-1])} and {SUBCOMMANDS[-1]}"
+        commands = f"{', '.join((RUN, *SUBCOMMANDS[:-1]))} and {SUBCOMMANDS[-1]}"
         parser.error(f"there is no file or command {paths[0]}; the commands are {commands}")
     if options.start == "end" and options.follow is None:
         parser.error("--from end goes with --follow PATH")
+    return _config(parser, options)
+
+
+def _parse_run(argv: Sequence[str]) -> Config:
+    """The arguments of `run`.
+
+    Raises:
+        LaunchError: they are wrong.
+    """
+    parser = CommandParser(
+        prog=f"moe-live {RUN}",
+        usage=f"moe-live {RUN} [OPTIONS] -- COMMAND...",
+        description=_RUN_HELP,
+        epilog=_RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1)
+    add_launch_options(parser)
+    _add_options(parser)
+    at = argv.index("--") if "--" in argv else len(argv)
+    options = parser.parse_args(argv[:at])
+    return _config(parser, options, launch(parser, options, tuple(argv[at + 1 :])))
+
+
+def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None = None) -> Config:
     if (options.hot_experts is None) != (options.hot_list is None):
         parser.error("--hot-experts N and --hot-list FILE go together")
     if options.hot_list == "-":
         parser.error("--hot-list needs the name of a file; /dev/stdout is one")
     return Config(
-        paths=paths,
+        paths=options.paths,
         follow=options.follow,
+        launch=launch,
         demo=options.demo,
         from_end=options.start == "end",
         json=options.json,
@@ -164,6 +215,12 @@ def _parser() -> Parser:
         metavar="N",
         help="processes that read large PATHs (default: one for each core)",
     )
+    _add_options(parser)
+    return parser
+
+
+def _add_options(parser: Parser) -> None:
+    """Add those that do not depend on what is read."""
     analysis = parser.add_argument_group("analysis")
     analysis.add_argument(
         "--rows",
@@ -261,4 +318,3 @@ def _parser() -> Parser:
         "--ascii", action="store_true", help="a dashboard without block characters, for fonts that lack them"
     )
     parser.add_argument("--version", action="version", version=f"moe-live {__version__}")
-    return parser

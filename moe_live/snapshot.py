@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moe_live.formats.records import LineTally
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
+from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
@@ -78,12 +79,14 @@ class Input:
         tally: bytes and lines, good and bad.
         restarts: how often the log was emptied or rewritten.
         rotations: how often its path came to name another file.
+        command: the one that computes it, if it was started for that, as it is at the moment of the view.
     """
 
     paths: tuple[str, ...]
     tally: LineTally
     restarts: int
     rotations: int
+    command: CommandStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import Parser, address, file_name, layer_set, whole_number
 from moe_live.capture.guard import Access, parse_origin
+from moe_live.capture.launch import CommandParser
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.network import MAX_KEY, key_in, listen, parse_key
 
@@ -214,17 +215,8 @@ def add_tap_parser(subparsers: Any) -> None:
     )
 
 
-class _CommandParser(Parser):
-    """Of `capture ... -- COMMAND`, whose own failures have a status that no command uses."""
-
-    def error(self, message: str) -> NoReturn:
-        from moe_live.capture.supervisor import LaunchError
-
-        raise LaunchError(f"{message}; see {self.prog} --help")
-
-
-def _command_parser() -> _CommandParser:
-    parser = _CommandParser(
+def _command_parser() -> CommandParser:
+    parser = CommandParser(
         prog="moe-live capture",
         usage=_CAPTURE_USAGE,
         description=_CAPTURE_HELP,

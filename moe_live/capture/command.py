@@ -31,7 +31,6 @@ _ECHO_SECONDS = (
     0.25  # the same signal within this time is the same request, as in `moe_live.terminal.Signals`
 )
 _TRIM_SECONDS = 1.0
-_PATIENCE_SECONDS = 2.0  # until a command that was asked twice is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +90,29 @@ def capture_command(arguments: Sequence[str], settings: TapSettings, output: str
     signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     status = _supervise(Command(program, arguments, environ, printed), printed)
     if status and printed is not None:
-        for line in printed.last_lines(_LAST_LINES):
-            sys.stderr.write(f"{line}\n")
-        sys.stderr.write(
-            f"moe-live: {printable(arguments[0])} ended with status {status}; all it said: {output}\n"
-        )
+        tell_of_failure(arguments[0], status, printed)
     if before is not None and _size(settings.log) == before:
         sys.stderr.write(
-            f"moe-live: nothing was logged in {printable(settings.log)}: {printable(arguments[0])} computed "
-            "no model with experts, or is linked statically (moe-live capture --model works without it)\n"
+            f"moe-live: nothing was logged in {printable(settings.log)}: {nothing_computed(arguments[0])}\n"
         )
     return status
+
+
+def tell_of_failure(name: str, status: int, output: BoundedOutput) -> None:
+    """Say on standard error how a command ended, after the last that it said."""
+    for line in output.last_lines(_LAST_LINES):
+        sys.stderr.write(f"{line}\n")
+    sys.stderr.write(
+        f"moe-live: {printable(name)} ended with status {status}; all it said: {printable(output.path)}\n"
+    )
+
+
+def nothing_computed(name: str) -> str:
+    """Why no row may have come from a command."""
+    return (
+        f"{printable(name)} computed no model with experts, or is linked statically "
+        "(moe-live capture --model works without it)"
+    )
 
 
 def prepared(name: str, settings: TapSettings) -> tuple[str, Path]:
@@ -153,8 +164,6 @@ def _size(log: str) -> int | None:
 def _supervise(command: Command, output: BoundedOutput | None) -> int:
     """Pass signals on until the command has ended. They are blocked, and taken here one by one."""
     last, last_at = 0, -_ECHO_SECONDS
-    interrupts = 0
-    kill_at = float("inf")
     while (status := command.poll()) is None:
         came = signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, _TRIM_SECONDS)
         now = time.monotonic()
@@ -166,9 +175,4 @@ def _supervise(command: Command, output: BoundedOutput | None) -> int:
                 continue
             last, last_at = number, now
             command.pass_on(number)
-            interrupts += number == signal.SIGINT
-            if interrupts > 1:
-                kill_at = min(kill_at, now + _PATIENCE_SECONDS)
-        if now >= kill_at:
-            command.pass_on(signal.SIGKILL)
-    return 0 if interrupts else status
+    return 0 if command.interrupts else status

@@ -119,6 +119,19 @@ def read_model_file(path: Path) -> ModelFile:
         raise _unreadable(path, error.strerror) from None
 
 
+def read_value(path: Path, key: str) -> float | str | None:
+    """Read one value, which stands near the beginning as a rule; None if it is not there.
+
+    Raises:
+        UsageError: the file cannot be read, or is not a whole GGUF file as far as it was read.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Head(path, file).value(key)
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+
+
 def _unreadable(path: Path, reason: str | None) -> UsageError:
     return UsageError(f"cannot read {printable(path)}: {reason}; check the path")
 
@@ -136,16 +149,16 @@ class _Head:
         self._left = self._size = os.fstat(file.fileno()).st_size
         self._order = "<"
 
+    def value(self, wanted: str) -> float | str | None:
+        _, n_pairs = self._begin()
+        for _ in range(n_pairs):
+            key, value = self._text(), self._value(self._number("I"))
+            if key == wanted:
+                return value
+        return None
+
     def read(self) -> ModelFile:
-        if self._take(4) != b"GGUF":
-            raise self._damage("it does not begin as one")
-        version = self._number("I")
-        if not version & 0xFFFF:
-            self._order = ">"
-            version = int.from_bytes(version.to_bytes(4, "little"), "big")
-        if version not in _VERSIONS:
-            raise self._damage(f"its version is {version}, only 2 and 3 are known")
-        n_tensors, n_pairs = self._count(_MAX_TENSORS), self._count(_MAX_PAIRS)
+        n_tensors, n_pairs = self._begin()
         values: dict[str, float | str] = {}
         for _ in range(n_pairs):
             key, value = self._text(), self._value(self._number("I"))
@@ -165,6 +178,18 @@ class _Head:
             if tensor.offset + tensor.size > self._size:
                 raise self._damage("it ends before its tensors do")
         return ModelFile(values, tensors)
+
+    def _begin(self) -> tuple[int, int]:
+        """How many tensors and pairs there are."""
+        if self._take(4) != b"GGUF":
+            raise self._damage("it does not begin as one")
+        version = self._number("I")
+        if not version & 0xFFFF:
+            self._order = ">"
+            version = int.from_bytes(version.to_bytes(4, "little"), "big")
+        if version not in _VERSIONS:
+            raise self._damage(f"its version is {version}, only 2 and 3 are known")
+        return self._count(_MAX_TENSORS), self._count(_MAX_PAIRS)
 
     def _tensor(self) -> tuple[str, tuple[int, ...], int, int]:
         name, n_dimensions = self._text(), self._number("I")

@@ -6,8 +6,11 @@ from `kill`, reaches the command once, when moe-live passes it on.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +27,9 @@ PASSED_ON = frozenset(
 
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _KEPT_AFTER_CUT = 2  # one part in so many
+_PATIENCE_SECONDS = 2.0  # until a command that was interrupted twice is killed
+_TAIL = 1 << 14  # bytes in which the last lines are looked for
+_ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")  # colours and the like
 
 
 class LaunchError(MoeLiveError):
@@ -53,6 +59,10 @@ class Command:
         environ: its environment.
         output: where its standard output and error go; None for those of moe-live.
 
+    Attributes:
+        pid: of its first process, and of its group.
+        interrupts: how often Ctrl-C was passed on to it.
+
     Raises:
         LaunchError: it cannot be started.
     """
@@ -61,6 +71,8 @@ class Command:
         self, program: str, arguments: Sequence[str], environ: Mapping[str, str], output: BoundedOutput | None
     ) -> None:
         self._status: int | None = None
+        self._kill_at = math.inf
+        self.interrupts = 0
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         ]
@@ -82,10 +94,16 @@ class Command:
             ) from None
 
     def pass_on(self, number: int) -> None:
-        """Send a signal to the command and the processes it started, as a terminal does."""
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+        """Send a signal to the command and the processes it started, as a terminal does.
+
+        One that does not end soon after a second Ctrl-C is killed, by `poll`.
+        """
+        if self.poll() is not None:
+            return
+        self._send(number)
+        self.interrupts += number == signal.SIGINT
+        if self.interrupts > 1:
+            self._kill_at = min(self._kill_at, time.monotonic() + _PATIENCE_SECONDS)
 
     def poll(self) -> int | None:
         """Its exit status, 128 + n if signal n ended it; None while it runs."""
@@ -94,7 +112,13 @@ class Command:
             if pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._status = code if code >= 0 else 128 - code
+            elif time.monotonic() >= self._kill_at:
+                self._send(signal.SIGKILL)
         return self._status
+
+    def _send(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
 
 class BoundedOutput:
@@ -136,7 +160,7 @@ class BoundedOutput:
     def last_lines(self, count: int) -> list[str]:
         """The last lines of it, safe to print."""
         size = os.fstat(self.descriptor).st_size
-        tail = self._from(max(0, size - self._limit // _KEPT_AFTER_CUT)) if size else b""
+        tail = _ESCAPE.sub(b"", self._from(max(0, size - _TAIL)))
         return [printable(line) for line in tail.splitlines()[-count:]]
 
     def close(self) -> None:

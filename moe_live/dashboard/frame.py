@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
@@ -72,6 +72,8 @@ def compose(snapshot: Snapshot, status: Status, state: ViewState, width: int, he
         needed = f"{width}x{height} is too small: {MIN_WIDTH}x{MIN_HEIGHT} needed. q quits"
         lines: list[Line] = [(text(part),) for part in wrap(needed, width, max(1, height))]
     else:
+        # What a command says may be news of which the figures know nothing.
+        snapshot = replace(snapshot, input=replace(snapshot.input, command=status.source.command))
         top = header(snapshot, status, state, width, tall=height >= _TALL)
         body = _body(snapshot, status, state, width, height - len(top) - 1)
         lines = [*top, *fill(body, height - len(top) - 1), footer(state, width)]
@@ -112,12 +114,19 @@ def _nothing_yet(snapshot: Snapshot, status: Status, width: int, height: int) ->
     """Why there is nothing to see, and what will change that."""
     tally = snapshot.input.tally
     inner = width - 4
+    samples: Sequence[str] = [printable(sample) for sample in tally.samples]
     if tally.malformed_lines:
         says = [
             f"No MoE lines found yet: {whole(tally.malformed_lines)} malformed of {whole(tally.lines)}.",
             "An expert line looks like '3,17 4 92 …', a gate line like 'gate_input,20,0,0.25 …'. "
             "These came, for example:",
         ]
+    elif (command := status.source.command) is not None:
+        says = [
+            f"{printable(status.source.name)} has computed nothing with experts yet: send it a prompt.",
+            f"It says, in {printable(command.output)}:" if command.said else "It has said nothing so far.",
+        ]
+        samples = command.said[-max(0, height - 6) :]
     elif status.source.state is State.WAITING:
         says = [
             "Waiting for the log to appear.",
@@ -140,7 +149,7 @@ def _nothing_yet(snapshot: Snapshot, status: Status, width: int, height: int) ->
         ]
     lines: list[Line] = [(), (text("  "), text(says[0], STRONG))]
     lines += [(text("  " + part),) for part in wrap(says[1], inner, 3)]
-    lines += [(text("    " + shorten(printable(sample), inner - 2), FAINT),) for sample in tally.samples]
+    lines += [(text("    " + shorten(sample, inner - 2), FAINT),) for sample in samples]
     return lines[:height]
 
 

@@ -238,6 +238,8 @@ def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
         bad,
         (text("restarts "), text(str(source.restarts), CAUTION if source.restarts else STRONG)),
     ]
+    if source.command is not None and source.command.logged is not None:
+        items.append((text("log "), text(size(source.command.logged), STRONG)))
     if source.rotations:
         items.append((text("rotations "), text(str(source.rotations), STRONG)))
     if source.watch:

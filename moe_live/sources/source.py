@@ -40,6 +40,23 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class CommandStatus:
+    """A command that computes what is read, at one moment.
+
+    Attributes:
+        output: path of the file that has what it prints.
+        said: the last lines of that, printable.
+        ended: its exit status, 128 + n if signal n ended it; None while it runs.
+        logged: bytes that were written to the log that is kept; None if none is.
+    """
+
+    output: str
+    said: tuple[str, ...]
+    ended: int | None
+    logged: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStatus:
     """A source at one moment.
 
@@ -53,6 +70,7 @@ class SourceStatus:
         rotations: how many `Break.ROTATED` were yielded.
         watch: "events" (a watcher wakes us up while idle), "polling" (it cannot), or "" (not followed).
         gaps: what may be missing of what was written, or be there twice.
+        command: the one that computes what is read, if it was started for that.
     """
 
     name: str
@@ -64,6 +82,7 @@ class SourceStatus:
     rotations: int = 0
     watch: str = ""
     gaps: Gaps = field(default_factory=Gaps)
+    command: CommandStatus | None = None
 
     @property
     def total(self) -> int | None:

@@ -29,6 +29,19 @@ def _warnings(snapshot: Snapshot, width: int) -> list[Line]:
     return lines
 
 
+def _command(snapshot: Snapshot, width: int) -> list[Line]:
+    """The command that computes what is read: whether it runs, and what it says."""
+    command = snapshot.input.command
+    if command is None:
+        return []
+    state = "runs" if command.ended is None else f"ended with status {command.ended}"
+    lines: list[Line] = [
+        (text("Command", TITLE), text(f"  {state}", ALERT if command.ended else None)),
+        *_figures([("what it says", shorten(printable(command.output), width - 22))]),
+    ]
+    return [*lines, *[(text("    " + shorten(line, width - 4), FAINT),) for line in command.said]]
+
+
 def _rows(snapshot: Snapshot, width: int) -> list[Line]:
     rows = snapshot.rows
     figures = [
@@ -92,7 +105,7 @@ def _figures(figures: list[tuple[str, str]]) -> list[Line]:
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """All of it, the visible part."""
     lines: list[Line] = []
-    for section in (_warnings, _bad_lines, _rows, _input):
+    for section in (_warnings, _command, _bad_lines, _rows, _input):
         if part := section(snapshot, width):
             lines += [*part, ()]
     lines.pop()
@@ -113,7 +126,8 @@ VIEW = View(
     reading=(
         "Everything to know before believing the figures: warnings, whether the logged expert rows are "
         "sound (a known defect of the logging patch writes wrong rows for prompts), lines that could not "
-        "be used, what is wrong with them and how they begin."
+        "be used, what is wrong with them and how they begin. Of a command that moe-live runs: the last "
+        "that it printed, and the file that has all of it."
     ),
     always=True,
 )
