@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from moe_live.formats.llama_server import LlamaServerDecoder
-from moe_live.formats.records import LineTally
+from moe_live.formats.dialect import Dialect
+from moe_live.formats.records import LineTally, Records
+from moe_live.formats.sniff import SniffingDecoder
 from moe_live.routing.batch import Kind, StepBatch
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
@@ -60,12 +61,22 @@ class Analyzer:
     Args:
         settings: what to count.
         paths: where the bytes come from, for the report.
+        dialect: what the log is written in; None to find out from its first lines.
     """
 
-    def __init__(self, settings: Settings | None = None, *, paths: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        paths: tuple[str, ...] = (),
+        dialect: Dialect | None = None,
+    ) -> None:
         self._settings = settings or Settings()
         self._paths = paths
-        self._decoder = self._new_decoder()
+        self._decoder = SniffingDecoder(
+            gate_layers=frozenset() if self._settings.counts_only else self._settings.gate_layers,
+            dialect=dialect,
+        )
         self._assembler = StepAssembler(max_slots=self._settings.max_slots)
         self._assembler.label = self._settings.label
         self._statistics = self._new_statistics()
@@ -75,7 +86,10 @@ class Analyzer:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Analyze the next bytes of the log, cut anywhere."""
-        for records in self._decoder.feed(data):
+        self._take(self._decoder.feed(data))
+
+    def _take(self, decoded: Iterable[Records]) -> None:
+        for records in decoded:
             if len(records.gates.layer):
                 self._statistics.gate_layers.update(np.unique(records.gates.layer).tolist())
             self._update(self._assembler.feed(records))
@@ -100,7 +114,7 @@ class Analyzer:
         self._end(emptied=False)
 
     def _end(self, *, emptied: bool) -> None:
-        self._decoder.restart(emptied=emptied)
+        self._take(self._decoder.restart(emptied=emptied))
         self._update(self._assembler.interrupt())
         self._statistics.flush()
 
@@ -142,11 +156,6 @@ class Analyzer:
         )
         yield from self._statistics.pieces()
 
-    def _new_decoder(self) -> LlamaServerDecoder:
-        return LlamaServerDecoder(
-            gate_layers=frozenset() if self._settings.counts_only else self._settings.gate_layers
-        )
-
     def _new_statistics(self) -> Statistics:
         return Statistics(self._settings.window, counts_only=self._settings.counts_only)
 
@@ -176,10 +185,20 @@ class Analyzer:
         maker = SnapshotMaker(
             statistics=self._statistics,
             assembler=self._assembler,
-            input=Input(self._paths, self.tally, self._restarts, self._rotations),
+            input=self._input(),
             settings=self._settings,
         )
         return maker.make(sections, pairs_of=pairs_of, anew=anew)
+
+    def _input(self) -> Input:
+        dialect = self._decoder.dialect
+        return Input(
+            self._paths,
+            self.tally,
+            self._restarts,
+            self._rotations,
+            format="" if dialect is None else dialect.name,
+        )
 
     def _update(self, batches: Iterable[StepBatch]) -> None:
         for batch in batches:

@@ -43,7 +43,7 @@ class ParallelSession(Session):
         paths: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(source, Analyzer(settings, paths=paths), clock=clock)
+        super().__init__(source, Analyzer(settings, paths=paths, dialect=parts[0].dialect), clock=clock)
         self._parts = parts
         self._waiting = deque(range(len(parts)))
         self._merged = 0

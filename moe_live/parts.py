@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import NamedTuple
 
+from moe_live.formats.dialect import Dialect
 from moe_live.formats.lines import MAX_LINE_BYTES
-from moe_live.formats.llama_server import LlamaServerDecoder
+from moe_live.formats.sniff import HEAD_BYTES, Sniffer
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
 from moe_live.sources.stream import GZIP_MAGIC
@@ -34,15 +35,17 @@ SEARCH_BYTES = 1 << 24
 GLANCE_BYTES = 1 << 18
 """How much is read at first: most steps of decode are shorter."""
 
-_LAYER = re.compile(rb"(gate_input,)?([0-9]{1,4}),(0,)?")
-
 
 class Part(NamedTuple):
-    """A piece of a file, from `begin` to before `end` (None: to the end of the file); steps begin at both."""
+    """A piece of a file, from `begin` to before `end` (None: to the end of the file); steps begin at both.
+
+    All parts of a run are of one dialect.
+    """
 
     path: str
     begin: int
     end: int | None
+    dialect: Dialect
 
 
 def plan(
@@ -64,10 +67,13 @@ def plan(
 
     Returns:
         No parts at all if one process should read: there is too little, or something that is packed or not a
-        regular file.
+        regular file, or a dialect that is not cut.
     """
     sizes = [_plain_size(path) for path in paths]
     if jobs < 2 or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
+        return []
+    dialect = _dialect(paths)
+    if dialect is None or dialect.places is None:
         return []
     if part_bytes is None:
         part_bytes = COUNTS_PART_BYTES if settings.counts_only else PART_BYTES
@@ -78,13 +84,15 @@ def plan(
         bounds, end = [0], size or 0
         for place in places:
             if bounds[-1] + part_bytes // 2 <= place - before <= end - part_bytes // 2:
-                begin = find_step(path, place - before, settings)
+                begin = find_step(path, place - before, settings, dialect)
                 if begin is None:
                     break  # there are no steps that could be told apart, or very long ones
                 bounds.append(begin)
         before += end
         ends = [*bounds[1:], None]
-        parts += [Part(os.path.realpath(path), begin, end) for begin, end in zip(bounds, ends, strict=True)]
+        parts += [
+            Part(os.path.realpath(path), begin, end, dialect) for begin, end in zip(bounds, ends, strict=True)
+        ]
     return parts if len(parts) > 1 else []
 
 
@@ -103,7 +111,7 @@ def _places(size: int, jobs: int, part_bytes: int) -> list[int]:
     return [size * weight // sum(weights) for weight in accumulate(weights[:-1])]
 
 
-def find_step(path: str, offset: int, settings: Settings) -> int | None:
+def find_step(path: str, offset: int, settings: Settings, dialect: Dialect) -> int | None:
     """The offset of the first line after `offset` that is known to begin a step by the line before it alone.
 
     Both lines are well-formed and nothing stands between them, so a reader that starts with the second one
@@ -117,38 +125,29 @@ def find_step(path: str, offset: int, settings: Settings) -> int | None:
         position = offset + len(file.readline(MAX_LINE_BYTES))
         for length in (GLANCE_BYTES, SEARCH_BYTES):
             file.seek(position)
-            begin = _first_step(file.read(length), settings)
-            if begin is not None:
-                return position + begin
+            text = file.read(length)
+            for before, begin, end in dialect.places(text) if dialect.places else ():
+                if _begins_step(text[before:end], settings, dialect):
+                    return position + begin
     return None
 
 
-def _first_step(text: bytes, settings: Settings) -> int | None:
-    """Where in the text, from its second line on, a step begins."""
-    before, layer_before = b"", -1
-    start = 0
-    while end := text.find(b"\n", start) + 1:
-        line = text[start:end]
-        found = _LAYER.match(line)
-        layer = int(found[2]) if found else -1
-        goes_down = 0 <= layer < layer_before
-        first_again = layer == layer_before and found is not None and found[1] and found[3]
-        if (goes_down or first_again) and _begins_step(before, line, settings):
-            return start
-        if found is not None and not found[1]:  # no step begins among the other rows of this layer
-            other = re.compile(rb"\n(?!%b,)" % found[2]).search(text, end - 1)
-            end = other.end() if other else len(text)
-            line = text[text.rfind(b"\n", 0, end - 1) + 1 : end]
-        before, layer_before, start = line, layer, end
-    return None
-
-
-def _begins_step(before: bytes, line: bytes, settings: Settings) -> bool:
+def _begins_step(two_lines: bytes, settings: Settings, dialect: Dialect) -> bool:
     """Whether both lines are well-formed and a step begins with the second."""
-    decoder = LlamaServerDecoder(gate_layers=settings.gate_layers)
+    decoder = dialect.open(gate_layers=settings.gate_layers)
     assembler = StepAssembler(max_slots=settings.max_slots)
-    complete = sum(1 for records in decoder.feed(before + line) for _ in assembler.feed(records))
+    complete = sum(1 for records in decoder.feed(two_lines) for _ in assembler.feed(records))
     return complete == 1 and decoder.tally.malformed_lines == 0
+
+
+def _dialect(paths: Sequence[str]) -> Dialect | None:
+    """What the files are written in, by the head of the first that is not empty; None if all are."""
+    for path in paths:
+        with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - `Path` has no other way either
+            if head := file.read(HEAD_BYTES):
+                sniffer = Sniffer()
+                return sniffer.feed(head) or sniffer.end()
+    return None
 
 
 def _plain_size(path: str) -> int | None:

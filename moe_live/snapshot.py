@@ -79,6 +79,7 @@ class Input:
         tally: bytes and lines, good and bad.
         restarts: how often the log was emptied or rewritten.
         rotations: how often its path came to name another file.
+        format: the name of the dialect it is taken for; "" while that is not known.
         command: the one that computes it, if it was started for that, as it is at the moment of the view.
     """
 
@@ -86,6 +87,7 @@ class Input:
     tally: LineTally
     restarts: int
     rotations: int
+    format: str
     command: CommandStatus | None = None
 
 

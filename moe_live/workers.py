@@ -47,7 +47,7 @@ class PartReader:
     """
 
     def __init__(self, part: Part, settings: Settings, label: str) -> None:
-        self.analyzer = Analyzer(replace(settings, label=label))
+        self.analyzer = Analyzer(replace(settings, label=label), dialect=part.dialect)
         self._part = part
         self._left = None if part.end is None else part.end - part.begin
         self._portion = READ_SIZE

@@ -27,6 +27,7 @@ from moe_live import workers
 from moe_live.analyzer import Analyzer
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
+from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.parallel import ParallelSession
 from moe_live.parts import Part, find_step, plan
 from moe_live.session import Session
@@ -55,7 +56,7 @@ def decode_log(tokens: int = 300, layers: Sequence[int] = tuple(range(3, 33)), s
 def every_step(path: Path, settings: Settings) -> list[int]:
     """All places where the file may be cut."""
     found: list[int] = []
-    while (begin := find_step(str(path), found[-1] - 1 if found else 0, settings)) is not None:
+    while (begin := find_step(str(path), found[-1] - 1 if found else 0, settings, LLAMA_SERVER)) is not None:
         found.append(begin)
     return found
 
@@ -64,7 +65,7 @@ def in_parts(path: Path, cuts: Sequence[int], settings: Settings) -> Analyzer:
     """The file read in parts, each with the label in force and merged as several processes would."""
     merged = Analyzer(settings)
     for begin, end in zip([0, *cuts], [*cuts, None], strict=True):
-        reader = PartReader(Part(str(path), begin, end), settings, merged.label)
+        reader = PartReader(Part(str(path), begin, end, LLAMA_SERVER), settings, merged.label)
         while reader.read():
             pass
         assert not reader.finish()

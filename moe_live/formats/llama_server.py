@@ -19,13 +19,15 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.expert_lines import ExpertLineParser
+from moe_live.formats.fault import fault
 from moe_live.formats.float_text import FloatLines, FloatTextParser
 from moe_live.formats.gate_lines import GateLines, carve, interleave
 from moe_live.formats.lines import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
@@ -36,6 +38,9 @@ HEADER = b"layer_id,expert_ids"
 MAX_LABEL = 64
 """Characters of a label that are kept."""
 
+_CERTAIN = re.compile(rb"layer_id,expert_ids\r?$|[0-9]{1,4},[0-9]{1,4} [0-9 ]+\r?$|gate_input,[0-9]")
+_SINGLE = re.compile(rb"[0-9]{1,4},[0-9]{1,4}\r?")
+_LAYER = re.compile(rb"(gate_input,)?([0-9]{1,4}),(0,)?")
 _COMMENT = re.compile(rb"^#( label:|label )?([^\n]*)\n", re.MULTILINE)
 
 
@@ -90,16 +95,20 @@ class LlamaServerDecoder:
             if begin < end:
                 yield from self._decode(text, begin, end)
 
-    def restart(self, *, emptied: bool = False) -> None:
+    def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """The log starts anew, or has ended: drop the unfinished line.
 
         Args:
             emptied: the same file goes on, perhaps written by the same server with the rest of that line. If
                 the first line is well-formed, and joined to the unfinished one as well, none can tell which
                 it is: it counts as malformed.
+
+        Returns:
+            Nothing: a record is complete with its line.
         """
         cut_line = self._assembler.end()
         self._cut_line = (cut_line or self._cut_line) if emptied else b""
+        return ()
 
     def _skip_rest(self, text: bytearray, start: int, end: int) -> int:
         """Where the lines begin that are none of a line that was cut."""
@@ -191,6 +200,45 @@ def _without_comments(
         if comment[1] is not None
     ]
     return b"".join(others), labels, len(found) - len(labels)
+
+
+def recognize(lines: Sequence[bytes]) -> Fit:
+    """Whether lines, without newlines, are of this dialect."""
+    if any(map(_CERTAIN.match, lines)):
+        return Fit.CERTAIN
+    return Fit.POSSIBLE if any(map(_SINGLE.fullmatch, lines)) else Fit.NONE
+
+
+def places(text: bytes) -> Iterator[tuple[int, int, int]]:
+    """Where steps may begin: where the layer goes down, or rows of gate inputs of the same layer begin again.
+
+    See `Dialect.places`.
+    """
+    before, layer_before = 0, -1
+    start = 0
+    while end := text.find(b"\n", start) + 1:
+        found = _LAYER.match(text, start, end)
+        layer = int(found[2]) if found else -1
+        goes_down = 0 <= layer < layer_before
+        first_again = layer == layer_before and found is not None and found[1] and found[3]
+        if goes_down or first_again:
+            yield before, start, end
+        before = start
+        if found is not None and not found[1]:  # no step begins among the other rows of this layer
+            other = re.compile(rb"\n(?!%b,)" % found[2]).search(text, end - 1)
+            end = other.end() if other else len(text)
+            before = text.rfind(b"\n", 0, end - 1) + 1
+        layer_before, start = layer, end
+
+
+LLAMA_SERVER = Dialect(
+    name="llama-server",
+    example="layer_id,expert_ids\n3,51 1 12\n4,7 30 2",
+    recognize=recognize,
+    open=LlamaServerDecoder,
+    fault=fault,
+    places=places,
+)
 
 
 @functools.cache

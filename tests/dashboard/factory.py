@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.formats.records import LineTally
 from moe_live.pace import Pace
 from moe_live.routing.strided import Verdict
@@ -106,7 +107,13 @@ def snapshot(
     found = tuple(pair(20 + i, 510) for i in range(pairs))
     gates = tuple(range(20, 21 + pairs)) if pairs else ()
     bare = Snapshot(
-        input=Input((path,), tally or LineTally(bytes=123456789, lines=1234567, header_lines=1), 1, 0),
+        input=Input(
+            (path,),
+            tally or LineTally(bytes=123456789, lines=1234567, header_lines=1),
+            1,
+            0,
+            LLAMA_SERVER.name,
+        ),
         model=Model(
             numbers, experts if layers else None, 8 if layers else None, gates, 256 if gates else None
         ),

@@ -39,7 +39,7 @@ def pair(from_layer: int, to_layer: int, steps: int, metrics: dict[DistanceMetri
 
 
 EMPTY = Snapshot(
-    input=Input((), LineTally(), 0, 0),
+    input=Input((), LineTally(), 0, 0, ""),
     model=Model((), None, None, (), None),
     rows=Rows(RowMode.AUTO, 0, 0, 0, 0, Verdict.UNKNOWN, "no rows yet"),
     steps=PhaseCount(0, 0),
@@ -65,6 +65,7 @@ FULL = Snapshot(
         ),
         restarts=1,
         rotations=2,
+        format="llama-server",
     ),
     model=Model((3, 4, 5, 9), 12, 2, (4, 5), 8),
     rows=Rows(RowMode.AUTO, 100, 60, 4, 40, Verdict.STRIDED, "some rows are wrong"),

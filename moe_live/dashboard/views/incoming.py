@@ -8,7 +8,7 @@ from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, excerpt
 from moe_live.errors import printable
-from moe_live.formats.fault import fault
+from moe_live.formats.sniff import dialect_named
 from moe_live.formatting import percent, size, whole
 from moe_live.snapshot import Snapshot
 
@@ -91,6 +91,7 @@ def _bad_lines(snapshot: Snapshot, width: int) -> list[Line]:
         text(f"  {whole(tally.malformed_lines)} of {whole(tally.lines)} ({share}); the first ones:"),
     )
     lines = [title]
+    fault = dialect_named(snapshot.input.format).fault
     for sample in tally.samples:
         why = shorten(fault(sample) or "cannot be told from its beginning", min(_FAULT, width // 2))
         shown = shorten(printable(sample), width - _FAULT - 4)

@@ -97,7 +97,7 @@ def _source(source: Input) -> Json:
     return {
         # Bytes of a path that are not UTF-8 have no place in JSON: they are written as \xff.
         "paths": [os.fsencode(path).decode("utf-8", "backslashreplace") for path in source.paths],
-        "format": "llama-server",
+        "format": source.format,
         "bytes": tally.bytes,
         "lines": tally.lines,
         "malformed_lines": tally.malformed_lines,
