@@ -26,7 +26,7 @@ from moe_live.outputs.live import LiveOutputs
 
 if TYPE_CHECKING:
     from moe_live.capture.run import CommandSource
-    from moe_live.session import Session
+    from moe_live.running import Run
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
     from moe_live.terminal import Signals
@@ -235,16 +235,16 @@ def _ended_by(*numbers: signal.Signals | None) -> signal.Signals | None:
     return next((number for number in numbers if number not in (None, signal.SIGINT)), None)
 
 
-def _session(config: Config, source: Source, names: tuple[str, ...]) -> Session:
+def _session(config: Config, source: Source, names: tuple[str, ...]) -> Run:
     """One that reads with several processes where that is worth while."""
     from moe_live.analyzer import Analyzer
     from moe_live.session import READ_AHEAD, Session
 
     settings = config.settings
     if config.several_jobs:
-        from moe_live.parallel import ParallelSession
-        from moe_live.parts import plan
-        from moe_live.workers import start_workers
+        from moe_live.parallel.plan import plan
+        from moe_live.parallel.session import ParallelSession
+        from moe_live.parallel.worker import start_workers
 
         parts = plan(config.paths, config.jobs, settings)
         if workers := start_workers(min(config.jobs, len(parts)), settings):
@@ -291,7 +291,7 @@ def _source(
         yield source, names, command
 
 
-def _end_command(command: CommandSource, session: Session, signals: Signals) -> None:
+def _end_command(command: CommandSource, session: Run, signals: Signals) -> None:
     """Ask the command to end, unless it has, and read on until then; signals that come now are passed on."""
     if command.running:
         command.ask_to_end(signals.stop or signal.SIGINT)
@@ -307,18 +307,21 @@ def _end_command(command: CommandSource, session: Session, signals: Signals) -> 
         signals.wait(session.pause, () if descriptor is None else (descriptor,))
 
 
-def _show(session: Session, signals: Signals, config: Config, outputs: LiveOutputs) -> None:
+def _show(session: Run, signals: Signals, config: Config, outputs: LiveOutputs) -> None:
     """Read until the end, a key or a signal, and show how it goes."""
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
     # the screen.
     threading.excepthook = lambda _: None
+    from moe_live.session import Session
+
     live = not config.paths
-    if live and _has_dashboard(config):
+    followed = session if live and isinstance(session, Session) else None
+    if followed is not None and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
         from moe_live.dashboard.theme import Theme
 
         run_dashboard(
-            session,
+            followed,
             signals,
             publish=outputs.update,
             refresh=config.refresh,
@@ -334,12 +337,12 @@ def _show(session: Session, signals: Signals, config: Config, outputs: LiveOutpu
             outputs,
             keys=live and os.name == "posix" and os.isatty(1) and os.isatty(2),
         )
-    if live and not session.ended:
-        session.drain()
+    if followed is not None and not followed.ended:
+        followed.drain()
 
 
 def _show_plainly(
-    session: Session, signals: Signals, config: Config, outputs: LiveOutputs, *, keys: bool
+    session: Run, signals: Signals, config: Config, outputs: LiveOutputs, *, keys: bool
 ) -> None:
     """Read until the end, a signal or, where keys are taken, q; they are not echoed."""
     from moe_live.reports.plain import run_plain
@@ -368,7 +371,7 @@ def _show_plainly(
         )
 
 
-def _finish(session: Session, signals: Signals) -> Snapshot:
+def _finish(session: Run, signals: Signals) -> Snapshot:
     """The final statistics; those who find that analyzing the rest takes too long can do without it."""
     from moe_live.session import READ_SIZE
     from moe_live.terminal import BREAKING

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
-from mmap import mmap
+from dataclasses import replace
 
 from moe_live.analyzer import Analyzer, Progress
-from moe_live.pace import Pace, PaceCounter
+from moe_live.memory import own_pages
+from moe_live.running import Meter, Status
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.label_file import LabelFile
-from moe_live.sources.source import Break, Source, SourceStatus, State
+from moe_live.sources.source import Break, Source, State
 
 READ_SIZE = 1 << 20
 """Bytes asked of the source at a time: some milliseconds of work."""
@@ -30,45 +30,6 @@ LONG_PORTION = 0.1
 MIN_PORTION = 1 << 14
 """Bytes; smaller portions do not take less time."""
 
-RATE_WINDOW = 5.0
-"""Seconds over which rates are taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How the run is going: what a view shows beside the `Snapshot`.
-
-    Attributes:
-        source: state, position, lag, restarts, rotations, watch mode.
-        elapsed: seconds since the run began.
-        bytes_per_second: over the last few seconds.
-        lines_per_second: over the last few seconds.
-        prefill: tokens a second of prefill steps.
-        decode: tokens a second of decode steps.
-        seconds_left: until the backlog is read at the present rate; None if unknown.
-        label: what the user calls the present time; "" for nothing.
-    """
-
-    source: SourceStatus
-    elapsed: float
-    bytes_per_second: float
-    lines_per_second: float
-    prefill: Pace
-    decode: Pace
-    seconds_left: float | None
-    label: str = ""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens of prefill and decode steps together, over the last few seconds."""
-        return self.prefill.now + self.decode.now
-
-    @property
-    def progress(self) -> float | None:
-        """Share of the known bytes that is read, 0 to 1; None for a pipe."""
-        size = self.source.size
-        return None if not size else min(1.0, self.source.position / size)
-
 
 def portion_after(portion: int, seconds: float) -> int:
     """How many bytes to analyze at a time, if so many took so long."""
@@ -78,7 +39,7 @@ def portion_after(portion: int, seconds: float) -> int:
 
 
 class Session:
-    """Feeds an analyzer from a source.
+    """Feeds an analyzer from a source, as `Run`.
 
     Args:
         source: where bytes come from; closed by `finish`.
@@ -108,15 +69,12 @@ class Session:
         self._portion = READ_SIZE
         self._reset_on_restart = reset_on_restart
         self._clock = clock
-        self._started = clock()
-        self._samples: deque[tuple[float, int, int, int, int]] = deque()
-        self._paces = (PaceCounter(), PaceCounter())
-        self._was_reading = False
+        self._meter = Meter(clock)
 
     @property
     def ended(self) -> bool:
         """Whether all is analyzed and no byte will ever come again."""
-        return not self._held and self._source_status().state is State.ENDED
+        return not self._held and self.source.status().state is State.ENDED
 
     @property
     def held(self) -> int:
@@ -172,14 +130,9 @@ class Session:
         """
         self._fetch()
 
-    def _progress(self) -> Progress:
+    def progress(self) -> Progress:
         """Totals of what is analyzed."""
         return self.analyzer.progress()
-
-    def _source_status(self) -> SourceStatus:
-        """The state of the source, where what is held counts as not yet read."""
-        source = self.source.status()
-        return replace(source, position=source.position - self._held_bytes)
 
     def _fetch(self) -> bool:
         """Read as far ahead as may be held; whether reading on is not worth while for now."""
@@ -198,7 +151,7 @@ class Session:
             self._held.append(item)
             return 0
         behind_others = bool(self._held) and len(item) >= TRICKLE
-        self._held.append(_outside_the_heap(item) if behind_others else item)
+        self._held.append(_in_own_pages(item) if behind_others else item)
         self._held_bytes += len(item)
         return len(item)
 
@@ -238,7 +191,7 @@ class Session:
     def reset(self) -> None:
         """Start the statistics anew; reading goes on where it is."""
         self.analyzer.reset()
-        self._samples.clear()
+        self._meter.restart()
 
     def snapshot(
         self,
@@ -273,46 +226,14 @@ class Session:
         return replace(snapshot, warnings=(*gaps, *snapshot.warnings)) if gaps else snapshot
 
     def status(self) -> Status:
-        """Rates and state now. Call it regularly: the rates are taken between calls."""
-        now = self._clock()
-        source = self._source_status()
-        progress = self._progress()
-        prefill, decode = progress.tokens - progress.decode, progress.decode
-        is_reading = source.state is State.READING
-        for counter, total in zip(self._paces, (prefill, decode), strict=True):
-            counter.update(now - self._started, total, older=is_reading or self._was_reading)
-        self._was_reading = is_reading
-        totals = (progress.bytes, progress.lines, prefill, decode)
-        self._samples.append((now, *totals))
-        while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
-            self._samples.popleft()
-        then, *before = self._samples[0]
-        span = now - then
-        rates = [
-            max(0, new - old) / span if span > 0 else 0.0 for new, old in zip(totals, before, strict=True)
-        ]
-        read_rate = rates[0]
-        prefill_pace, decode_pace = (
-            Pace(rate, counter.lately) for rate, counter in zip(rates[2:], self._paces, strict=True)
-        )
-        return Status(
-            source=source,
-            elapsed=now - self._started,
-            bytes_per_second=rates[0],
-            lines_per_second=rates[1],
-            prefill=prefill_pace,
-            decode=decode_pace,
-            seconds_left=source.lag / read_rate if source.size is not None and read_rate > 0 else None,
-            label=self.analyzer.label,
-        )
+        """See `Run.status`."""
+        source = self.source.status()
+        left = replace(source, position=source.position - self._held_bytes)  # what is held is not read yet
+        return self._meter.status(left, self.progress(), self.analyzer.label)
 
 
-def _outside_the_heap(data: bytes) -> memoryview:
-    """The same bytes in pages of their own, which the system gets back as soon as they are analyzed.
-
-    In the heap the pieces of a backlog would lie between small things that outlive them: the gaps they leave
-    suit little else, so the heap would be larger by all that was ever read ahead.
-    """
-    pages = mmap(-1, len(data))
+def _in_own_pages(data: bytes) -> memoryview:
+    """The same bytes outside the heap."""
+    pages = own_pages(len(data))
     pages.write(data)
     return memoryview(pages)

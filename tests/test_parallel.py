@@ -23,19 +23,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_live import workers
+from moe_live import memory
 from moe_live.analyzer import Analyzer
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
 from moe_live.formats.llama_server import LLAMA_SERVER
-from moe_live.parallel import ParallelSession
-from moe_live.parts import Part, find_step, plan
-from moe_live.session import Session
+from moe_live.parallel import worker as worker_module
+from moe_live.parallel.plan import Part, find_step, plan
+from moe_live.parallel.session import ParallelSession
+from moe_live.parallel.worker import PartReader, start_workers
+from moe_live.running import Run
 from moe_live.settings import RowMode, Settings
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break
 from moe_live.statistics.collection import RowStatistics, StepStatistics
-from moe_live.workers import PartReader, start_workers
 from tests.comparison import plain
 from tests.pseudo_terminal import REPOSITORY
 from tests.synthetic import SyntheticLog, logs
@@ -165,12 +166,12 @@ def parallel_session() -> Callable[..., ParallelSession]:
     return session
 
 
-def read_all(session: Session) -> None:
+def read_all(session: Run) -> None:
     while not session.ended:
         session.ingest(0.1)
 
 
-def assert_reads_all_of(log: Path, session: Session) -> None:
+def assert_reads_all_of(log: Path, session: Run) -> None:
     read_all(session)
     assert plain(session.finish()) == plain(at_one_go(log.read_bytes(), paths=(str(log),)).snapshot())
 
@@ -214,7 +215,7 @@ def test_a_real_log_cut_in_many_places_gives_the_identical_snapshot(tmp_path: Pa
 def test_an_interrupted_run_has_the_figures_of_a_beginning_of_the_log(
     tmp_path: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "READ_SIZE", 3000)
+    monkeypatch.setattr(worker_module, "READ_SIZE", 3000)
     path = tmp_path / "log"
     text = decode_log()
     path.write_bytes(text)
@@ -242,7 +243,7 @@ def test_there_are_no_figures_once_half_a_part_may_be_in_them(
     log: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = parallel_session([log])
-    receive, received = workers._receive_piece, []
+    receive, received = worker_module._receive_piece, []
 
     def receive_and_kill(connection: Connection) -> Any:
         received.append(receive(connection))
@@ -252,7 +253,7 @@ def test_there_are_no_figures_once_half_a_part_may_be_in_them(
                 worker._process.join()
         return received[-1]
 
-    monkeypatch.setattr(workers, "_receive_piece", receive_and_kill)
+    monkeypatch.setattr(worker_module, "_receive_piece", receive_and_kill)
     with pytest.raises(MoeLiveError, match="died"):
         read_all(session)
     assert session.snapshot().layers
@@ -277,9 +278,11 @@ def test_too_little_memory_to_merge_is_told_in_one_line(
     def no_memory(*_: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    monkeypatch.setattr("moe_live.parts.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000))
-    monkeypatch.setattr(workers, "_LARGE", 1)
-    monkeypatch.setattr(workers, "mmap", no_memory)
+    monkeypatch.setattr(
+        "moe_live.parallel.plan.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000)
+    )
+    monkeypatch.setattr(worker_module, "_LARGE", 1)
+    monkeypatch.setattr(memory, "mmap", no_memory)
     assert main([str(log), "--jobs", "2"]) == 1
     output = capsys.readouterr()
     assert (output.out, output.err.count("\n")) == ("", 1)
@@ -290,7 +293,7 @@ def test_merging_holds_one_piece_of_a_part_at_a_time(
     log: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[weakref.ref[Any]] = []
-    receive = workers._receive_piece
+    receive = worker_module._receive_piece
 
     def receive_and_look(connection: Connection) -> Any:
         alive = [piece() for piece in pieces if piece() is not None]
@@ -300,7 +303,7 @@ def test_merging_holds_one_piece_of_a_part_at_a_time(
             pieces.append(weakref.ref(piece))
         return piece
 
-    monkeypatch.setattr(workers, "_receive_piece", receive_and_look)
+    monkeypatch.setattr(worker_module, "_receive_piece", receive_and_look)
     session = parallel_session([log])
     read_all(session)
     assert len(pieces) == 4 * len(session._parts)
@@ -354,7 +357,9 @@ def test_a_file_that_becomes_shorter_is_told_at_the_end(
 def test_the_command_gives_the_same_json_with_any_number_of_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("moe_live.parts.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000))
+    monkeypatch.setattr(
+        "moe_live.parallel.plan.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000)
+    )
     path = tmp_path / "log"
     path.write_bytes(decode_log())
     summaries = []
@@ -365,7 +370,7 @@ def test_the_command_gives_the_same_json_with_any_number_of_jobs(
     def no_process(*_: object) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(workers, "Worker", no_process)  # then this process reads all
+    monkeypatch.setattr(worker_module, "Worker", no_process)  # then this process reads all
     assert main([str(path), "--jobs", "3", "--json", "-"]) == 0
     summaries.append(json.loads(capsys.readouterr().out))
     assert summaries[0] == summaries[1] == summaries[2]
@@ -376,10 +381,11 @@ SINGLE_THREAD = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 IN_PARTS = """
 import functools, sys
-from moe_live import cli, parts, workers
-parts.plan = functools.partial(parts.plan, min_bytes=0, part_bytes=30_000)
+from moe_live import cli
+from moe_live.parallel import plan, worker
+plan.plan = functools.partial(plan.plan, min_bytes=0, part_bytes=30_000)
 if sys.argv[1] == "spawn":
-    workers._context = functools.partial(workers.multiprocessing.get_context, "spawn")
+    worker._context = functools.partial(worker.multiprocessing.get_context, "spawn")
 if __name__ == "__main__":
     sys.exit(cli.main(sys.argv[2:]))
 """
@@ -406,7 +412,7 @@ def test_copies_of_the_process_and_fresh_ones_give_the_same(tmp_path: Path, meth
 WORKERS = """
 import time
 from moe_live.settings import Settings
-from moe_live.workers import start_workers
+from moe_live.parallel.worker import start_workers
 workers = start_workers(3, Settings())
 print(*(worker._process.pid for worker in workers), flush=True)
 time.sleep(60)
@@ -428,7 +434,7 @@ def test_no_process_outlives_the_one_that_asks() -> None:
 
 LEFT = """
 from moe_live.settings import Settings
-from moe_live.workers import start_workers
+from moe_live.parallel.worker import start_workers
 workers = start_workers(2, Settings())
 raise SystemExit(3)
 """

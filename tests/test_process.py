@@ -251,9 +251,9 @@ def own_environment() -> dict[str, str]:
 IN_PARTS = f"""
 import functools, sys
 sys.path.append({str(REPOSITORY)!r})
-from moe_live import parts, workers
-parts.plan = functools.partial(parts.plan, min_bytes=0, part_bytes=30_000)
-workers._context = functools.partial(workers.multiprocessing.get_context, "spawn")
+from moe_live.parallel import plan, worker
+plan.plan = functools.partial(plan.plan, min_bytes=0, part_bytes=30_000)
+worker._context = functools.partial(worker.multiprocessing.get_context, "spawn")
 from moe_live.process import entry_point
 if __name__ == "__main__":
     entry_point()

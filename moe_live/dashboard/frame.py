@@ -22,7 +22,7 @@ from moe_live.dashboard.view import View, excerpt
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import printable
 from moe_live.formatting import size, whole
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import State
 

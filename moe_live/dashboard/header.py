@@ -27,7 +27,7 @@ from moe_live.dashboard.views import INPUT, VIEWS
 from moe_live.errors import printable
 from moe_live.formatting import duration, percent, short, size, whole
 from moe_live.routing.strided import Verdict
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import Rows, Snapshot
 from moe_live.sources.source import State

@@ -16,7 +16,6 @@ Everything else is a malformed line: an empty one, one with blanks at either end
 
 from __future__ import annotations
 
-import functools
 import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ from moe_live.formats.float_text import FloatLines, FloatTextParser
 from moe_live.formats.gate_lines import GateLines, carve, interleave
 from moe_live.formats.lines import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
 from moe_live.formats.records import LineTally, Records
+from moe_live.memory import keep_freed_memory
 
 HEADER = b"layer_id,expert_ids"
 
@@ -64,7 +64,7 @@ class LlamaServerDecoder:
         every_row: bool = False,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
         self._gate_layers = gate_layers
         self._every_row = every_row
         self._sample_bytes = min(SAMPLE_BYTES, max_line_bytes)
@@ -239,15 +239,3 @@ LLAMA_SERVER = Dialect(
     fault=fault,
     places=places,
 )
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Make the C library keep memory that is freed, up to some megabytes, for what is allocated next.
-
-    Every span of a log takes and frees arrays of about a megabyte. Returned to the system each time, their
-    pages would have to be cleared and mapped anew: that can take longer than all work on them. The GNU C
-    library returns blocks as large as the largest that was ever freed, and what is free in one piece if it
-    is twice as much; other libraries are not affected.
-    """
-    np.empty(1 << 24, np.uint8)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from moe_live.outputs.http import Answer, Request
 from moe_live.outputs.live import LONGEST_PERIOD, PERIOD
 from moe_live.outputs.output import Output
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.snapshot import Section, Snapshot
 
 PATIENCE = 1.5 * LONGEST_PERIOD

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 import moe_live
 from moe_live.judgement import WORDS, Subject
 from moe_live.reports.sections.locality import CAPACITIES
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.snapshot import LayerLocality, PhaseCount, Section, Snapshot
 from moe_live.sources.source import State
 from moe_live.verdicts import verdicts

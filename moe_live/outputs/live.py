@@ -12,7 +12,7 @@ from moe_live.errors import MoeLiveError, printable
 from moe_live.outputs.output import Output
 
 if TYPE_CHECKING:
-    from moe_live.session import Session, Status
+    from moe_live.running import Run, Status
     from moe_live.snapshot import Snapshot
 
 PERIOD = 1.0
@@ -68,7 +68,7 @@ class LiveOutputs:
         """What went wrong in updates, a line for each output."""
         return [turn.problem for turn in self._turns if turn.problem]
 
-    def update(self, session: Session) -> None:
+    def update(self, session: Run) -> None:
         """Hand the figures of this moment to those who want them and have not had any for a while."""
         for turn in self._turns:
             turn.take(session)
@@ -104,7 +104,7 @@ class _Turn:
         times = f" ({self._failures:,} times)" if self._failures > 1 else ""
         return self._first_failure + times if self._failures else ""
 
-    def take(self, session: Session) -> None:
+    def take(self, session: Run) -> None:
         """Update the output, if it is time."""
         begun, before = self._clock(), self._work()
         if not self._output.wants_update() or begun < self._due:
@@ -116,20 +116,20 @@ class _Turn:
         spent = self._work() - before
         self._due = begun + min(max(PERIOD, _SHARE * spent), LONGEST_PERIOD)
 
-    def _figures(self, session: Session) -> Snapshot:
+    def _figures(self, session: Run) -> Snapshot:
         """Those of this moment: those of last time if nothing was read since."""
         source = session.source.status()
-        read = (session.analyzer.progress(), source.restarts, source.rotations)
+        read = (session.progress(), source.restarts, source.rotations)
         if self._snapshot is None or read != self._read:
             self._snapshot = session.snapshot(self._output.sections(), anew=False)
             self._read = read
         return self._snapshot
 
-    def _state(self, session: Session) -> Status:
-        """How the run goes, less what changes though nothing happens: the time, and how fast it was when."""
+    def _state(self, session: Run) -> Status:
+        """How the run goes, less what changes though nothing happens: how fast it was when."""
         status = session.status()
         prefill, decode = (replace(pace, lately=()) for pace in (status.prefill, status.decode))
-        status = replace(status, elapsed=0.0, prefill=prefill, decode=decode)
+        status = replace(status, prefill=prefill, decode=decode)
         if self._status != status:
             self._status = status
         return self._status

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moe_live.outputs.document import Document
     from moe_live.outputs.exposition import Exposition
     from moe_live.outputs.http import Answer, Request
-    from moe_live.session import Status
+    from moe_live.running import Status
     from moe_live.snapshot import Section, Snapshot
 
 METRICS = "the metrics"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_live.session import Status
+    from moe_live.running import Status
     from moe_live.snapshot import Section, Snapshot
 
 
@@ -54,7 +54,7 @@ class Output:
 
         Args:
             snapshot: with `sections`.
-            status: its `elapsed` is left out.
+            status: how the run is going.
 
         Raises:
             MoeLiveError: they cannot be taken; the next ones may be.

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Column
 
 from moe_live.errors import printable
-from moe_live.session import Session, Status
+from moe_live.running import Run, Status
 from moe_live.sources.source import State
 
 _SLICE = 0.1  # seconds of reading between two looks at the stop flag
@@ -35,12 +35,12 @@ class _Display(Protocol):
 
 
 def run_plain(
-    session: Session,
+    session: Run,
     *,
     stderr: TextIO,
     stop: Callable[[], bool],
     wait: Callable[[float], object],
-    publish: Callable[[Session], object] = lambda _: None,
+    publish: Callable[[Run], object] = lambda _: None,
     no_color: bool = False,
     interval: float = 5.0,
     clock: Callable[[], float] = time.monotonic,

@@ -15,7 +15,8 @@ from moe_live.dashboard.frame import draw_static
 from moe_live.dashboard.screen import Screen
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.views import VIEWS
-from moe_live.session import Session, Status
+from moe_live.running import Status
+from moe_live.session import Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.archive import ArchiveSource
 

@@ -38,12 +38,12 @@ def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from moe_live.analyzer import Analyzer
     from moe_live.config import parse
-    from moe_live.parallel import ParallelSession
-    from moe_live.parts import plan
+    from moe_live.parallel.plan import plan
+    from moe_live.parallel.session import ParallelSession
+    from moe_live.parallel.worker import start_workers
     from moe_live.session import Session
     from moe_live.settings import RowMode, Settings
     from moe_live.sources.archive import ArchiveSource
-    from moe_live.workers import start_workers
 
     def run() -> dict[str, Any]:
         begun = time.perf_counter()

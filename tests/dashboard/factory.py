@@ -10,7 +10,7 @@ from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.formats.records import LineTally
 from moe_live.pace import Pace
 from moe_live.routing.strided import Verdict
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import (
     Distances,
@@ -219,4 +219,4 @@ def status(
     seconds = [math.nan] * 3 + [0.0] * 40 + [450.0, 380.0] + [0.0] * 15
     decode = [math.nan] * 3 + [18 + i % 5 for i in range(40)] + [0.0, 0.0] + [17.0] * 15
     paces = Pace(0.0, tuple(seconds)), Pace(17.2, tuple(decode))
-    return Status(source, 63.2, 2_400_000, 9123.4, *paces, seconds_left, label)
+    return Status(source, 2_400_000, 9123.4, *paces, seconds_left, label)

@@ -24,7 +24,7 @@ from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
 from moe_live.dashboard.views.over_time import heat_over_time
 from moe_live.formats.records import LineTally
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.snapshot import LayerUsage, Snapshot, Usage
 from moe_live.sources.source import State
 from tests.dashboard.factory import snapshot, status

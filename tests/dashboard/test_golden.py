@@ -21,7 +21,7 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.views import VIEWS
 from moe_live.formats.records import LineTally
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.snapshot import Labels, Snapshot
 from moe_live.sources.source import State
 from tests.dashboard.factory import nothing, snapshot, status

@@ -16,7 +16,7 @@ from moe_live.formats import sniff
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.llama_server import LLAMA_SERVER, LlamaServerDecoder, recognize
 from moe_live.formats.sniff import HEAD_BYTES, HEAD_LINES, Sniffer
-from moe_live.parts import plan
+from moe_live.parallel.plan import plan
 from moe_live.settings import Settings
 from moe_live.snapshot import Snapshot
 from tests.comparison import plain

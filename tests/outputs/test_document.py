@@ -15,7 +15,7 @@ import pytest
 from moe_live.outputs import document
 from moe_live.outputs.document import Document
 from moe_live.outputs.http import Answer, Request
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.snapshot import Snapshot
 from tests.dashboard.factory import nothing, status
 

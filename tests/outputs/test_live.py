@@ -11,7 +11,8 @@ from moe_live.analyzer import Analyzer
 from moe_live.errors import MoeLiveError, UsageError
 from moe_live.outputs.live import LONGEST_PERIOD, PERIOD, LiveOutputs
 from moe_live.outputs.output import Output
-from moe_live.session import Session, Status
+from moe_live.running import Status
+from moe_live.session import Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import SourceStatus, State
 

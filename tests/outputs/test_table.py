@@ -14,7 +14,7 @@ from moe_live import config
 from moe_live.cli import main
 from moe_live.outputs.output import Destination, Output, OutputOptions
 from moe_live.outputs.table import OUTPUTS
-from moe_live.session import Status
+from moe_live.running import Status
 from moe_live.snapshot import Snapshot
 
 

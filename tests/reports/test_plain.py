@@ -11,7 +11,8 @@ import pytest
 from moe_live.analyzer import Analyzer
 from moe_live.pace import Pace
 from moe_live.reports.plain import run_plain, status_line
-from moe_live.session import Session, Status
+from moe_live.running import Status
+from moe_live.session import Session
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break, SourceStatus, State
 
@@ -85,7 +86,7 @@ def test_news_are_told_at_once() -> None:
 
 
 def test_restarts_and_rotations_are_told() -> None:
-    status = Status(replace(FOLLOWING, restarts=2, rotations=1), 1.0, 0.0, 0.0, Pace(), Pace(), None)
+    status = Status(replace(FOLLOWING, restarts=2, rotations=1), 0.0, 0.0, Pace(), Pace(), None)
     assert status_line(status).endswith(", 2 restarts, 1 rotations")
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from mmap import mmap
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, SpawnContext
@@ -21,7 +20,8 @@ from typing import Any, NamedTuple
 from moe_live.analyzer import Analyzer, Progress
 from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, printable
-from moe_live.parts import Part
+from moe_live.memory import own_pages
+from moe_live.parallel.plan import Part
 from moe_live.session import READ_SIZE, portion_after
 from moe_live.settings import Settings
 from moe_live.sources.stream import ByteStream, shortened
@@ -261,11 +261,8 @@ def _send_piece(connection: Connection, piece: Any) -> None:
 def _receive_piece(connection: Connection) -> Any:
     """What `_send_piece` sent; its arrays may be written to."""
     head, sizes = connection.recv()
-    try:
-        # Large ones in pages of their own: in the heap they would leave gaps between what is kept.
-        arrays = [mmap(-1, size) if size >= _LARGE else bytearray(size) for size in sizes]
-    except OSError:
-        raise MemoryError from None  # not what an OSError means here: that the worker has died
+    # A MemoryError is told as such: an OSError would mean here that the worker has died.
+    arrays = [own_pages(size) if size >= _LARGE else bytearray(size) for size in sizes]
     for array in arrays:
         for start in range(0, len(array), _SENT_AT_ONCE):
             connection.recv_bytes_into(array, start)

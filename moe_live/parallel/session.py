@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 
 from moe_live.analyzer import Analyzer, Progress
 from moe_live.errors import MoeLiveError
-from moe_live.parts import Part
-from moe_live.session import Session
+from moe_live.parallel.plan import Part
+from moe_live.parallel.worker import Worker
+from moe_live.running import Meter, Status
 from moe_live.settings import Settings
-from moe_live.snapshot import Snapshot
-from moe_live.sources.source import Source, SourceStatus, State
-from moe_live.workers import Worker
+from moe_live.snapshot import Section, Snapshot
+from moe_live.sources.source import Source, State
 
 
-class ParallelSession(Session):
-    """A session over files in parts that other processes read. The result is that of one process.
+class ParallelSession:
+    """A `Run` over files in parts that other processes read. The result is that of one process.
 
     This process merges what they find, in the order of the parts. Who is done before its turn waits.
 
@@ -43,7 +43,10 @@ class ParallelSession(Session):
         paths: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(source, Analyzer(settings, paths=paths, dialect=parts[0].dialect), clock=clock)
+        self.source = source
+        self.analyzer = Analyzer(settings, paths=paths, dialect=parts[0].dialect)
+        self._clock = clock
+        self._meter = Meter(clock)
         self._parts = parts
         self._waiting = deque(range(len(parts)))
         self._merged = 0
@@ -52,6 +55,21 @@ class ParallelSession(Session):
         self._busy: dict[int, Worker] = {}  # by the index of the part
         self._problems: list[str] = []
         self._failure: MoeLiveError | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all parts are merged, and what was wrong with them is raised."""
+        return self._has_merged_all() and not self._problems
+
+    @property
+    def held(self) -> int:
+        """Nothing: what is read is analyzed at once."""
+        return 0
+
+    @property
+    def pause(self) -> float:
+        """No time: `ingest` waits for the processes."""
+        return 0.0
 
     def ingest(self, seconds: float) -> bool:
         """Merge what is found, for about `seconds` at most.
@@ -76,7 +94,7 @@ class ParallelSession(Session):
             raise MoeLiveError(problem)
         return False
 
-    def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:
+    def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:  # noqa: ARG002 - nothing is held
         """End all processes; the statistics are those of the input so far as nothing before is missing.
 
         Raises:
@@ -91,7 +109,19 @@ class ParallelSession(Session):
         self._busy, self._workers = {}, []
         if self._failure is not None:
             raise self._failure
-        return super().finish(stop)
+        self.source.close()
+        self.analyzer.finish()
+        return self.analyzer.snapshot()
+
+    def snapshot(
+        self,
+        sections: Collection[Section] = frozenset(Section),
+        *,
+        pairs_of: Iterable[int] | None = None,
+        anew: bool = True,
+    ) -> Snapshot:
+        """The statistics of what is merged; see `Analyzer.snapshot`."""
+        return self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew)
 
     def _has_merged_all(self) -> bool:
         return self._merged == len(self._parts)
@@ -132,14 +162,17 @@ class ParallelSession(Session):
             self._problems.append(worker.problem)
         self._merged += 1
 
-    def _progress(self) -> Progress:
+    def progress(self) -> Progress:
+        """Totals of what is merged and of what is being read."""
         parts = [self.analyzer.progress(), *(worker.progress for worker in self._busy.values())]
         return Progress(*map(sum, zip(*parts, strict=True)))
 
-    def _source_status(self) -> SourceStatus:
-        ended = self._has_merged_all() and not self._problems
-        return replace(
+    def status(self) -> Status:
+        """See `Run.status`."""
+        progress = self.progress()
+        source = replace(
             self.source.status(),
-            state=State.ENDED if ended else State.READING,
-            position=self._progress().bytes,
+            state=State.ENDED if self.ended else State.READING,
+            position=progress.bytes,
         )
+        return self._meter.status(source, progress, self.analyzer.label)
