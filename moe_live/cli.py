@@ -11,8 +11,9 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from functools import partial
 from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,9 @@ _OUTPUT_ERRORS = (
     errno.EAGAIN,
 )
 """What writing to standard output can fail of."""
+
+_NO_COLOR = {"auto": None, "always": False, "never": True}
+"""What rich is told; None leaves it to NO_COLOR."""
 
 _RAISE_LIMIT = "raise the limit, as by ulimit -n 64"
 
@@ -391,20 +395,43 @@ def _has_dashboard(config: Config) -> bool:
 
 
 def _report(snapshot: Snapshot, config: Config, outputs: LiveOutputs) -> None:
-    from moe_live.reports.hot_list import write_hot_list
-    from moe_live.reports.json_report import write_json
+    """Write all that is asked for: each of it even if another fails, and at last what was written."""
+    from moe_live.reports.ending import Ran, write_ending
+    from moe_live.reports.hot_list import HOT_LIST, write_hot_list
+    from moe_live.reports.json_report import JSON_SUMMARY, write_json
     from moe_live.reports.summary import write_summary
     from moe_live.reports.unusable import has_usable_lines
 
-    with ExitStack() as reports:  # the last first, and each of them even if another fails
+    written: list[tuple[str, str]] = []
+
+    def write(what: str, path: str, writer: Callable[[], None]) -> None:
+        writer()
+        written.append((what, path))
+
+    def finish_outputs() -> None:
+        try:
+            outputs.finish(snapshot)
+        finally:
+            written.extend((to.what, to.path) for to in outputs.written)
+
+    def sum_up() -> None:
+        if config.full or not sys.stdout.isatty():
+            write_summary(snapshot, sys.stdout, top=config.top)
+            return
+        logs = config.paths or (() if config.follow is None else (config.follow,))
+        ran = Ran(logs, follows=not config.paths, written=tuple(written))
+        write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])
+
+    with ExitStack() as reports:  # the last first
         if config.json != "-" and has_usable_lines(snapshot.input.tally):
             reports.callback(sys.stdout.flush)
-            reports.callback(write_summary, snapshot, sys.stdout, top=config.top)
-        reports.callback(outputs.finish, snapshot)
+            reports.callback(sum_up)
+        reports.callback(finish_outputs)
         if config.hot_list is not None:
-            reports.callback(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
+            hot_list = partial(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
+            reports.callback(write, HOT_LIST, config.hot_list, hot_list)
         if config.json is not None:
-            reports.callback(write_json, snapshot, config.json)
+            reports.callback(write, JSON_SUMMARY, config.json, partial(write_json, snapshot, config.json))
 
 
 def _tell_of_nothing(snapshot: Snapshot, config: Config, *, ended: bool, killed: bool) -> None:

@@ -78,6 +78,7 @@ class Config:
     color: Literal["auto", "always", "never"]
     theme: Literal["auto", "dark", "light"]
     ascii: bool
+    full: bool
     top: int
     hot_experts: int | None
     hot_list: str | None
@@ -174,6 +175,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         color=options.color,
         theme=options.theme,
         ascii=options.ascii,
+        full=options.full,
         top=options.top,
         hot_experts=options.hot_experts,
         hot_list=options.hot_list,
@@ -279,6 +281,9 @@ def _add_options(parser: Parser) -> None:
         type=file_name,
         metavar="FILE",
         help="write the summary as JSON too; - for JSON alone on standard output",
+    )
+    output.add_argument(
+        "--full", action="store_true", help="all tables at the end on a terminal too, as in a pipe"
     )
     output.add_argument(
         "--top",

@@ -16,7 +16,6 @@ from moe_live.dashboard.moves import view_of
 from moe_live.dashboard.plain_text import ascii_line
 from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import FAINT, STRONG, TITLE, Look
 from moe_live.dashboard.view import View, excerpt
 from moe_live.dashboard.views import VIEWS
@@ -25,6 +24,7 @@ from moe_live.formatting import size, whole
 from moe_live.running import Status
 from moe_live.snapshot import Snapshot
 from moe_live.sources.source import State
+from moe_live.wrapping import shorten, wrap
 
 MIN_WIDTH = 60
 MIN_HEIGHT = 16

@@ -10,7 +10,6 @@ from moe_live.dashboard.canvas import NOWHERE, Line, Piece, bar, fit, flow, line
 from moe_live.dashboard.graph import sparkline
 from moe_live.dashboard.moves import HOW_TO_GO, view_of
 from moe_live.dashboard.state import Asking, Prompt, ViewState
-from moe_live.dashboard.text import ranges, shorten, wrap
 from moe_live.dashboard.theme import (
     ALERT,
     BANNER,
@@ -31,6 +30,7 @@ from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import Rows, Snapshot
 from moe_live.sources.source import State
+from moe_live.wrapping import ranges, shorten, wrap
 
 _ROOMY = 118
 """From this width on words are spelled out, and there is room for tokens a second over time."""

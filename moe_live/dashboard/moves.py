@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import ranges
 from moe_live.dashboard.view import Axes, View, layer_index
 from moe_live.dashboard.views import EXPERTS, VIEWS
 from moe_live.snapshot import Snapshot
+from moe_live.wrapping import ranges
 
 _PLACE = re.compile(
     r"(?:layer\s*)?(\d{1,9})?\s*(?:(?:[#/,\s]\s*(?:expert\s*)?#?|expert\s*#?)\s*(\d{1,9}))?", re.IGNORECASE

@@ -17,7 +17,6 @@ from moe_live.dashboard.keys import Answer, Event, KeyDecoder, Mouse
 from moe_live.dashboard.pointer import point
 from moe_live.dashboard.screen import ColorChoice, Screen, color_system
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.view import layer_index
 from moe_live.dashboard.views import VIEWS
@@ -25,6 +24,7 @@ from moe_live.isolation import Failures
 from moe_live.session import Session
 from moe_live.snapshot import Section
 from moe_live.terminal import Signals, Terminal
+from moe_live.wrapping import wrap
 
 _INGEST_SECONDS = 0.05
 _IDLE_PERIOD = 1.0

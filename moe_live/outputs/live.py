@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from moe_live.errors import MoeLiveError, printable
-from moe_live.outputs.output import Output
+from moe_live.outputs.output import Destination, Output
 
 if TYPE_CHECKING:
     from moe_live.running import Run, Status
@@ -34,6 +34,9 @@ class LiveOutputs:
         outputs: not started yet.
         clock: seconds, monotonic.
         work: seconds that this thread has computed.
+
+    Attributes:
+        written: the files that are finished.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class LiveOutputs:
         self._outputs = outputs
         self._turns = [_Turn(output, clock, work) for output in outputs]
         self._running = ExitStack()
+        self.written: list[Destination] = []
 
     def __enter__(self) -> Self:
         """Start all of them.
@@ -81,7 +85,12 @@ class LiveOutputs:
         """
         with ExitStack() as outputs:
             for output in reversed(self._outputs):
-                outputs.callback(output.finish, snapshot)
+                outputs.callback(self._finish, output, snapshot)
+
+    def _finish(self, output: Output, snapshot: Snapshot) -> None:
+        output.finish(snapshot)
+        if output.destination is not None:
+            self.written.append(output.destination)
 
 
 class _Turn:

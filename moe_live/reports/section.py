@@ -1,4 +1,4 @@
-"""What a section of the reports is: one subject, as lines of text and as keys of the JSON summary."""
+"""What a section of the reports is: one subject, as text, in short, and as keys of the JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ Json = dict[str, Any]
 
 WIDTH = 79
 """Columns of the text, as far as lines can be broken."""
+
+NAME_WIDTH = 10
+"""Columns of the longest name of a gist."""
 
 Made = TypeVar("Made")
 
@@ -34,6 +37,24 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
+class Gist:
+    """A subject in a line: its name, and what is to be said of it.
+
+    Attributes:
+        name: at most `NAME_WIDTH` columns.
+        facts: phrases without control characters, the most important first: those for which
+            there is no room are left out.
+        lines: it may take at most.
+        alert: whether nothing else should be believed before it is read.
+    """
+
+    name: str
+    facts: Sequence[str]
+    lines: int = 1
+    alert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReportSection:
     """One subject of the reports.
 
@@ -42,11 +63,13 @@ class ReportSection:
         lines: (snapshot, most used experts to show of a layer) to its lines of the text summary, without line
             ends and control characters; they begin with an empty line where one is to set them off.
         keys: snapshot to its keys of the JSON summary.
+        gists: snapshot to what there is to say of it on one screen.
     """
 
     name: str
     lines: Callable[[Snapshot, int], Iterable[str]]
     keys: Callable[[Snapshot], Keys]
+    gists: Callable[[Snapshot], Iterable[Gist]] = lambda _: ()
 
 
 def isolated(

@@ -87,7 +87,7 @@ def test_every_section_has_its_lines() -> None:
         ("balance overall", 1),
         ("hot set layer ", 4),
         ("budget ", 11),
-        ("locality layer ", 8),
+        ("locality layer ", 4),
         ("cache layer ", 4),
         ("next layer  ", 4),
         ("pairs", 1),

@@ -13,11 +13,11 @@ from moe_live.dashboard.graph import sparkline
 from moe_live.dashboard.listing import GUTTER, Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, TITLE
 from moe_live.dashboard.view import View
 from moe_live.formatting import figure, short, whole
 from moe_live.snapshot import DistanceMetric, Moments, PairDistance, Snapshot
+from moe_live.wrapping import wrap
 
 METRICS: tuple[DistanceMetric, ...] = get_args(DistanceMetric)
 

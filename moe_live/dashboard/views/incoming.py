@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from moe_live.dashboard.canvas import Line, text
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, excerpt
 from moe_live.errors import printable
 from moe_live.formats.sniff import dialect_named
 from moe_live.formatting import percent, size, whole
 from moe_live.snapshot import Snapshot
+from moe_live.wrapping import shorten, wrap
 
 _MOST_LINES = 12
 """Lines a single warning may take."""

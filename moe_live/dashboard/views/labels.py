@@ -10,12 +10,12 @@ from moe_live.dashboard.canvas import Column, Line, Table, beside, choosing, flo
 from moe_live.dashboard.listing import GUTTER, marked
 from moe_live.dashboard.selection import NO_AXIS, Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import shorten, wrap
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, STRONG, TITLE
 from moe_live.dashboard.view import View, absent
 from moe_live.errors import printable
 from moe_live.formatting import fraction, percent, short, whole
 from moe_live.snapshot import Labels, LabelUsage, Section, Snapshot, SpecificExpert
+from moe_live.wrapping import shorten, wrap
 
 HOW = (
     "Press l and type a name: what comes from then on is counted under it.",

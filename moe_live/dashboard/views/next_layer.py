@@ -10,12 +10,12 @@ from moe_live.dashboard.canvas import Column, Line, bar, text
 from moe_live.dashboard.listing import Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import BAR, CAUTION, STRONG
 from moe_live.dashboard.view import View, absent
 from moe_live.formatting import percents, short, whole
 from moe_live.snapshot import LayerTransition, Section, Snapshot
 from moe_live.verdicts import FEW_TESTED, median
+from moe_live.wrapping import wrap
 
 _BAR = 24
 

@@ -10,11 +10,11 @@ from moe_live.dashboard.canvas import Column, Line, Table, beside, choosing, flo
 from moe_live.dashboard.listing import GUTTER, marked
 from moe_live.dashboard.selection import NO_AXIS, Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.text import wrap
 from moe_live.dashboard.theme import CAUTION, FAINT, TITLE
 from moe_live.dashboard.view import View, absent, layer_axis, layer_index, layer_title
 from moe_live.formatting import fraction, percent, short, whole
 from moe_live.snapshot import ExpertPair, LayerPairs, Section, Snapshot
+from moe_live.wrapping import wrap
 
 _GAP = 4
 

@@ -14,17 +14,18 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     if not snapshot.layers:
         return
     yield ""
-    yield "balance: entropy over its maximum, 2^entropy, Gini, MaxVio, unused (expected by chance)"
+    yield "balance: entropy over its maximum, 2^entropy, Gini, MaxVio, unused experts (expected by chance)"
+    yield "balance              entropy effective    gini  maxvio  unused (chance)"
     rows = [
         (f"layer {entry.layer}", figures)
         for entry, figures in zip(snapshot.layers, snapshot.balance, strict=True)
     ]
     for name, figures in [*rows, ("overall", snapshot.overall_balance)]:
         yield (
-            f"balance {name:<11} entropy {decimals(figures.entropy_normalized)}"
-            f"  effective {figures.effective_experts:6.1f}  gini {decimals(figures.gini)}"
-            f"  maxvio {figures.max_violation:6.2f}"
-            f"  unused {figures.dead_experts} ({figures.dead_expected:.1f})"
+            f"balance {name:<12} {decimals(figures.entropy_normalized):>7}"
+            f" {decimals(figures.effective_experts, 1):>9} {decimals(figures.gini):>7}"
+            f" {decimals(figures.max_violation, 2):>7} {figures.dead_experts:>7}"
+            f" ({figures.dead_expected:.1f})"
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from moe_live.formatting import fraction, whole
 from moe_live.reports.numbers import number, numbers, significant
-from moe_live.reports.section import Json, Keys, ReportSection
+from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Moments, PairDistance, Snapshot
 
 _METRIC_WIDTH = len("cosine_similarity")
@@ -31,6 +33,27 @@ def _pair_lines(pair: PairDistance) -> Iterator[str]:
     for metric, moments in pair.metrics.items():
         figures = (moments.mean, moments.std, moments.min, moments.max, moments.last)
         yield f"{name} {metric:{_METRIC_WIDTH}}" + "".join(f" {significant(value):>8}" for value in figures)
+
+
+def _gists(snapshot: Snapshot) -> Iterator[Gist]:
+    distances = snapshot.distances
+    means = [pair.metrics["cosine_similarity"].mean for pair in distances.pairs]
+    known = [mean for mean in means if math.isfinite(mean)]
+    if not known:
+        return
+    span = (
+        fraction(min(known), 3)
+        if len(known) == 1
+        else f"{fraction(min(known), 3)} to {fraction(max(known), 3)}"
+    )
+    first, last = distances.pairs[0].from_layer, distances.pairs[-1].to_layer
+    yield Gist(
+        "distances",
+        (
+            f"gate inputs of layers {first}-{last}: mean cosine similarity {span}",
+            f"{whole(distances.steps)} steps",
+        ),
+    )
 
 
 def _keys(snapshot: Snapshot) -> Keys:
@@ -66,4 +89,4 @@ def _moments(moments: Moments) -> Json:
     }
 
 
-SECTION = ReportSection("distances", _lines, _keys)
+SECTION = ReportSection("distances", _lines, _keys, _gists)

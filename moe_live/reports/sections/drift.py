@@ -16,14 +16,15 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     drifted = sum(drift.divergence.real.tolist())
     yield ""
     yield (
-        f"drift: the last {drift.steps} decode steps against all, Jensen-Shannon in bits "
-        f"(by chance alone): {drifted} of {len(snapshot.layers)} layers beyond chance"
+        f"drift: the last {drift.steps} decode steps against all, Jensen-Shannon in bits: "
+        f"{drifted} of {len(snapshot.layers)} layers beyond chance"
     )
+    yield "drift             found  chance"
     for i, entry in enumerate(snapshot.layers):
         mark = "  beyond chance" if drift.divergence.real[i] else ""
         yield (
-            f"drift layer {entry.layer}: {decimals(drift.divergence.js[i])} "
-            f"({decimals(drift.divergence.expected[i])}){mark}"
+            f"drift layer {entry.layer:<4}{decimals(drift.divergence.js[i]):>8}"
+            f"{decimals(drift.divergence.expected[i]):>8}{mark}"
         )
 
 

@@ -7,9 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from moe_live.caveats import ranges
 from moe_live.errors import printable
+from moe_live.formatting import size, whole
 from moe_live.reports.numbers import phases
-from moe_live.reports.section import WIDTH, Json, Keys, ReportSection
+from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Input, Model, PhaseCount, Rows, Snapshot
+from moe_live.wrapping import shorten
+
+_NAME = 44
+"""Columns of the name of what was read, where there is one line for all of it."""
 
 
 def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
@@ -18,6 +23,27 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     yield from _row_lines(snapshot.rows)
     yield f"steps: {phases(snapshot.steps)}"
     yield f"tokens: {phases(snapshot.tokens)}"
+
+
+def _gists(snapshot: Snapshot) -> Iterator[Gist]:
+    source, model = snapshot.input, snapshot.model
+    tally = source.tally
+    names = [printable(path) for path in source.paths]
+    read = [shorten(names[0], _NAME) if len(names) == 1 else f"{len(names)} files"] if names else []
+    read += [size(tally.bytes), f"{whole(tally.lines)} lines"]
+    if tally.malformed_lines:
+        read.append(f"{whole(tally.malformed_lines)} malformed")
+    for number, what in ((source.restarts, "restart"), (source.rotations, "rotation")):
+        if number:
+            read.append(f"{whole(number)} {what}{'s'[: number != 1]}")
+    yield Gist("read", read)
+    shape = [
+        f"MoE layers {_layers(model.layers)}",
+        f"{_known(model.n_experts)} experts, top-{_known(model.top_k)}",
+    ]
+    if model.gate_layers:
+        shape.append(f"gate inputs of layers {ranges(model.gate_layers)}")
+    yield Gist("model", shape)
 
 
 def _source_lines(source: Input) -> Iterator[str]:
@@ -114,4 +140,4 @@ def _phases(count: PhaseCount) -> Json:
     return {"prefill": count.prefill, "decode": count.decode}
 
 
-SECTION = ReportSection("input", _lines, _keys)
+SECTION = ReportSection("input", _lines, _keys, _gists)

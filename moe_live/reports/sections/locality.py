@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
+from moe_live.formatting import percents
 from moe_live.reports.numbers import decimals, number, numbers, percent
-from moe_live.reports.section import Json, Keys, ReportSection
+from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import LayerLocality, Snapshot
+from moe_live.verdicts import FEW_STEPS
 
 CAPACITIES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Cache sizes shown, as shares of a layer's experts."""
@@ -17,23 +21,27 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     layers = snapshot.locality
     if not layers:
         return
+    lags, windows = list(layers[0].overlap), list(layers[0].working_set)
     yield ""
-    yield "locality: share of a step's experts that were used g steps before; steps to the next use"
+    yield "locality: percent of a step's experts that a step before used too, and by chance; steps until an"
+    yield "locality: expert is used again, half of the times and 90 %; experts that so many steps use"
+    yield (
+        "locality           steps"
+        + "".join(f"{f'{lag} ago':>7}" for lag in lags)
+        + "  chance  reused   90 %"
+        + "".join(f"{f'in {steps}':>8}" for steps in windows)
+    )
     for layer in layers:
-        overlaps = "  ".join(f"{lag}: {percent(value)}" for lag, value in layer.overlap.items())
         yield (
-            f"locality layer {layer.layer}: steps {layer.steps}, overlap {overlaps} (chance "
-            f"{percent(layer.overlap_chance)}), reuse median {_steps(layer.reuse_median)}, 90 % "
-            f"{_steps(layer.reuse_p90)}"
+            f"locality layer {layer.layer:<4}{layer.steps:>5}"
+            + "".join(f"{decimals(100 * value, 1):>7}" for value in layer.overlap.values())
+            + f"{decimals(100 * layer.overlap_chance, 1):>8}"
+            + f"{_steps(layer.reuse_median):>8}{_steps(layer.reuse_p90):>7}"
+            + "".join(f"{decimals(value, 1):>8}" for value in layer.working_set.values())
         )
-        working = ", ".join(
-            f"{steps} steps {decimals(value, 1)}" for steps, value in layer.working_set.items()
-        )
-        yield f"locality layer {layer.layer}: working set {working}"
     yield ""
     yield "cache: share of uses found in a cache of n experts a layer: least recently used / the n most used"
-    n_experts = len(layers[0].lru_hit_rate)
-    sizes = sorted({max(1, round(share * n_experts)) for share in CAPACITIES})
+    sizes = _sizes(len(layers[0].lru_hit_rate))
     yield "cache                " + "".join(f"{f'n = {size}':>18}" for size in sizes)
     for layer in layers:
         yield f"cache layer {layer.layer:<8} " + "".join(
@@ -42,8 +50,24 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
         )
 
 
+def _gists(snapshot: Snapshot) -> Iterator[Gist]:
+    layers = [layer for layer in snapshot.locality or () if layer.uses]
+    if not layers or max(layer.steps for layer in layers) < FEW_STEPS:
+        return
+    hits = np.average(
+        [layer.lru_hit_rate for layer in layers], axis=0, weights=[layer.uses for layer in layers]
+    )
+    first, *others = _sizes(len(hits))
+    facts = [f"LRU hits with {first} experts a layer {percents(hits[first - 1])}"]
+    yield Gist("caches", [*facts, *(f"{size} {percents(hits[size - 1])}" for size in others)])
+
+
+def _sizes(n_experts: int) -> list[int]:
+    return sorted({max(1, round(share * n_experts)) for share in CAPACITIES})
+
+
 def _steps(number_of: float) -> str:
-    return "n/a" if math.isnan(number_of) else "over 1000" if math.isinf(number_of) else f"{number_of:g}"
+    return "n/a" if math.isnan(number_of) else ">1000" if math.isinf(number_of) else f"{number_of:g}"
 
 
 def _keys(snapshot: Snapshot) -> Keys:
@@ -68,4 +92,4 @@ def _locality(layer: LayerLocality) -> Json:
     }
 
 
-SECTION = ReportSection("locality", _lines, _keys)
+SECTION = ReportSection("locality", _lines, _keys, _gists)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from moe_live.formatting import percents, times
 from moe_live.reports.numbers import phases
-from moe_live.reports.section import WIDTH, Json, Keys, ReportSection
+from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
 from moe_live.snapshot import ExpertCount, PhaseCount, Snapshot, Usage
 
 TOP = 10
@@ -13,6 +14,9 @@ TOP = 10
 
 BOTTOM = 5
 """Least used experts shown."""
+
+HOTTEST = 8
+"""Most used experts of all layers shown on one screen, as far as there is room."""
 
 
 def _lines(snapshot: Snapshot, top: int) -> Iterator[str]:
@@ -42,6 +46,16 @@ def _columns(prefix: str, entries: Sequence[str]) -> Iterator[str]:
         yield prefix + "".join(f"{entry:>{width}}" for entry in entries[start : start + fitting])
 
 
+def _gists(snapshot: Snapshot) -> Iterator[Gist]:
+    n_experts = len(snapshot.overall.counts)
+    hottest = [
+        f"layer {hot.layer} #{hot.expert} {percents(hot.share)} ({times(hot.share * n_experts)})"
+        for hot in snapshot.hot_list(HOTTEST)
+    ]
+    if hottest:
+        yield Gist("hottest", hottest, lines=2)
+
+
 def _keys(snapshot: Snapshot) -> Keys:
     return Keys(
         layers=[_usage(entry.usage) for entry in snapshot.layers],
@@ -65,4 +79,4 @@ def _experts(experts: Iterable[ExpertCount]) -> list[Json]:
     return [{"expert": e.expert, "count": e.count, "share": e.share} for e in experts]
 
 
-SECTION = ReportSection("usage", _lines, _keys)
+SECTION = ReportSection("usage", _lines, _keys, _gists)

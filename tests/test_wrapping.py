@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from moe_live.dashboard import text
+from moe_live import wrapping
 
 
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (text.ranges([3, 4, 5, 9, 11, 12]), "3–5, 9, 11–12"),
-        (text.ranges([]), ""),
+        (wrapping.ranges([3, 4, 5, 9, 11, 12]), "3–5, 9, 11–12"),
+        (wrapping.ranges([]), ""),
     ],
 )
 def test_known(shown: str, expected: str) -> None:
@@ -21,14 +21,14 @@ def test_known(shown: str, expected: str) -> None:
 
 @given(st.text(st.characters(categories=["L", "N", "P"])), st.integers(0, 50))
 def test_shorten_keeps_both_ends(path: str, width: int) -> None:
-    short = text.shorten(path, width)
+    short = wrapping.shorten(path, width)
     assert cell_len(short) <= width
     assert short == path or "…" in short or width == 0
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "Zs"])), st.integers(2, 60), st.integers(1, 9))
 def test_wrap_keeps_to_its_room_and_says_what_it_leaves_out(string: str, width: int, most: int) -> None:
-    lines = text.wrap(string, width, most)
+    lines = wrapping.wrap(string, width, most)
     assert len(lines) <= most
     assert all(cell_len(line) <= width for line in lines)
     joined = "".join("".join(lines).split())
