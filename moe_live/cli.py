@@ -11,9 +11,8 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
-from functools import partial
 from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -42,9 +41,6 @@ _OUTPUT_ERRORS = (
     errno.EAGAIN,
 )
 """What writing to standard output can fail of."""
-
-_NO_COLOR = {"auto": None, "always": False, "never": True}
-"""What rich is told; None leaves it to NO_COLOR."""
 
 _RAISE_LIMIT = "raise the limit, as by ulimit -n 64"
 
@@ -154,7 +150,10 @@ def run(config: Config) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
+    if config.browse and not _has_dashboard(config):
+        raise UsageError("--browse needs a terminal, and no --no-dashboard, --only or --json -")
     _check_descriptors(config)
+    from moe_live.conclusion import conclude, tell_of_nothing
     from moe_live.reports.files import check_destination
     from moe_live.reports.hot_list import HOT_LIST
     from moe_live.reports.json_report import JSON_SUMMARY
@@ -190,11 +189,11 @@ def run(config: Config) -> int:
             raise
         except MoeLiveError as error:  # what was read until then still has its summary
             problem = error
-        ended, asked = session.ended, signals.stop
+        ended, asked, status = session.ended, signals.stop, session.status()
         if command is not None and problem is None:
             _end_command(command, session, signals)
         snapshot = _finish(session, signals)
-        if config.paths and asked is not None and not ended:
+        if config.paths and not ended and (asked is not None or (config.browse and problem is None)):
             read = session.status().source
             whole = "" if read.total is None else f" of {read.total:,}"
             sys.stderr.write(f"moe-live: interrupted after {read.position:,}{whole} bytes\n")
@@ -204,14 +203,14 @@ def run(config: Config) -> int:
             command.tell_of_end(computed=has_usable_lines(snapshot.input.tally))
         ended_by = _ended_by(asked, signals.stop)
         with signals.breaking(), _standard_output(ended_by):
-            _report(snapshot, config, outputs)
+            conclude(snapshot, status, config, outputs)
         ended_by = _ended_by(ended_by, signals.stop)
     if problem is not None:
         raise problem
     if command is not None:
         return command.exit_status
     if not has_usable_lines(snapshot.input.tally):
-        _tell_of_nothing(snapshot, config, ended=ended, killed=ended_by is not None)
+        tell_of_nothing(snapshot, config, ended=ended, killed=ended_by is not None)
     return 0 if ended_by is None else 128 + ended_by
 
 
@@ -228,7 +227,7 @@ def _check_descriptors(config: Config) -> None:
         needed += 3  # the same, and the server's standard input
     if config.launch is not None:
         needed += 4  # the same, its output, and the log or a socket
-    if not config.paths and _has_dashboard(config):
+    if (config.browse or not config.paths) and _has_dashboard(config):
         needed += 2  # the screen and the keys
     if not can_open(needed):
         raise UsageError(f"too few files may be open at once: {needed} more are needed; {_RAISE_LIMIT}")
@@ -319,19 +318,23 @@ def _show(session: Run, signals: Signals, config: Config, outputs: LiveOutputs) 
     from moe_live.session import Session
 
     live = not config.paths
-    followed = session if live and isinstance(session, Session) else None
-    if followed is not None and _has_dashboard(config):
+    if config.once is not None and config.follow is not None:
+        _read_what_is_there(session, signals)
+        return
+    shown = session if (live or config.browse) and isinstance(session, Session) else None
+    if shown is not None and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
         from moe_live.dashboard.theme import Theme
 
         run_dashboard(
-            followed,
+            shown,
             signals,
             publish=outputs.update,
             refresh=config.refresh,
             color=config.color,
             theme=Theme(config.theme),
             ascii_only=config.ascii,
+            stays=config.browse,
         )
     else:
         _show_plainly(
@@ -341,8 +344,20 @@ def _show(session: Run, signals: Signals, config: Config, outputs: LiveOutputs) 
             outputs,
             keys=live and os.name == "posix" and os.isatty(1) and os.isatty(2),
         )
-    if followed is not None and not followed.ended:
-        followed.drain()
+    if live and shown is not None and not shown.ended:
+        shown.drain()
+
+
+def _read_what_is_there(session: Run, signals: Signals) -> None:
+    """Read a log that is followed as far as it goes now."""
+    from moe_live.sources.source import State
+
+    while True:
+        session.ingest(0.1)
+        behind = session.held or session.status().source.state is State.READING
+        if signals.stop is not None or not behind:
+            return
+        signals.wait(session.pause)
 
 
 def _show_plainly(
@@ -392,61 +407,3 @@ def _has_dashboard(config: Config) -> bool:
     """Whether a live run is drawn: it may be, and standard output is a terminal that can be drawn on."""
     wanted = config.dashboard and config.json != "-"
     return wanted and os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
-
-
-def _report(snapshot: Snapshot, config: Config, outputs: LiveOutputs) -> None:
-    """Write all that is asked for: each of it even if another fails, and at last what was written."""
-    from moe_live.reports.ending import Ran, write_ending
-    from moe_live.reports.hot_list import HOT_LIST, write_hot_list
-    from moe_live.reports.json_report import JSON_SUMMARY, write_json
-    from moe_live.reports.summary import write_summary
-    from moe_live.reports.unusable import has_usable_lines
-
-    written: list[tuple[str, str]] = []
-
-    def write(what: str, path: str, writer: Callable[[], None]) -> None:
-        writer()
-        written.append((what, path))
-
-    def finish_outputs() -> None:
-        try:
-            outputs.finish(snapshot)
-        finally:
-            written.extend((to.what, to.path) for to in outputs.written)
-
-    def sum_up() -> None:
-        if config.full or not sys.stdout.isatty():
-            write_summary(snapshot, sys.stdout, top=config.top)
-            return
-        logs = config.paths or (() if config.follow is None else (config.follow,))
-        ran = Ran(logs, follows=not config.paths, written=tuple(written))
-        write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])
-
-    with ExitStack() as reports:  # the last first
-        if config.json != "-" and has_usable_lines(snapshot.input.tally):
-            reports.callback(sys.stdout.flush)
-            reports.callback(sum_up)
-        reports.callback(finish_outputs)
-        if config.hot_list is not None:
-            hot_list = partial(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
-            reports.callback(write, HOT_LIST, config.hot_list, hot_list)
-        if config.json is not None:
-            reports.callback(write, JSON_SUMMARY, config.json, partial(write_json, snapshot, config.json))
-
-
-def _tell_of_nothing(snapshot: Snapshot, config: Config, *, ended: bool, killed: bool) -> None:
-    """Say that there was no usable line; where some may still have come that is no error.
-
-    Raises:
-        MoeLiveError: the input has ended, or holds something else.
-    """
-    from moe_live.reports.unusable import why_unusable
-
-    tally = snapshot.input.tally
-    name = printable(config.follow or (config.paths or ("standard input",))[0])
-    if len(config.paths) > 1:
-        name = f"{len(config.paths)} files"
-    if not killed and (ended or tally.malformed_lines):
-        raise MoeLiveError(f"no usable line in {name}{why_unusable(tally)}")
-    if not config.paths:
-        sys.stderr.write(f"moe-live: nothing to sum up: no usable line came in {name}\n")

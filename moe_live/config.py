@@ -42,6 +42,23 @@ or by any signal before all results were written.
 
 RUN = "run"
 
+VIEWS = (
+    "overview",
+    "heatmap",
+    "layers",
+    "experts",
+    "distances",
+    "balance",
+    "hot-set",
+    "locality",
+    "pairs",
+    "next-layer",
+    "time",
+    "labels",
+    "input",
+)
+"""Names of the dashboard's views, which is not imported: it needs numpy."""
+
 _RUN_HELP = """\
 Run a COMMAND such as llama-server, unpatched, whose ggml is a shared library, and show which experts its
 model uses, while it works.
@@ -74,6 +91,8 @@ class Config:
     label_file: str | None
     reset_on_restart: bool
     dashboard: bool
+    once: str | None
+    browse: bool
     refresh: float
     color: Literal["auto", "always", "never"]
     theme: Literal["auto", "dark", "light"]
@@ -89,7 +108,7 @@ class Config:
     def several_jobs(self) -> bool:
         """Whether more than one process may read the input."""
         # A file of labels tells what holds now, and parts are read at the same time.
-        return self.jobs > 1 and bool(self.paths) and self.label_file is None
+        return self.jobs > 1 and bool(self.paths) and self.label_file is None and not self.browse
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
@@ -102,7 +121,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     if argv[:1] == [RUN]:
         return _parse_run(argv[1:])
     parser = _parser()
-    options = parser.parse_args(argv)
+    # Its value is part of the same word: what comes after it is a log.
+    options = parser.parse_args(["--once=overview" if word == "--once" else word for word in argv])
     paths = options.paths = tuple(options.paths)
     inputs = (options.follow is not None) + options.demo + bool(paths)
     if inputs > 1:
@@ -120,6 +140,10 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     if paths and paths[0].isalpha() and not os.path.lexists(paths[0]):
         commands = f"{', '.join((RUN, *SUBCOMMANDS[:-1]))} and {SUBCOMMANDS[-1]}"
         parser.error(f"there is no file or command {paths[0]}; the commands are {commands}")
+    if options.browse and not paths:
+        parser.error("--browse goes with PATHs")
+    if options.once is not None and (options.demo or options.browse or options.json == "-"):
+        parser.error("--once goes with PATHs, --follow PATH or a pipe, and without --browse and --json -")
     if options.start == "end" and options.follow is None:
         parser.error("--from end goes with --follow PATH")
     return _config(parser, options)
@@ -138,7 +162,7 @@ def _parse_run(argv: Sequence[str]) -> Config:
         epilog=_RUN_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1)
+    parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1, once=None, browse=False)
     add_launch_options(parser)
     _add_options(parser)
     at = argv.index("--") if "--" in argv else len(argv)
@@ -171,6 +195,8 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         label_file=options.label_file,
         reset_on_restart=options.reset_on_restart,
         dashboard=options.dashboard and options.only is None,
+        once=options.once,
+        browse=options.browse,
         refresh=options.refresh,
         color=options.color,
         theme=options.theme,
@@ -218,6 +244,14 @@ def _parser() -> Parser:
         help="processes that read large PATHs (default: one for each core)",
     )
     _add_options(parser)
+    looks = parser.add_argument_group("a look at it")
+    looks.add_argument(
+        "--once",
+        choices=VIEWS,
+        metavar="[=VIEW]",
+        help=f"print one view of what is there now instead of the summary: {', '.join(VIEWS)}",
+    )
+    looks.add_argument("--browse", action="store_true", help="look around in finished PATHs in the dashboard")
     return parser
 
 

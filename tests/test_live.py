@@ -277,6 +277,43 @@ def test_the_ending_is_one_screen_on_a_terminal_and_all_tables_if_asked(log: Pat
         assert terminal.output.replace(b"\r\n", b"\n").endswith(run(log).stdout)
 
 
+def test_finished_logs_are_looked_at_in_the_dashboard(log: Path, tmp_path: Path) -> None:
+    packed, browsed, finished = (
+        tmp_path / "older.log.gz",
+        tmp_path / "browsed.json",
+        tmp_path / "finished.json",
+    )
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    with PseudoTerminal([*MOE_LIVE, "--browse", str(packed), str(log), "--json", str(browsed)]) as terminal:
+        terminal.wait_for("118 decode tokens")
+        terminal.wait_for("ended")
+        terminal.press(b"3")
+        terminal.wait_until(partial(highlighted, terminal, "Layers"))
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+        assert b"118 decode steps" in terminal.output.rpartition(ALTERNATE_SCREEN_LEFT)[2]
+    assert run(packed, log, "--json", finished).returncode == 0
+    assert figures(browsed) == figures(finished)
+
+
+def test_one_view_of_what_is_there_now(log: Path, tmp_path: Path) -> None:
+    read = run("--once", log)
+    followed = run("--once", "--follow", log)
+    piped = run("--once=layers", stdin=log.read_bytes())
+    for result, title in ((read, "Experts"), (followed, "Experts"), (piped, "Layers")):
+        assert result.returncode == 0
+        assert result.stderr == b""
+        assert b"\x1b" not in result.stdout
+        assert f"{title} · all steps" in result.stdout.decode()
+        assert "59 decode" in result.stdout.decode()
+    nothing = run("--once", "--follow", tmp_path / "none yet")
+    assert (nothing.returncode, nothing.stdout) == (0, b"")
+    with PseudoTerminal([*MOE_LIVE, "--once=heatmap", str(log)], columns=100, lines=30) as terminal:
+        assert terminal.wait() == 0
+        assert b"\x1b[48;5;" in terminal.output or b"\x1b[38;5;" in terminal.output
+        assert "59 decode" in terminal.text
+
+
 def test_what_could_not_be_written_is_not_said_to_be(log: Path) -> None:
     with PseudoTerminal([*MOE_LIVE, str(log), "--json", "/dev/full"]) as terminal:
         assert terminal.wait() == 1
@@ -338,6 +375,10 @@ def test_a_damaged_archive_is_used_as_far_as_it_goes_and_reported(log: Path, tmp
         (["--n-experts", "-1"], 2, "n-experts"),
         (["--no-such-option"], 2, "no-such-option"),
         (["a.log", "--from", "end"], 2, "--follow"),
+        (["a.log", "--browse"], 2, "terminal"),
+        (["--follow", "a.log", "--browse"], 2, "PATHs"),
+        (["--demo", "--once"], 2, "--once goes with"),
+        (["a.log", "--once=layer"], 2, "next-layer"),
         (["a.log", "--hot-experts", "3", "--hot-list", "-"], 2, "/dev/stdout"),
         (["a.log", "--label-file", REPOSITORY], 2, "cannot read labels"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -20,6 +21,7 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.view import layer_index
 from moe_live.dashboard.views import VIEWS
+from moe_live.errors import MoeLiveError
 from moe_live.isolation import Failures
 from moe_live.session import Session
 from moe_live.snapshot import Section
@@ -77,6 +79,7 @@ def run_dashboard(
     color: ColorChoice = "auto",
     theme: Theme = Theme.AUTO,
     ascii_only: bool = False,
+    stays: bool = False,
     output: int = 1,
 ) -> Ending:
     """Show the session until a key, the end of the input or a signal ends it.
@@ -92,10 +95,11 @@ def run_dashboard(
         color: whether to use colours.
         theme: the background of the terminal, or that it is asked for.
         ascii_only: whether to show nothing but ASCII.
+        stays: whether the end of the input ends nothing: what it came to is looked at.
         output: descriptor of the terminal.
 
     Raises:
-        MoeLiveError: the source cannot be read.
+        MoeLiveError: the source cannot be read; if `stays`, not all of it could.
     """
     look = Look(
         color_system(color),
@@ -105,7 +109,8 @@ def run_dashboard(
     )
     asks = theme is Theme.AUTO and look.system is not None and may_be_asked(os.environ)
     with Terminal(signals, output) as terminal:
-        return _Loop(session, signals, terminal, refresh, look, publish=publish).run(asks=asks)
+        loop = _Loop(session, signals, terminal, refresh, look, publish=publish, stays=stays)
+        return loop.run(asks=asks)
 
 
 class _Loop:
@@ -120,11 +125,15 @@ class _Loop:
         look: Look,
         *,
         publish: Callable[[Session], object] = lambda _: None,
+        stays: bool = False,
     ) -> None:
         self._session = session
         self._signals = signals
         self._terminal = terminal
         self._publish = publish
+        self._stays = stays
+        self._at_rest = False
+        self._problem: MoeLiveError | None = None
         self._period = 1 / refresh
         self._screen = Screen(terminal.write)
         self._state = ViewState(look=look, mouse=True)
@@ -143,38 +152,69 @@ class _Loop:
 
         Args:
             asks: whether the terminal is asked what its background is.
+
+        Raises:
+            MoeLiveError: the source cannot, or could not, be read.
         """
-        session, terminal = self._session, self._terminal
-        if terminal.ours and asks:
+        if self._terminal.ours and asks:
             self._ask()
-        if terminal.ours:
+        if self._terminal.ours:
             self._draw()  # reading the first bytes may take a while
-        while not session.ended:
-            wake = session.source.wake_fd()
-            typed = terminal.wait(self._timeout(), () if wake is None else (wake,))
-            if self._signals.stop is not None:
-                return Ending(Reason.SIGNAL, self._signals.stop)
-            events = self._events(typed)
-            for event in events:
-                if self._do(event) is Request.QUIT:
-                    self._take_late_answers()
-                    return Ending(Reason.QUIT)
-            due = time.monotonic() >= self._due()
-            take = session.ingest if due or events else session.collect
+        while self._goes_on():
+            if (ending := self._turn()) is not None:
+                break
+        else:
+            ending = Ending(Reason.INPUT_ENDED)
+        if self._problem is not None:
+            raise self._problem
+        return ending
+
+    def _goes_on(self) -> bool:
+        """Whether there is more to come, or to be looked at; at the end all of it is counted."""
+        if not self._session.ended:
+            return True
+        if self._stays and not self._at_rest:
+            self._at_rest = self._stale = True
+            self._session.analyzer.finish()
+        return self._stays
+
+    def _turn(self) -> Ending | None:
+        """Wait, read and draw once; returns how that ended it, if so."""
+        session, terminal = self._session, self._terminal
+        wake = session.source.wake_fd()
+        typed = terminal.wait(self._timeout(), () if wake is None else (wake,))
+        if self._signals.stop is not None:
+            return Ending(Reason.SIGNAL, self._signals.stop)
+        events = self._events(typed)
+        for event in events:
+            if self._do(event) is Request.QUIT:
+                self._take_late_answers()
+                return Ending(Reason.QUIT)
+        due = time.monotonic() >= self._due()
+        if not self._at_rest:
+            self._read(session.ingest if due or events else session.collect)
+        if not events:  # which come first
+            self._publish(session)
+        if not terminal.ours:
+            return None
+        if events or terminal.redraw:
+            self._draw()  # at once, from the figures there are
+        elif due:
+            wanted = self._wanted()
+            if wanted != self._scope or (self._stale and not self._state.paused):
+                self._refresh(wanted)
+            self._draw()
+            self._drawn_at = time.monotonic()
+        return None
+
+    def _read(self, take: Callable[[float], bool]) -> None:
+        """Read on. What could be read of finished files is looked at even if not all could."""
+        try:
             self._stale |= take(_INGEST_SECONDS)
-            if not events:  # which come first
-                self._publish(session)
-            if not terminal.ours:
-                continue
-            if events or terminal.redraw:
-                self._draw()  # at once, from the figures there are
-            elif due:
-                wanted = self._wanted()
-                if wanted != self._scope or (self._stale and not self._state.paused):
-                    self._refresh(wanted)
-                self._draw()
-                self._drawn_at = time.monotonic()
-        return Ending(Reason.INPUT_ENDED)
+        except MoeLiveError as error:
+            if not self._stays or self._problem is not None:
+                raise
+            self._problem = error
 
     def _do(self, event: Event) -> Request | None:
         """What a key or the mouse asks for, or the terminal says; returns what is left to be done."""
@@ -263,7 +303,8 @@ class _Loop:
             return 0.0
         if self._decoder.pending:
             until = min(until, self._typed_at + _ESCAPE_SECONDS)
-        return max(0.0, min(until - now, self._session.pause))
+        pause = math.inf if self._at_rest else self._session.pause
+        return max(0.0, min(until - now, pause))
 
     def _events(self, typed: bytes) -> list[Event]:
         """What the bytes complete, after what came before the first frame."""

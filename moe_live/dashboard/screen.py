@@ -64,14 +64,15 @@ class Screen:
         shown: list[Line | None] = [*self._shown, *[None] * (len(frame.lines) - len(self._shown))]
         for row, (line, before) in enumerate(zip(frame.lines, shown, strict=True), 1):
             if line != before:
-                parts.append(f"\x1b[{row};1H{_ansi(line, frame.look)}")
+                parts.append(f"\x1b[{row};1H{ansi(line, frame.look)}")
         if parts:
             self._write(_BEGIN + "".join(parts) + _END)
         self._shown = list(frame.lines)
         self._as = drawn_as
 
 
-def _ansi(line: Line, look: Look) -> str:
+def ansi(line: Line, look: Look) -> str:
+    """A line with the codes that give it its styles."""
     known = _known(look)
     parts = []
     for piece in line:

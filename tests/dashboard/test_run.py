@@ -14,6 +14,7 @@ from moe_live.analyzer import Analyzer
 from moe_live.dashboard.background import QUESTION
 from moe_live.dashboard.run import Ending, Reason
 from moe_live.dashboard.theme import Look
+from moe_live.errors import MoeLiveError
 from moe_live.session import READ_AHEAD, Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Break, SourceStatus, State
@@ -106,6 +107,7 @@ def run(
     drawing: float = 0.0,
     look: Look = Look(None),  # noqa: B008 - it is frozen
     asks: bool = False,
+    stays: bool = False,
 ) -> tuple[Ending, Terminal, Session]:
     signals = Signals()
     terminal = Terminal(script, signals, drawing)
@@ -113,7 +115,7 @@ def run(
     if isinstance(session, Asked):
         session.terminal = terminal
     with patch.object(loop, "time", SimpleNamespace(monotonic=lambda: terminal.now)):
-        driver = loop._Loop(session, signals, terminal, refresh, look)  # type: ignore[arg-type]  # scripted
+        driver = loop._Loop(session, signals, terminal, refresh, look, stays=stays)  # type: ignore[arg-type]  # scripted
         return driver.run(asks=asks), terminal, session
 
 
@@ -134,6 +136,40 @@ def test_the_end_of_the_input_ends_it_once_everything_is_read() -> None:
     assert ending == Ending(Reason.INPUT_ENDED)
     assert session.finish().input.tally.lines == 20
     assert source.closed
+
+
+def test_it_can_stay_with_all_that_came_and_wait_for_keys_alone() -> None:
+    source = Source(reads=20)
+    ending, terminal, session = run([b""] * 100 + [b"3"] + [b""] * 20, source, stays=True)
+    assert ending == Ending(Reason.QUIT)
+    assert "10 decode" in terminal.frames[-1]  # the last step is not open any more
+    assert "Layers · all steps" in "".join(terminal.frames)
+    assert terminal.waited[-1] > 0.9
+    assert session.finish().tokens.decode == 10
+
+
+class Damaged(Source):
+    """Raises at its end, once."""
+
+    raised = False
+
+    def read(self, limit: int) -> Sequence[bytes | Break]:
+        if self.left <= 0 and not self.raised:
+            self.raised = True
+            raise MoeLiveError("cut short")
+        return super().read(limit) if self.left > 0 else []
+
+    def status(self) -> SourceStatus:
+        return SourceStatus("made up", State.ENDED if self.raised else State.READING)
+
+
+def test_what_could_be_read_is_looked_at_before_the_rest_is_told() -> None:
+    source = Damaged(reads=20)
+    with pytest.raises(MoeLiveError, match="cut short"):
+        run([b""] * 100 + [b"3", b"x"], source, stays=True)
+    assert source.raised
+    with pytest.raises(MoeLiveError, match="cut short"):
+        run([b""] * 100, Damaged(reads=20))
 
 
 def test_the_source_can_wake_it() -> None:

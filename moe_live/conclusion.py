@@ -1,0 +1,109 @@
+"""What a run leaves behind: files, and on standard output the summary, its short form or one frame."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+from moe_live.config import Config
+from moe_live.dashboard.print import print_view
+from moe_live.dashboard.screen import color_system
+from moe_live.dashboard.theme import Look, Theme
+from moe_live.errors import MoeLiveError, printable
+from moe_live.outputs.live import LiveOutputs
+from moe_live.reports.ending import Ran, write_ending
+from moe_live.reports.hot_list import HOT_LIST, write_hot_list
+from moe_live.reports.json_report import JSON_SUMMARY, write_json
+from moe_live.reports.summary import write_summary
+from moe_live.reports.unusable import has_usable_lines, why_unusable
+from moe_live.running import Status
+from moe_live.snapshot import Snapshot
+
+_NO_COLOR = {"auto": None, "always": False, "never": True}
+"""What rich is told; None leaves it to NO_COLOR."""
+
+
+def conclude(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutputs) -> None:
+    """Write all that is asked for: each of it even if another fails, and at last what was written.
+
+    Args:
+        snapshot: the final statistics.
+        status: at the end of reading.
+        config: of the run.
+        outputs: of the run, closed.
+
+    Raises:
+        MoeLiveError: something could not be written.
+        OSError: standard output could not.
+    """
+    written: list[tuple[str, str]] = []
+
+    def write(what: str, path: str, writer: Callable[[], None]) -> None:
+        writer()
+        written.append((what, path))
+
+    def finish_outputs() -> None:
+        try:
+            outputs.finish(snapshot)
+        finally:
+            written.extend((to.what, to.path) for to in outputs.written)
+
+    def tell() -> None:
+        if config.once is not None:
+            _print_frame(snapshot, status, config, config.once)
+        elif config.full or not sys.stdout.isatty():
+            write_summary(snapshot, sys.stdout, top=config.top)
+        else:
+            logs = config.paths or (() if config.follow is None else (config.follow,))
+            ran = Ran(logs, follows=not config.paths, written=tuple(written))
+            write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])
+
+    with ExitStack() as reports:  # the last first
+        if config.json != "-" and has_usable_lines(snapshot.input.tally):
+            reports.callback(sys.stdout.flush)
+            reports.callback(tell)
+        reports.callback(finish_outputs)
+        if config.hot_list is not None:
+            hot_list = partial(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
+            reports.callback(write, HOT_LIST, config.hot_list, hot_list)
+        if config.json is not None:
+            reports.callback(write, JSON_SUMMARY, config.json, partial(write_json, snapshot, config.json))
+
+
+def _print_frame(snapshot: Snapshot, status: Status, config: Config, view: str) -> None:
+    """One view in the size of the terminal, or of an ordinary one, and in colour if a terminal shows it."""
+    is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    styled = is_terminal or config.color == "always"
+    look = Look(
+        color_system(config.color) if styled else None,
+        light=config.theme == Theme.LIGHT.value,
+        ascii_only=config.ascii,
+    )
+    width, height = shutil.get_terminal_size()
+    print_view(snapshot, status, sys.stdout, view=view, look=look, styled=styled, width=width, height=height)
+
+
+def tell_of_nothing(snapshot: Snapshot, config: Config, *, ended: bool, killed: bool) -> None:
+    """Say that there was no usable line; where some may still have come that is no error.
+
+    Args:
+        snapshot: the final statistics.
+        config: of the run.
+        ended: whether the input has ended.
+        killed: whether a signal other than that of Ctrl-C ended the run.
+
+    Raises:
+        MoeLiveError: the input has ended, or holds something else.
+    """
+    tally = snapshot.input.tally
+    name = printable(config.follow or (config.paths or ("standard input",))[0])
+    if len(config.paths) > 1:
+        name = f"{len(config.paths)} files"
+    if not killed and (ended or tally.malformed_lines):
+        raise MoeLiveError(f"no usable line in {name}{why_unusable(tally)}")
+    if not config.paths:
+        sys.stderr.write(f"moe-live: nothing to sum up: no usable line came in {name}\n")
