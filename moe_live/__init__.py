@@ -1,3 +1,63 @@
-"""Live statistics of mixture-of-experts routing, read from the log of a running llama-server."""
+"""Live statistics of mixture-of-experts routing, read from the log of a running llama-server.
 
-__version__ = "0.1.0"
+    snapshot = moe_live.read("moe.log")                       # finished logs, .gz too: one Snapshot
+    for snapshot in moe_live.follow("moe.log", every=1.0): …  # a log that grows
+    analyzer = moe_live.Analyzer(moe_live.Settings(n_experts=128))
+    analyzer.feed(data)                                       # bytes of a log, cut anywhere
+    analyzer.feed_rows(experts)                               # or arrays (tokens, layers, k) of an engine
+
+Everything is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from moe_live.version import __version__
+
+if TYPE_CHECKING:
+    from moe_live.analyzer import Analyzer
+    from moe_live.errors import MoeLiveError
+    from moe_live.reading import follow, read
+    from moe_live.settings import Phase, RowMode, Settings
+    from moe_live.snapshot import Section, Snapshot
+
+__all__ = [
+    "Analyzer",
+    "MoeLiveError",
+    "Phase",
+    "RowMode",
+    "Section",
+    "Settings",
+    "Snapshot",
+    "__version__",
+    "follow",
+    "read",
+]
+
+_HOME = {
+    "Analyzer": "analyzer",
+    "MoeLiveError": "errors",
+    "Phase": "settings",
+    "RowMode": "settings",
+    "Section": "snapshot",
+    "Settings": "settings",
+    "Snapshot": "snapshot",
+    "follow": "reading",
+    "read": "reading",
+}
+
+
+if not TYPE_CHECKING:  # which would take every name for one there is
+
+    def __getattr__(name: str) -> object:
+        """A public name, from the module it lives in."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What is loaded, and what may be."""
+    return sorted({*globals(), *__all__})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import copy, deepcopy
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from moe_live.formats.dialect import Dialect
 from moe_live.formats.records import LineTally, Records
 from moe_live.formats.sniff import SniffingDecoder
+from moe_live.routing.arrays import ExpertArrays
 from moe_live.routing.batch import Kind, StepBatch
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
@@ -54,9 +57,17 @@ class _Outline(NamedTuple):
 
 
 class Analyzer:
-    """Running statistics of one log, or of several read one after the other.
+    r"""Running statistics of one log, or of several read one after the other.
 
     The result does not depend on how the bytes are cut into pieces.
+
+    >>> analyzer = Analyzer(Settings(n_experts=8))
+    >>> analyzer.feed(b"3,1 2\n4,0 7\n3,1 4\n4,7 0\n")
+    >>> analyzer.finish()
+    >>> analyzer
+    <Analyzer: 4 lines, 2 steps>
+    >>> analyzer.snapshot().layers[0].usage.counts
+    array([0, 2, 1, 0, 1, 0, 0, 0])
 
     Args:
         settings: what to count.
@@ -83,10 +94,51 @@ class Analyzer:
         self._highest = -1
         self._merged_tally = LineTally()
         self._restarts = self._rotations = 0
+        self._is_open = False
+
+    def __repr__(self) -> str:
+        steps = int(self._statistics.steps.sum())
+        return f"<Analyzer: {self.tally.lines:,} lines, {steps:,} steps>"
 
     def feed(self, data: bytes | memoryview) -> None:
         """Analyze the next bytes of the log, cut anywhere."""
+        self._is_open = True
         self._take(self._decoder.feed(data))
+
+    def feed_rows(
+        self,
+        experts: ArrayLike,
+        weights: ArrayLike | None = None,
+        layers: Sequence[int] | NDArray[np.integer] | None = None,
+        phase: ArrayLike | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Analyze experts that an engine tells as arrays: vLLM's and SGLang's routed experts, for example.
+
+        Bytes that were fed before end here, as by `finish`. Of rows that name an expert twice the same
+        is told as of such in a log.
+
+        Args:
+            experts: (tokens, layers, k) integers of any type, the expert ids of each token's row in each
+                layer, best first; tokens in their order.
+            weights: (tokens, layers, k) floats, of the experts. They are checked; no figure rests on them.
+            layers: (layers,) the number of each layer, ascending; None for 0, 1, 2 and so on.
+            phase: what the tokens belong to. None and "decode": each is one step of one sequence. "prefill":
+                all are one step. An array (tokens,) of both names: each run of prefill is one step.
+            label: what the user calls the time of these tokens; None for the `label` in force.
+
+        Raises:
+            ValueError: a shape or a value is not what it can be; the message says what was expected.
+            TypeError: a dtype is not. Nothing is counted in both cases.
+        """
+        rows = ExpertArrays.checked(experts, weights, layers, phase)
+        if label is not None and not isinstance(label, str):
+            raise TypeError(f"label is {label!r}; it must be a str or None")
+        if self._is_open:
+            self.finish()
+        if len(rows.experts):
+            self._assembler.show_last(int(rows.layers[-1]))
+            self._update(rows.steps(self.label if label is None else label, self._assembler.highest))
 
     def _take(self, decoded: Iterable[Records]) -> None:
         for records in decoded:
@@ -110,13 +162,17 @@ class Analyzer:
         self._rotations += reason is Break.ROTATED
 
     def finish(self) -> None:
-        """The input has ended: an unfinished line is incomplete, the open step complete."""
+        """The input has ended: an unfinished line is incomplete, the open step complete.
+
+        More input may follow, which does not continue it. To say it twice is to say it once.
+        """
         self._end(emptied=False)
 
     def _end(self, *, emptied: bool) -> None:
         self._take(self._decoder.restart(emptied=emptied))
         self._update(self._assembler.interrupt())
         self._statistics.flush()
+        self._is_open = False
 
     def reset(self, *, same_server: bool = True) -> None:
         """Start the statistics anew and leave the open step out of them.
@@ -133,8 +189,28 @@ class Analyzer:
             self._highest = -1
         self._statistics = self._new_statistics()
 
+    def __iadd__(self, other: Analyzer) -> Self:
+        """Add a log that comes after this one; `other` stays as it is.
+
+        Raises:
+            ValueError: one of them was fed and not finished, or they do not count alike.
+        """
+        for name in ("gate_layers", "max_slots", "window", "counts_only"):
+            ours, theirs = getattr(self._settings, name), getattr(other._settings, name)
+            if ours != theirs:
+                raise ValueError(f"{name} is {ours} here and {theirs} there; both must count alike")
+        theirs = copy(other)  # merging uses up what is merged
+        theirs._assembler, theirs._statistics = deepcopy(other._assembler), deepcopy(other._statistics)
+        self.merge(theirs)
+        return self
+
     def merge(self, other: Finished) -> None:
-        """Add a log that comes after this one, which is finished as well; `other` is used up."""
+        """Add a log that comes after this one, counted with the same settings; `other` is used up.
+
+        Raises:
+            ValueError: one of them was fed and not finished.
+        """
+        self._check_finished()
         pieces = other.pieces(self._highest)
         outline: _Outline = next(pieces)
         if self._highest < outline.highest:
@@ -148,13 +224,22 @@ class Analyzer:
         self._statistics.merge(pieces)
 
     def pieces(self, highest: int) -> Iterator[Any]:
-        """What a finished analyzer has found, one piece after the other; see `Finished`."""
+        """What a finished analyzer has found, one piece after the other; see `Finished`.
+
+        Raises:
+            ValueError: it was fed and not finished.
+        """
+        self._check_finished()
         if self._highest < highest:
             self._statistics.settle()
         yield _Outline(
             self._assembler, self._highest, self.tally, self._paths, self._restarts, self._rotations
         )
         yield from self._statistics.pieces()
+
+    def _check_finished(self) -> None:
+        if self._is_open:
+            raise ValueError("a step is still open: call finish() before merging, and no step is torn")
 
     def _new_statistics(self) -> Statistics:
         return Statistics(self._settings.window, counts_only=self._settings.counts_only)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from moe_live.formatting import ranges
 from moe_live.isolation import Failures
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
@@ -89,7 +90,7 @@ def _about_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
     model = snapshot.model
     if facts.verdict in (Verdict.STRIDED, Verdict.MIXED):
         yield snapshot.rows.verdict
-    if len(model.layers) == 1:
+    if len(model.layers) == 1 and snapshot.input.tally.lines:
         yield (
             f"rows of one layer only ({model.layers[0]}): steps cannot be told apart, "
             "nor strided rows found; all rows run together as one prompt"
@@ -176,14 +177,3 @@ def _about_size(snapshot: Snapshot, _: Facts) -> Iterator[str]:
             f"figures rest on {fewest:,} token{'s'[: fewest != 1]} in the layer with the fewest: "
             f"by chance alone {unseen:.0f} of {model.n_experts} experts would be unused there"
         )
-
-
-def ranges(layers: Iterable[int]) -> str:
-    """Layer numbers in short: 3-5, 8."""
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

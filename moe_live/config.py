@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from moe_live import __version__
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
 from moe_live.capture.cli import SUBCOMMANDS
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
@@ -26,6 +25,7 @@ from moe_live.settings import (
     RowMode,
     Settings,
 )
+from moe_live.version import __version__
 
 _EPILOG = """\
 examples:

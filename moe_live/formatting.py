@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 def whole(number: int, width: int | None = None) -> str:
@@ -101,3 +102,18 @@ def tenths(number: float) -> str:
 def percents(share: float) -> str:
     """A share with one decimal, for columns of them: 7.3%, 100.0%; – where undefined."""
     return f"{100 * share:.1f}%" if math.isfinite(share) else "–"
+
+
+def ranges(numbers: Iterable[int], dash: str = "-") -> str:
+    """Numbers in short, ascending and with runs drawn together.
+
+    >>> ranges([8, 3, 4, 5])
+    '3-5, 8'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}{dash}{last}" for first, last in runs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Self, TypeVar
 
-import moe_live
 from moe_live.errors import MoeLiveError, printable
+from moe_live.version import __version__
 
 Made = TypeVar("Made")
 
@@ -62,5 +62,5 @@ class Failures:
         for name, reason in self._reasons.items():
             yield (
                 f"{name} left out, making it failed: {reason}; this is a defect of moe-live "
-                f"{moe_live.__version__}: please report this line and the first lines of the log"
+                f"{__version__}: please report this line and the first lines of the log"
             )

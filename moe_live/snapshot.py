@@ -10,7 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.errors import printable
 from moe_live.formats.records import LineTally
+from moe_live.formatting import ranges
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
 from moe_live.sources.source import CommandStatus
@@ -251,7 +253,7 @@ class Labels:
     divergences: tuple[LabelDivergence, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Snapshot:
     """The state of all statistics.
 
@@ -296,6 +298,36 @@ class Snapshot:
     counts_only: bool = False
     left_out: frozenset[str] = frozenset()
     last_layer_known: bool = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<Snapshot: {self._shape()}; {self.steps.decode:,} decode steps, {self.steps.prefill:,} prefill>"
+        )
+
+    def __str__(self) -> str:
+        """What it is of, in a few lines; `moe_live.verdicts.verdicts` says what it comes to."""
+        source, rows, steps, tokens = self.input, self.rows, self.steps, self.tokens
+        names = ", ".join(map(printable, source.paths[:3])) + (", …" if len(source.paths) > 3 else "")
+        lines = [
+            f"source: {names or 'arrays'}",
+            f"model: {self._shape()}",
+            f"rows: {rows.counted:,} of {rows.logged:,} counted: {rows.verdict}",
+            f"steps: {steps.prefill:,} prefill, {steps.decode:,} decode",
+            f"tokens: {tokens.prefill:,} prefill, {tokens.decode:,} decode",
+        ]
+        for name, usage in (("hottest", self.overall.top(5)), ("coldest", self.overall.bottom(5)[::-1])):
+            lines.append(f"{name} experts over all layers: {', '.join(str(entry.expert) for entry in usage)}")
+        if self.warnings:
+            first = self.warnings[0]
+            more = f" (and {len(self.warnings) - 1} more, see .warnings)" if len(self.warnings) > 1 else ""
+            lines.append(f"warning: {first}{more}")
+        return "\n".join(lines)
+
+    def _shape(self) -> str:
+        model = self.model
+        if not model.layers:
+            return "no expert rows"
+        return f"layers {ranges(model.layers)}, {model.n_experts} experts each, top-{model.top_k}"
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:

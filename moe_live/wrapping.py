@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 
@@ -40,14 +38,3 @@ def wrap(text: str, width: int, most: int) -> list[str]:
         rest = set_cell_size(" ".join(lines[most - 1 :]), width - 1)
         lines[most - 1 :] = [rest.rstrip() + "…"]
     return lines
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers with runs drawn together: 3–26, 30."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)

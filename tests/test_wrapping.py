@@ -1,22 +1,10 @@
 """Text brought to a width."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from moe_live import wrapping
-
-
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        (wrapping.ranges([3, 4, 5, 9, 11, 12]), "3–5, 9, 11–12"),
-        (wrapping.ranges([]), ""),
-    ],
-)
-def test_known(shown: str, expected: str) -> None:
-    assert shown == expected
 
 
 @given(st.text(st.characters(categories=["L", "N", "P"])), st.integers(0, 50))

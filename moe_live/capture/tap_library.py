@@ -15,8 +15,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from moe_live import __version__
 from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.version import __version__
 
 SOURCES = Path(__file__).parent / "tap"
 

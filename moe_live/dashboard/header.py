@@ -24,13 +24,13 @@ from moe_live.dashboard.theme import (
 )
 from moe_live.dashboard.views import INPUT, VIEWS
 from moe_live.errors import printable
-from moe_live.formatting import duration, percent, short, size, whole
+from moe_live.formatting import duration, percent, ranges, short, size, whole
 from moe_live.routing.strided import Verdict
 from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import Rows, Snapshot
 from moe_live.sources.source import State
-from moe_live.wrapping import ranges, shorten, wrap
+from moe_live.wrapping import shorten, wrap
 
 _ROOMY = 118
 """From this width on words are spelled out, and there is room for tokens a second over time."""
@@ -172,7 +172,7 @@ def _badge(status: Status, state: ViewState) -> Line:
 def _model(snapshot: Snapshot) -> list[Line]:
     """The model's shape, as far as it is known."""
     model = snapshot.model
-    layers = shorten(ranges(model.layers), 20)
+    layers = shorten(ranges(model.layers, "–"), 20)
     items: list[Line] = [
         (
             text(str(len(model.layers) or "–"), STRONG),
@@ -185,7 +185,7 @@ def _model(snapshot: Snapshot) -> list[Line]:
         items[-1] = (*items[-1], text(" top-"), text(str(model.top_k), STRONG))
     if model.gate_layers:
         numbers = "" if model.n_embd is None else f"×{model.n_embd}"
-        items.append((text("gates "), text(shorten(ranges(model.gate_layers), 20) + numbers, STRONG)))
+        items.append((text("gates "), text(shorten(ranges(model.gate_layers, "–"), 20) + numbers, STRONG)))
     return items
 
 

@@ -9,8 +9,8 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.view import Axes, View, layer_index
 from moe_live.dashboard.views import EXPERTS, VIEWS
+from moe_live.formatting import ranges
 from moe_live.snapshot import Snapshot
-from moe_live.wrapping import ranges
 
 _PLACE = re.compile(
     r"(?:layer\s*)?(\d{1,9})?\s*(?:(?:[#/,\s]\s*(?:expert\s*)?#?|expert\s*#?)\s*(\d{1,9}))?", re.IGNORECASE
@@ -104,7 +104,7 @@ def go_to(state: ViewState, snapshot: Snapshot, typed: str) -> None:
     expert = None if name is None else int(name)
     n_experts = len(snapshot.overall.counts)
     if layer not in layers:
-        state.note = f"no layer {layer}: there are {ranges(layers)}"
+        state.note = f"no layer {layer}: there are {ranges(layers, '–')}"
     elif expert is not None and expert >= n_experts:
         state.note = f"no expert {expert}: there are 0–{n_experts - 1}"
     else:

@@ -22,13 +22,13 @@ from prometheus_client.exposition import generate_latest as as_text
 from prometheus_client.openmetrics.exposition import generate_latest as as_open_metrics
 from prometheus_client.registry import Collector
 
-import moe_live
 from moe_live.judgement import WORDS, Subject
 from moe_live.reports.sections.locality import CAPACITIES
 from moe_live.running import Status
 from moe_live.snapshot import LayerLocality, PhaseCount, Section, Snapshot
 from moe_live.sources.source import State
 from moe_live.verdicts import verdicts
+from moe_live.version import __version__
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -61,7 +61,7 @@ class Exposition:
         return write(_Families(self._families(snapshot, status)))
 
     def _families(self, snapshot: Snapshot, status: Status | None) -> Iterator[Metric]:
-        yield InfoMetricFamily("moe_live_build", "The program.", {"version": moe_live.__version__})
+        yield InfoMetricFamily("moe_live_build", "The program.", {"version": __version__})
         yield from _of_source(status)
         yield from _of_log(snapshot)
         yield from _of_rows(snapshot)

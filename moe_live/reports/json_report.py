@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-import moe_live
 from moe_live.reports.files import write_text
 from moe_live.reports.section import Json, Keys, ReportSection, isolated
 from moe_live.reports.sections import SECTIONS
 from moe_live.snapshot import Snapshot
+from moe_live.version import __version__
 
 SCHEMA = "moe-live.summary/1"
 JSON_SUMMARY = "the JSON summary"
@@ -38,7 +38,7 @@ def to_json(snapshot: Snapshot) -> Json:
         return made
 
     parts, failures = isolated(SECTIONS, keys, Keys())
-    summary: Json = {"schema": SCHEMA, "tool": {"name": "moe-live", "version": moe_live.__version__}}
+    summary: Json = {"schema": SCHEMA, "tool": {"name": "moe-live", "version": __version__}}
     layers: list[Json] = [{"layer": entry.layer} for entry in snapshot.layers]
     overall: Json = {}
     for part in parts:

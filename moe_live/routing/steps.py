@@ -99,6 +99,11 @@ class StepAssembler:
         self.highest = max(self.highest, other.highest)
         self._shown_last = max(self._shown_last, other._shown_last)
 
+    def show_last(self, layer: int) -> None:
+        """A step that has rows of all layers ends with this one."""
+        self.highest = max(self.highest, layer)
+        self._shown_last = max(self._shown_last, layer)
+
     def _take(
         self, lines: Lines, begins: NDArray[np.intp], names: Sequence[str], label: NDArray[np.intp]
     ) -> Iterator[StepBatch]:

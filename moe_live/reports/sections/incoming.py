@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from moe_live.caveats import ranges
 from moe_live.errors import printable
-from moe_live.formatting import size, whole
+from moe_live.formatting import ranges, size, whole
 from moe_live.reports.numbers import phases
 from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Input, Model, PhaseCount, Rows, Snapshot
