@@ -242,7 +242,11 @@ class Analyzer:
             raise ValueError("a step is still open: call finish() before merging, and no step is torn")
 
     def _new_statistics(self) -> Statistics:
-        return Statistics(self._settings.window, counts_only=self._settings.counts_only)
+        return Statistics(
+            self._settings.window,
+            counts_only=self._settings.counts_only,
+            latest_uses=self._settings.latest_uses,
+        )
 
     @property
     def tally(self) -> LineTally:

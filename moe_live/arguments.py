@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -92,6 +93,28 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse_number
+
+
+_UNITS = {"": 1} | {
+    f"{prefix}{unit}": base ** (power + 1)
+    for unit, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate("KMGT")
+}
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes, or of bytes a second.
+
+    >>> byte_count("8GiB"), byte_count("2.5 GB/s"), byte_count("3059712")
+    (8589934592, 2500000000, 3059712)
+    """
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KkMGT]?i?B?)(?:/s)?", text)
+    unit = found[2].replace("k", "K") if found else "?"
+    unit = "" if unit == "B" else unit if unit.endswith("B") or not unit else f"{unit}B"
+    count = round(float(found[1]) * _UNITS[unit]) if found and unit in _UNITS else 0
+    if not 0 < count <= 1 << 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 8GiB, 500MB or 3059712")
+    return count
 
 
 def frame_rate(text: str) -> float:

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
-from moe_live.capture.cli import SUBCOMMANDS, run_subcommand
 from moe_live.capture.supervisor import LaunchError
+from moe_live.commands import COMMANDS
 from moe_live.config import RUN, Config, parse
 from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     status, config = 0, None
     try:
         with _standard_output():
-            if argv[:1] and argv[0] in SUBCOMMANDS:
-                status = run_subcommand(argv)
+            if argv and (command := COMMANDS.get(argv[0])):
+                status = command(argv)
             else:
                 config = parse(argv)
                 status = run(config)
@@ -154,6 +154,8 @@ def run(config: Config) -> int:
         raise UsageError("--browse needs a terminal, and no --no-dashboard, --only or --json -")
     _check_descriptors(config)
     from moe_live.conclusion import conclude, tell_of_nothing
+    from moe_live.plans.cache import known_sizes, with_cache
+    from moe_live.plans.progress import bar
     from moe_live.reports.files import check_destination
     from moe_live.reports.hot_list import HOT_LIST
     from moe_live.reports.json_report import JSON_SUMMARY
@@ -178,6 +180,7 @@ def run(config: Config) -> int:
     for destination in filter(None, (output.destination for output in config.outputs)):
         check_destination(destination.path, destination.what, taken)
         taken.append((destination.path, f"where {destination.what} goes"))
+    known = known_sizes(config.model, config.expert_bytes) if config.budgets else 0
     problem: MoeLiveError | None = None
     outputs = LiveOutputs(config.outputs)
     with Signals() as signals, _source(config, signals) as (source, names, command):
@@ -193,6 +196,9 @@ def run(config: Config) -> int:
         if command is not None and problem is None:
             _end_command(command, session, signals)
         snapshot = _finish(session, signals)
+        if config.budgets:
+            with bar("caches") as progress:
+                snapshot = with_cache(snapshot, known, config.budgets, progress)
         if config.paths and not ended and (asked is not None or (config.browse and problem is None)):
             read = session.status().source
             whole = "" if read.total is None else f" of {read.total:,}"

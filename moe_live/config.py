@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
-from moe_live.capture.cli import SUBCOMMANDS
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
+from moe_live.commands import COMMANDS
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
+from moe_live.plans.cache import add_budget, add_sizes
 from moe_live.settings import (
+    DEFAULT_LATEST_USES,
     DEFAULT_MAX_SLOTS,
     DEFAULT_WINDOW,
     MAX_EXPERTS,
@@ -101,6 +103,9 @@ class Config:
     top: int
     hot_experts: int | None
     hot_list: str | None
+    budgets: tuple[int, ...]
+    model: str | None
+    expert_bytes: int | None
     jobs: int
     outputs: tuple[Output, ...]
 
@@ -138,8 +143,10 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         if os.isatty(0):
             parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in")
     if paths and paths[0].isalpha() and not os.path.lexists(paths[0]):
-        commands = f"{', '.join((RUN, *SUBCOMMANDS[:-1]))} and {SUBCOMMANDS[-1]}"
-        parser.error(f"there is no file or command {paths[0]}; the commands are {commands}")
+        *names, last = RUN, *COMMANDS
+        parser.error(
+            f"there is no file or command {paths[0]}; the commands are {', '.join(names)} and {last}"
+        )
     if options.browse and not paths:
         parser.error("--browse goes with PATHs")
     if options.once is not None and (options.demo or options.browse or options.json == "-"):
@@ -175,6 +182,10 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         parser.error("--hot-experts N and --hot-list FILE go together")
     if options.hot_list == "-":
         parser.error("--hot-list needs the name of a file; /dev/stdout is one")
+    if options.budget and options.only is not None:
+        parser.error("--budget needs more than --only frequency counts: leave one out")
+    if not options.budget and (options.model is not None or options.expert_bytes is not None):
+        parser.error("--model and --expert-bytes go with --budget SIZE")
     return Config(
         paths=options.paths,
         follow=options.follow,
@@ -191,6 +202,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             window=options.window,
             label=options.label,
             counts_only=options.only is not None,
+            latest_uses=DEFAULT_LATEST_USES if options.budget else 0,
         ),
         label_file=options.label_file,
         reset_on_restart=options.reset_on_restart,
@@ -205,6 +217,9 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         top=options.top,
         hot_experts=options.hot_experts,
         hot_list=options.hot_list,
+        budgets=tuple(options.budget),
+        model=options.model,
+        expert_bytes=options.expert_bytes,
         jobs=options.jobs or _cores(),
         outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
@@ -338,6 +353,8 @@ def _add_options(parser: Parser) -> None:
         metavar="FILE",
         help="write the most used experts: JSON, or CSV if FILE ends in .csv",
     )
+    add_budget(output)
+    add_sizes(output)
     for kind in OUTPUTS:
         kind.add(output)
     output.add_argument(

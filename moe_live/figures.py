@@ -15,6 +15,7 @@ from moe_live.statistics.collection import RowStatistics, StepStatistics
 from moe_live.statistics.drift import Drift, drift
 from moe_live.statistics.history import History, history
 from moe_live.statistics.labels import divergences, usages
+from moe_live.statistics.latest import LatestUses, Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import LayerTransition, summarize
@@ -27,6 +28,7 @@ class Figures:
     Attributes:
         rows: accumulators whose rows together are those that count.
         steps: what depends on the order of steps, over the same rows.
+        latest: the uses of the latest steps, over the same rows; None if they were not wanted.
         decode: kinds that are decode.
         layers: layers of the snapshot.
         usage: (len(layers), n_experts) selections in decode steps.
@@ -35,6 +37,7 @@ class Figures:
 
     rows: Sequence[RowStatistics]
     steps: StepStatistics
+    latest: LatestUses | None
     decode: Sequence[Kind]
     layers: Sequence[int]
     usage: NDArray[np.int64]
@@ -56,6 +59,10 @@ class Figures:
         """How soon experts are used again in decode, and what caches would serve."""
         self.steps.flush()
         return self.steps.locality.summary(self.decode, self.n_experts)
+
+    def latest_uses(self) -> Uses | None:
+        """Which experts the latest steps use."""
+        return None if self.latest is None else self.latest.uses(self.decode, self.n_experts)
 
     def pairs(self, layers: Iterable[int], clustering: NDArray[np.float64]) -> dict[int, LayerPairs]:
         """Experts chosen together, of some of the layers; those without rows are left out."""

@@ -30,6 +30,12 @@ MAX_SLOTS = (1, 1 << 20)
 WINDOW = (1, 1_000_000)
 """Bounds of `Settings.window`."""
 
+LATEST_USES = (0, 1 << 27)
+"""Bounds of `Settings.latest_uses`."""
+
+DEFAULT_LATEST_USES = 360_000
+"""Uses of experts that are kept where they are needed: 500 decode steps of 90 layers, top-8."""
+
 DEFAULT_MAX_SLOTS = 64
 """Tokens a decode step has at most, unless the user says otherwise."""
 
@@ -71,6 +77,8 @@ class Settings:
         window: decode steps that are called the latest.
         label: what the time is called in which the run begins, "" for nothing.
         counts_only: how often experts are chosen is all that is wanted; gate inputs are not even parsed.
+        latest_uses: how many uses of experts to keep, of the latest steps, for caches and placements to be
+            tried out on; 0 for none.
 
     Raises:
         ValueError: one of them is out of its bounds, or none of the names there are.
@@ -91,6 +99,7 @@ class Settings:
     window: int = DEFAULT_WINDOW
     label: str = ""
     counts_only: bool = False
+    latest_uses: int = 0
 
     def __post_init__(self) -> None:
         """See that each is what it can be, in the type it is said to have."""
@@ -100,6 +109,7 @@ class Settings:
             "n_experts": None if self.n_experts is None else whole("n_experts", self.n_experts, *N_EXPERTS),
             "max_slots": whole("max_slots", self.max_slots, *MAX_SLOTS),
             "window": whole("window", self.window, *WINDOW),
+            "latest_uses": whole("latest_uses", self.latest_uses, *LATEST_USES),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

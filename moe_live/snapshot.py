@@ -23,7 +23,9 @@ from moe_live.statistics.drift import Drift
 from moe_live.statistics.history import History
 from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budgets, coverage, hot_list
 from moe_live.statistics.labels import LabelDivergence, LabelUsage, SpecificExpert
+from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.sizing import CacheSizing
 from moe_live.statistics.transitions import LayerTransition
 
 BUDGET_PERCENT = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
@@ -34,6 +36,7 @@ __all__ = [
     "COVERED_PERCENT",
     "Balance",
     "Budget",
+    "CacheSizing",
     "DistanceMetric",
     "Distances",
     "Drift",
@@ -58,6 +61,7 @@ __all__ = [
     "Snapshot",
     "SpecificExpert",
     "Usage",
+    "Uses",
 ]
 
 
@@ -70,6 +74,7 @@ class Section(Enum):
     DRIFT = "drift"
     HISTORY = "history"
     LABELS = "labels"
+    LATEST = "latest steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +278,8 @@ class Snapshot:
         drift: the latest decode steps beside all; its layers are those of `layers`.
         history: use over time; its layers are those of `layers`.
         labels: use by label; their layers are those of `layers`.
+        latest: which experts the latest steps use; None too if these are not kept.
+        cache: what caches of the sizes that were asked for would have served; None if none were.
         counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
         left_out: what could not be made, or was given up while it was counted, by names like those of
             `Section`; the warnings tell more.
@@ -295,6 +302,8 @@ class Snapshot:
     drift: Drift | None = None
     history: History | None = None
     labels: Labels | None = None
+    latest: Uses | None = None
+    cache: CacheSizing | None = None
     counts_only: bool = False
     left_out: frozenset[str] = frozenset()
     last_layer_known: bool = False

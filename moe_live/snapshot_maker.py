@@ -32,6 +32,7 @@ from moe_live.statistics.anomalies import Anomalies
 from moe_live.statistics.collection import SAMPLE, Statistics
 from moe_live.statistics.drift import Drift
 from moe_live.statistics.frequency import Frequency
+from moe_live.statistics.latest import LatestSteps, LatestUses
 
 Made = TypeVar("Made")
 
@@ -96,6 +97,7 @@ class SnapshotMaker:
             figures = Figures(
                 rows=(analysis.single, analysis.verified if use_verified else analysis.written),
                 steps=analysis.as_verified if use_verified else analysis.as_logged,
+                latest=_of_rows(analysis.latest, use_verified=use_verified),
                 decode=decode,
                 layers=tuple(usages),
                 usage=np.stack([usage.decode for usage in usages.values()]),
@@ -230,7 +232,15 @@ def _with_sections(
         transitions=made(Section.TRANSITIONS, lambda: figures.transitions(anew=anew)),
         history=made(Section.HISTORY, figures.history),
         labels=made(Section.LABELS, lambda: figures.labels(clustering())),
+        latest=made(Section.LATEST, figures.latest_uses),
     )
+
+
+def _of_rows(latest: LatestSteps | None, *, use_verified: bool) -> LatestUses | None:
+    """The uses of the latest steps over the rows that count."""
+    if latest is None:
+        return None
+    return latest.verified if use_verified else latest.logged
 
 
 def _usages(frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:

@@ -91,7 +91,8 @@ def test_any_chunking_gives_the_identical_snapshot(log: SyntheticLog, data: st.D
     text = log.text
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=20)))
     chunks = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
-    assert plain(analyzed(chunks).snapshot()) == plain(analyzed([text]).snapshot())
+    settings = data.draw(st.sampled_from([Settings(), Settings(latest_uses=300)]))
+    assert plain(analyzed(chunks, settings).snapshot()) == plain(analyzed([text], settings).snapshot())
 
 
 @given(logs(max_steps=5))
@@ -117,7 +118,8 @@ def test_merging_two_analyzers_equals_one_over_both(
 ) -> None:
     pieces = log.pieces + following.pieces
     cut = data.draw(st.integers(0, len(pieces)))
-    settings = data.draw(st.sampled_from([Settings(), ALL_AS_LOGGED, Settings(rows=RowMode.VERIFIED)]))
+    verified, latest = Settings(rows=RowMode.VERIFIED), Settings(latest_uses=300)
+    settings = data.draw(st.sampled_from([Settings(), ALL_AS_LOGGED, verified, latest]))
     both = Analyzer(settings)
     both.feed(b"".join(pieces[:cut]))
     both.interrupt(Break.FILE_ENDED)

@@ -126,7 +126,7 @@ def test_a_flag_can_be_given_twice() -> None:
 def test_a_word_that_is_no_file_may_have_been_meant_as_a_command(word: str) -> None:
     result = run(word)
     assert result.returncode == 2
-    assert f"no file or command {word}; the commands are run, capture, tap and verify" in one_line(
+    assert f"no file or command {word}; the commands are run, capture, tap, verify and plan" in one_line(
         result.stderr
     )
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,7 +37,45 @@ _VERSIONS = (2, 3)
 _NUMBERS = dict(enumerate("BbHhIif?")) | dict(zip((10, 11, 12), "Qqd", strict=True))  # types, as in `struct`
 _STRING, _ARRAY = 8, 9
 _ALIGNMENT = "general.alignment"
+_SHARD = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 _STORED = {0: ("F32", "f4"), 1: ("F16", "f2"), 30: ("BF16", "u2")}
+
+_BLOCKS = {  # numbers of a block and its bytes, by type, of `ggml.c`
+    0: (1, 4),
+    1: (1, 2),
+    2: (32, 18),
+    3: (32, 20),
+    6: (32, 22),
+    7: (32, 24),
+    8: (32, 34),
+    9: (32, 40),
+    10: (256, 84),
+    11: (256, 110),
+    12: (256, 144),
+    13: (256, 176),
+    14: (256, 210),
+    15: (256, 292),
+    16: (256, 66),
+    17: (256, 74),
+    18: (256, 98),
+    19: (256, 50),
+    20: (32, 18),
+    21: (256, 110),
+    22: (256, 82),
+    23: (256, 136),
+    24: (1, 1),
+    25: (1, 2),
+    26: (1, 4),
+    27: (1, 8),
+    28: (1, 8),
+    29: (256, 56),
+    30: (1, 2),
+    34: (256, 54),
+    35: (256, 66),
+    39: (32, 17),
+    40: (64, 36),
+    41: (128, 18),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +105,12 @@ class Tensor:
     def size(self) -> int:
         """Its bytes; 0 if it is stored in another way."""
         return math.prod(self.shape) * np.dtype(_STORED[self.kind][1]).itemsize if self.kind in _STORED else 0
+
+    @property
+    def bytes(self) -> int | None:
+        """Its bytes, however it is stored; None if its type is not known here."""
+        numbers, size = _BLOCKS.get(self.kind, (0, 0))
+        return math.prod(self.shape) // numbers * size if numbers else None
 
     def numbers(self) -> NDArray[np.float64]:
         """Its numbers, rows last: the shape turned round. They must be stored in a way that has a name.
@@ -102,6 +148,16 @@ class ModelFile:
 
     values: dict[str, float | str]
     tensors: dict[str, Tensor]
+
+
+def model_parts(path: str) -> Iterator[Path]:
+    """The files of a model: the one at the path or, if that is the first of several, all of them."""
+    split = _SHARD.fullmatch(path)
+    if split is None:
+        yield Path(path)
+        return
+    for part in range(1, int(split[2]) + 1):
+        yield Path(f"{split[1]}-{part:05d}-of-{split[2]}.gguf")
 
 
 def read_model_file(path: Path) -> ModelFile:

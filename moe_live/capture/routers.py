@@ -11,23 +11,20 @@ is an interval, and a choice that differs from ours only among overlapping inter
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.capture.model_file import Tensor, read_model_file
+from moe_live.capture.model_file import Tensor, model_parts, read_model_file
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 PRINTED_DIGITS = 6
 
 _ROUTER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.ffn_gate_inp\.weight")
-_SHARD = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 
 # How much the engine may round a factor of the dot product, as a share of it: it converts the input to the
 # type of the weights. Single precision has 2^-24; what sums of thousands of products lose comes on top.
@@ -146,7 +143,7 @@ class RouterFile:
     def __init__(self, path: str) -> None:
         self._name = printable(path)
         self._tensors: dict[str, Tensor] = {}
-        parts = [read_model_file(part) for part in _parts(path)]
+        parts = [read_model_file(part) for part in model_parts(path)]
         for part in parts:
             self._tensors |= part.tensors
         self._values = parts[0].values
@@ -236,12 +233,3 @@ class RouterFile:
 
     def _damaged(self, reason: str) -> UsageError:
         return UsageError(f"{self._name} is damaged, or no model: {reason}")
-
-
-def _parts(path: str) -> Iterator[Path]:
-    split = _SHARD.fullmatch(path)
-    if split is None:
-        yield Path(path)
-        return
-    for part in range(1, int(split[2]) + 1):
-        yield Path(f"{split[1]}-{part:05d}-of-{split[2]}.gguf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from moe_live.statistics.distances import GateDistances
 from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.labels import LabelCounts
+from moe_live.statistics.latest import LatestSteps
 from moe_live.statistics.locality import Locality
 from moe_live.statistics.pending import ENOUGH, PendingRows
 from moe_live.statistics.planes import settle
@@ -30,6 +32,9 @@ _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise,
 
 SAMPLE = "history, transitions"
 """What the sample of tokens is for, should it fail."""
+
+LATEST = "latest steps"
+"""What the uses of the latest steps are called, should they fail."""
 
 
 class RowCounts:
@@ -167,19 +172,22 @@ class Analysis:
         as_logged: over the steps with all their rows.
         as_verified: over the steps with the rows that hold in a strided log.
         distances: between gate inputs.
+        latest: the uses of the latest steps; None if they were not wanted.
 
     Args:
         window: decode steps that are called the latest.
+        latest_uses: how many uses of the latest steps to keep, 0 for none.
         failures: takes what fails, by the name of the section it is for; one object for all of these.
     """
 
-    def __init__(self, window: int, failures: Failures) -> None:
+    def __init__(self, window: int, latest_uses: int, failures: Failures) -> None:
         self.failures = failures
         self.single = RowStatistics(self.failures)
         self.written = RowStatistics(self.failures)
         self.verified = RowStatistics(self.failures)
         self.as_logged = self.as_verified = StepStatistics(window, self.failures)
         self.distances = GateDistances()
+        self.latest = LatestSteps(latest_uses) if latest_uses else None
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
@@ -200,6 +208,8 @@ class Analysis:
             self.as_verified.update((*single, *verified), kind)
         self._keep_up()
         self.failures.attempt("distances", lambda: self.distances.update(batch.gates, kind), None)
+        if (latest := self.latest) is not None:
+            self.failures.attempt(LATEST, lambda: latest.update(batch), None)
 
     def _keep_up(self) -> None:
         """Count where most was put off, once it is much in all."""
@@ -217,6 +227,8 @@ class Analysis:
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         self.failures.attempt("distances", self.distances.settle, None)
+        if self.latest is not None:
+            self.failures.attempt(LATEST, self.latest.settle, None)
         for statistic in (self.single, self.written, self.verified, self.as_logged):
             statistic.settle()
         if self.as_verified is not self.as_logged:
@@ -225,7 +237,7 @@ class Analysis:
     def pieces(self) -> Iterator[Any]:
         """What was found, in the pieces that `merge` takes."""
         yield self.as_verified is not self.as_logged
-        yield from (self.single, self.written, self.verified, self.distances, self.as_logged)
+        yield from (self.single, self.written, self.verified, self.distances, self.latest, self.as_logged)
         if self.as_verified is not self.as_logged:
             yield self.as_verified
 
@@ -237,6 +249,9 @@ class Analysis:
         self.verified += next(pieces)
         distances: GateDistances = next(pieces)
         self.failures.attempt("distances", lambda: self.distances.__iadd__(distances), None)
+        latest: LatestSteps | None = next(pieces)
+        if self.latest is not None and latest is not None:
+            self.failures.attempt(LATEST, partial(self.latest.__iadd__, latest), None)
         steps: StepStatistics = next(pieces)
         if is_told_apart:
             self._tell_apart()
@@ -256,6 +271,7 @@ class Statistics:
     Args:
         window: decode steps that are called the latest.
         counts_only: there is to be no `analysis`.
+        latest_uses: how many uses of the latest steps to keep, 0 for none.
 
     Attributes:
         steps: (kinds,) int64, steps of each kind.
@@ -268,7 +284,7 @@ class Statistics:
         failures: what failed, by the name of the section it is for.
     """
 
-    def __init__(self, window: int, *, counts_only: bool = False) -> None:
+    def __init__(self, window: int, *, counts_only: bool = False, latest_uses: int = 0) -> None:
         self.steps = np.zeros(len(Kind), np.int64)
         self.tokens = np.zeros(len(Kind), np.int64)
         self.single = RowCounts()
@@ -278,7 +294,7 @@ class Statistics:
         self.n_embd: Counter[int] = Counter()
         self.gate_layers: set[int] = set()
         self.failures = Failures()
-        self.analysis = None if counts_only else Analysis(window, self.failures)
+        self.analysis = None if counts_only else Analysis(window, latest_uses, self.failures)
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""

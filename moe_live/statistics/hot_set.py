@@ -21,15 +21,23 @@ class Budget:
         even: share of all selections served with as many in each layer, the most used ones. If the number
             does not divide, the layers that gain most have one more.
         best: share served by the best choice among all experts of all layers.
-        fewest: experts of a layer in the best choice, at least.
-        most: the same, at most.
+        slots: experts of each layer in the best choice.
     """
 
     experts: int
     even: float
     best: float
-    fewest: int
-    most: int
+    slots: tuple[int, ...]
+
+    @property
+    def fewest(self) -> int:
+        """Experts of a layer in the best choice, at least."""
+        return min(self.slots)
+
+    @property
+    def most(self) -> int:
+        """The same, at most."""
+        return max(self.slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ def budgets(counts: NDArray[np.int64], experts: Sequence[int]) -> tuple[Budget, 
         experts: the numbers, each from 0 to layers * n_experts.
 
     >>> budgets(np.array([[8, 1, 1], [4, 4, 2]]), [3])
-    (Budget(experts=3, even=0.8, best=0.8, fewest=1, most=2),)
+    (Budget(experts=3, even=0.8, best=0.8, slots=(1, 2)),)
     """
     total = int(counts.sum())
     if not total:
@@ -115,9 +123,7 @@ def budgets(counts: NDArray[np.int64], experts: Sequence[int]) -> tuple[Budget, 
         if more:
             even += int(np.sort(descending[:, each])[-more:].sum())
         taken = np.bincount(order[:number] // counts.shape[1], minlength=len(counts))
-        lines.append(
-            Budget(number, even / total, int(best[number]) / total, int(taken.min()), int(taken.max()))
-        )
+        lines.append(Budget(number, even / total, int(best[number]) / total, tuple(taken.tolist())))
     return tuple(lines)
 
 

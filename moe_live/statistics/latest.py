@@ -10,11 +10,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.routing.batch import ExpertRows, Kind, StepBatch
+from moe_live.settings import DEFAULT_LATEST_USES
 from moe_live.statistics.rows import repeats
-
-LATEST_USES = 360_000
-"""Uses that are enough to tell: 500 decode steps of 90 layers and 8 experts."""
 
 _CELLS = 1 << 20  # of the table in which repeated uses of a block meet
 
@@ -83,7 +81,7 @@ class LatestUses:
         capacity: uses to keep.
     """
 
-    def __init__(self, capacity: int = LATEST_USES) -> None:
+    def __init__(self, capacity: int = DEFAULT_LATEST_USES) -> None:
         self._capacity = capacity
         self._steps = 0
         self._number = np.zeros(0, np.int64)  # of the steps that are kept, with their kinds, tokens and uses
@@ -173,6 +171,35 @@ class LatestUses:
         if self._pieces and self._pieces[0].step[0] <= last_dropped:
             begin = int(np.searchsorted(self._pieces[0].step, last_dropped, "right"))
             self._pieces[0] = self._pieces[0].part(slice(begin, None))
+
+
+class LatestSteps:
+    """The uses of the latest steps, of both choices of rows.
+
+    Attributes:
+        logged: over `single` + `written` rows of the batches; see `StepBatch`.
+        verified: over `single` + `verified` rows.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.logged = LatestUses(capacity)
+        self.verified = LatestUses(capacity)
+
+    def update(self, batch: StepBatch) -> None:
+        """Add complete steps."""
+        self.logged.update((*batch.single, *batch.written), batch.kind)
+        self.verified.update((*batch.single, *batch.verified), batch.kind)
+
+    def settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        self.logged.settle()
+        self.verified.settle()
+
+    def __iadd__(self, other: LatestSteps) -> Self:
+        """Add the steps of another log, which come after these."""
+        self.logged += other.logged
+        self.verified += other.verified
+        return self
 
 
 def _uses(tables: Sequence[ExpertRows]) -> _Piece:

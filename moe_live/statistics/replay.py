@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.statistics.latest import Uses
+
+BLOCKS = 32
+"""Parts of the decode steps that are held against each other."""
 
 _CHUNK = 1 << 9  # uses whose depths are found at a time, each against each
 
@@ -29,10 +33,13 @@ class Served:
 
     Attributes:
         rate: share of the uses that were found in it; NaN without uses.
+        error: standard error of `rate`, from how `BLOCKS` parts of the decode steps, each of successive ones,
+            differ: what is so alike in successive tokens does not make it small. NaN where there are fewer.
         missed: bytes that were loaded, a decode token.
     """
 
     rate: float
+    error: float
     missed: float
 
 
@@ -65,18 +72,18 @@ class Stream:
     """Uses in the order in which one cache, or one cache after the other, sees them.
 
     Attributes:
+        block: (n,) int64, which of `BLOCKS` parts of the decode steps the use is in, -1 in a prefill step.
         item: (n,) int64, slot * n_experts + expert.
         size: (n,) int64, bytes of the expert.
-        counts: (n,) bool, whether the use is in a decode step.
         batch: (n,) int64, ascending: uses of one number are looked up together.
         begins: (b + 1,) int64, where each batch begins, and n.
         before: (n,) int64, the use of the same expert before, -1 for none.
         after: (n,) int64, the next one, n for none.
     """
 
+    block: NDArray[np.int64]
     item: NDArray[np.int64]
     size: NDArray[np.int64]
-    counts: NDArray[np.bool_]
     batch: NDArray[np.int64]
     begins: NDArray[np.int64]
     before: NDArray[np.int64]
@@ -105,10 +112,11 @@ def stream(uses: Uses, sizes: NDArray[np.int64], *, by_layer: bool = False) -> S
     before, after = np.full(n, -1), np.full(n, n)
     before[by_item[same + 1]] = by_item[same]
     after[by_item[same]] = by_item[same + 1]
+    number = (np.cumsum(uses.decode) - 1) * BLOCKS // max(BLOCKS, uses.steps)
     return Stream(
+        block=np.where(uses.decode, number, -1)[step],
         item=item,
         size=sizes[slot],
-        counts=uses.decode[step],
         batch=np.cumsum(is_first) - 1,
         begins=np.append(np.flatnonzero(is_first), n),
         before=before,
@@ -236,34 +244,66 @@ def layer_lfu(uses: Uses, places: NDArray[np.int64]) -> NDArray[np.bool_]:
     return found
 
 
-def static_unseen(uses: Uses, sizes: NDArray[np.int64], capacity: int) -> tuple[int, int]:
-    """What the most used experts of one half of the decode steps serve in the other half, both ways.
+def static_unseen(uses: Uses, sizes: NDArray[np.int64], capacity: int) -> NDArray[np.bool_]:
+    """Which uses (n,) the most used experts of one half of the decode steps serve in the other, both ways.
 
     Args:
         uses: of some steps.
         sizes: (len(uses.layers),) bytes of an expert of each layer.
         capacity: bytes; the experts with most uses a byte, of those that were used, as far as they fit.
-
-    Returns:
-        Uses that are found, and bytes of the others.
     """
     item_size = np.repeat(sizes, uses.n_experts)
-    number = np.cumsum(uses.decode) - 1
-    in_second = number[uses.step] >= (uses.steps + 1) // 2
-    item = uses.slot * uses.n_experts + uses.expert
-    first, second = (
-        np.bincount(item[uses.decode[uses.step] & half], minlength=len(item_size))
-        for half in (~in_second, in_second)
-    )
-    hits = missed = 0
-    for learned, tested in ((first, second), (second, first)):
-        order = np.argsort(-learned / item_size, kind="stable")
-        fits = (np.cumsum(item_size[order]) <= capacity) & (learned[order] > 0)
-        resident = np.zeros(len(item_size), np.bool_)
-        resident[order[fits]] = True
-        hits += int(tested[resident].sum())
-        missed += int((tested * item_size)[~resident].sum())
-    return hits, missed
+    item, decode = uses.slot * uses.n_experts + uses.expert, uses.decode[uses.step]
+    in_second = np.cumsum(uses.decode)[uses.step] > (uses.steps + 1) // 2
+    found = np.zeros(len(uses), np.bool_)
+    for tested in (in_second, ~in_second):
+        learned = np.bincount(item[decode & ~tested], minlength=len(item_size))
+        resident = most_used(learned, item_size, capacity)
+        found |= tested & decode & resident[item]
+    return found
+
+
+def most_used(counts: NDArray[np.int64], sizes: NDArray[np.int64], capacity: int) -> NDArray[np.bool_]:
+    """The items (n,) with most uses a byte, of those that were used, as far as they fit in so many bytes."""
+    order = np.argsort(-counts / sizes, kind="stable")
+    fits = (np.cumsum(sizes[order]) <= capacity) & (counts[order] > 0)
+    resident = np.zeros(len(sizes), np.bool_)
+    resident[order[fits]] = True
+    return resident
+
+
+def served(seen: Stream, found: NDArray[np.bool_], tokens: int) -> Served:
+    """What a cache served.
+
+    Args:
+        seen: the uses.
+        found: (n,) those that were found in it.
+        tokens: of the decode steps.
+    """
+    decode = seen.block >= 0
+    total, hits = int(decode.sum()), int((decode & found).sum())
+    if not total:
+        return Served(math.nan, math.nan, math.nan)
+    rate, error = hits / total, math.nan
+    uses = np.bincount(seen.block[decode], minlength=BLOCKS)
+    if uses.all():
+        beyond = np.bincount(seen.block[decode & found], minlength=BLOCKS) - rate * uses
+        error = float(np.sqrt(BLOCKS / (BLOCKS - 1) * (beyond**2).sum())) / total
+    return Served(rate, error, int(seen.size[decode & ~found].sum()) / tokens)
+
+
+class Replay(NamedTuple):
+    """Uses that were replayed.
+
+    Attributes:
+        rates: what caches of the sizes asked for served.
+        seen: the uses, as one cache over all layers sees them.
+        depth: (n,) the smallest ones that find each of them under LRU, as `lru_depths` has them.
+    """
+
+    rates: tuple[CacheRates, ...]
+    seen: Stream
+    depth: NDArray[np.int64]
 
 
 def replay(
@@ -271,7 +311,7 @@ def replay(
     sizes: NDArray[np.int64],
     capacities: Sequence[int],
     progress: Callable[[float], object] = lambda _: None,
-) -> tuple[CacheRates, ...]:
+) -> Replay:
     """What caches of some sizes would have served of the uses in decode steps; they are empty at first.
 
     Args:
@@ -281,32 +321,27 @@ def replay(
         progress: is told the share that is done, 0 to 1, every second or so.
     """
     together, apart = stream(uses, sizes), stream(uses, sizes, by_layer=True)
-    total, tokens = int(together.counts.sum()), uses.decode_tokens
-
-    def served(hits: int, missed: int) -> Served:
-        return Served(hits / total, missed / tokens) if total else Served(math.nan, math.nan)
-
-    def of(seen: Stream, found: NDArray[np.bool_]) -> Served:
-        missed = seen.counts & ~found
-        return served(total - int(missed.sum()), int(seen.size[missed].sum()))
-
     depth, own_depth = lru_depths(together), lru_depths(apart)
     rates = []
     for done, capacity in enumerate(capacities):
         own = capacity // max(1, len(sizes))
-        progress((done + 0.1) / len(capacities))
-        best = of(together, optimum(together, capacity))
-        progress((done + 0.4) / len(capacities))
-        rates.append(
-            CacheRates(
-                bytes=capacity,
-                optimum=best,
-                lru=of(together, (depth >= 0) & (depth <= capacity)),
-                lfu=of(together, lfu(together, capacity)),
-                layer_lru=of(apart, (own_depth >= 0) & (own_depth <= own)),
-                layer_lfu=of(together, layer_lfu(uses, own // sizes)),
-                static_unseen=served(*static_unseen(uses, sizes, capacity)),
+        best = optimum(together, capacity)
+        progress((done + 0.3) / len(capacities))
+        frequent = lfu(together, capacity)
+        progress((done + 0.9) / len(capacities))
+        *online, static = (
+            served(seen, found, uses.decode_tokens)
+            for seen, found in (
+                (together, best),
+                (together, (depth >= 0) & (depth <= capacity)),
+                (together, frequent),
+                (apart, (own_depth >= 0) & (own_depth <= own)),
+                (together, layer_lfu(uses, own // sizes)),
+                (together, static_unseen(uses, sizes, capacity)),
             )
         )
+        # What makes the halves alike by chance shows in both ways of testing: twice the variance.
+        static = replace(static, error=math.sqrt(2) * static.error)
+        rates.append(CacheRates(capacity, *[*online, static]))
     progress(1.0)
-    return tuple(rates)
+    return Replay(tuple(rates), together, depth)

@@ -145,6 +145,13 @@ SCHEMA: dict[str, Any] = {
             {"from": int, "to": int, "steps": int} | dict.fromkeys(METRICS, MOMENTS) | {"recent": [FIGURE]}
         ],
     },
+    "cache": [
+        {"bytes": int}
+        | dict.fromkeys(("optimum", "lru", "lfu", "layer_lru", "layer_lfu", "static_unseen"), FIGURE)
+    ],
+    "budget": [
+        {"experts": int, "bytes": KNOWN, "share_uniform": FIGURE, "share_best": FIGURE, "slots": [int]}
+    ],
     "layers": [{"layer": int} | USAGE | {"balance": BALANCE, "coverage": COVERAGE}],
     "overall": USAGE | {"balance": BALANCE, "coverage": COVERAGE},
     "warnings": [str],
@@ -172,9 +179,9 @@ def test_schema(snapshot: Snapshot) -> None:
 
 def test_schema_of_all_sections() -> None:
     summary = to_json(analyzed_with_labels())
-    distances = list(SCHEMA).index("distances") + 1
+    before = list(SCHEMA).index("layers")
     known = list(SCHEMA.items())
-    schema = dict(known[:distances]) | SECTIONS | dict(known[distances:])
+    schema = dict(known[:before]) | SECTIONS | dict(known[before:])
     schema["layers"] = [SCHEMA["layers"][0] | {"locality": LOCALITY}]
     check(json.loads(json.dumps(summary, allow_nan=False)), schema)
     assert [entry["label"] for entry in summary["labels"]] == ["code", "prose"]

@@ -3,6 +3,7 @@
 from moe_live.reports.section import ReportSection
 from moe_live.reports.sections import (
     balance,
+    cache,
     distances,
     drift,
     hot_set,
@@ -23,6 +24,7 @@ SECTIONS: tuple[ReportSection, ...] = (
     balance.SECTION,
     hot_set.SECTION,
     locality.SECTION,
+    cache.SECTION,
     next_layer.SECTION,
     pairs.SECTION,
     drift.SECTION,
