@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -33,6 +33,7 @@ class Uses:
         step: (n,) int64, index of the step, ascending.
         slot: (n,) int64, index of the layer, ascending within a step.
         expert: (n,) int64.
+        count: (n,) int64, how many tokens of the step chose it, 1 or more.
     """
 
     layers: tuple[int, ...]
@@ -42,6 +43,7 @@ class Uses:
     step: NDArray[np.int64]
     slot: NDArray[np.int64]
     expert: NDArray[np.int64]
+    count: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.step)
@@ -56,6 +58,21 @@ class Uses:
         """Tokens of decode steps."""
         return int(self.tokens[self.decode].sum())
 
+    @property
+    def in_second(self) -> NDArray[np.bool_]:
+        """(n,) which uses are in the second half of the decode steps."""
+        after: NDArray[np.bool_] = np.cumsum(self.decode)[self.step] > (self.steps + 1) // 2
+        return after
+
+    def halves(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Selections (layers, n_experts) of the first and of the second half of the decode steps."""
+        item, shape = self.slot * self.n_experts + self.expert, (len(self.layers), self.n_experts)
+        first, second = (
+            np.bincount(item, self.count * (self.decode[self.step] & half), shape[0] * shape[1])
+            for half in (~self.in_second, self.in_second)
+        )
+        return first.astype(np.int64).reshape(shape), second.astype(np.int64).reshape(shape)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
@@ -64,6 +81,7 @@ class _Piece:
     step: NDArray[np.int64]
     layer: NDArray[np.uint16]
     expert: NDArray[np.uint16]
+    count: NDArray[np.int32]
 
     def part(self, which: slice | NDArray[np.intp]) -> _Piece:
         return _Piece(*(getattr(self, field.name)[which].copy() for field in fields(self)))
@@ -75,7 +93,7 @@ class LatestUses:
     What is kept does not depend on how the steps come in batches. Prefill steps are among them: what a prompt
     uses is in a cache when its answer begins.
 
-    Memory: 12 bytes a use, 4 MB in all; tables of 8 MB for a moment.
+    Memory: 16 bytes a use, 6 MB in all; tables of 8 MB for a moment.
 
     Args:
         capacity: uses to keep.
@@ -106,7 +124,7 @@ class LatestUses:
                 np.maximum.at(tokens, rows.step, rows.token + 1)
             uses = np.bincount(piece.step, minlength=len(kind))
             steps = np.flatnonzero(uses)
-            piece = _Piece(piece.step + self._steps, piece.layer, piece.expert)
+            piece = replace(piece, step=piece.step + self._steps)
             self._append(steps + self._steps, kind[steps], tokens[steps], uses[steps], [piece])
         self._steps += len(kind)
 
@@ -121,7 +139,7 @@ class LatestUses:
             self._kind, self._tokens, self._uses = self._kind[:0], self._tokens[:0], self._uses[:0]
             self._has_dropped = True
             self._pieces.clear()
-        pieces = [_Piece(piece.step + self._steps, piece.layer, piece.expert) for piece in other._pieces]
+        pieces = [replace(piece, step=piece.step + self._steps) for piece in other._pieces]
         self._append(other._number + self._steps, other._kind, other._tokens, other._uses, pieces)
         self._steps += other._steps
         return self
@@ -133,8 +151,9 @@ class LatestUses:
             kinds: those that count as decode: with or without `Kind.UNDECIDED`.
             n_experts: experts of a layer, at least the highest id plus one.
         """
-        pieces = self._pieces or (_Piece(np.zeros(0, np.int64), *np.zeros((2, 0), np.uint16)),)
-        step, layer, expert = (
+        none = np.zeros(0, np.uint16)
+        pieces = self._pieces or (_Piece(none.astype(np.int64), none, none, none.astype(np.int32)),)
+        step, layer, expert, count = (
             np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(_Piece)
         )
         layers, slot = np.unique(layer, return_inverse=True)
@@ -146,6 +165,7 @@ class LatestUses:
             np.searchsorted(self._number, step),
             slot.astype(np.int64),
             expert.astype(np.int64),
+            count.astype(np.int64),
         )
 
     def _append(
@@ -213,21 +233,22 @@ def _uses(tables: Sequence[ExpertRows]) -> _Piece:
         block, begin, width = block[order], begin[order], width[order]
         expert = expert[np.repeat(begin - np.cumsum(width) + width, width) + np.arange(len(expert))]
     block = np.repeat(block, width)
-    every = _Piece(block >> 16, (block & 0xFFFF).astype(np.uint16), expert)
+    once = np.ones(len(expert), np.int32)
+    every = _Piece(block >> 16, (block & 0xFFFF).astype(np.uint16), expert, once)
     if len(tables) == 1 and not tables[0].token.any() and repeats(tables[0].experts.T) is None:
         return every
     is_first = np.concatenate(([True], block[1:] != block[:-1]))
     number, bounds = np.cumsum(is_first) - 1, np.append(np.flatnonzero(is_first), len(block))
     n_experts = int(expert.max()) + 1
     at_once = max(1, _CELLS // n_experts)
-    kept = []
+    kept, counts = [], []
     for first in range(0, len(bounds) - 1, at_once):
         last = min(first + at_once, len(bounds) - 1)
         selections = slice(bounds[first], bounds[last])
         place = np.full((last - first) * n_experts, -1)
         # Where an index comes more than once, the last of its values stays.
-        place[(number[selections] - first) * n_experts + expert[selections]] = np.arange(
-            bounds[first], bounds[last]
-        )
+        cell = (number[selections] - first) * n_experts + expert[selections]
+        place[cell] = np.arange(bounds[first], bounds[last])
         kept.append(np.sort(place[place >= 0]))
-    return every.part(np.concatenate(kept))
+        counts.append(np.bincount(cell)[cell[kept[-1] - bounds[first]]])
+    return replace(every.part(np.concatenate(kept)), count=np.concatenate(counts).astype(np.int32))

@@ -19,10 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.statistics.blocks import blocks, share
 from moe_live.statistics.latest import Uses
-
-BLOCKS = 32
-"""Parts of the decode steps that are held against each other."""
 
 _CHUNK = 1 << 9  # uses whose depths are found at a time, each against each
 
@@ -33,8 +31,7 @@ class Served:
 
     Attributes:
         rate: share of the uses that were found in it; NaN without uses.
-        error: standard error of `rate`, from how `BLOCKS` parts of the decode steps, each of successive ones,
-            differ: what is so alike in successive tokens does not make it small. NaN where there are fewer.
+        error: its standard error, see `Share`.
         missed: bytes that were loaded, a decode token.
     """
 
@@ -72,7 +69,7 @@ class Stream:
     """Uses in the order in which one cache, or one cache after the other, sees them.
 
     Attributes:
-        block: (n,) int64, which of `BLOCKS` parts of the decode steps the use is in, -1 in a prefill step.
+        block: (n,) int64, the part of the decode steps that the use is in, -1 in a prefill step.
         item: (n,) int64, slot * n_experts + expert.
         size: (n,) int64, bytes of the expert.
         batch: (n,) int64, ascending: uses of one number are looked up together.
@@ -112,9 +109,8 @@ def stream(uses: Uses, sizes: NDArray[np.int64], *, by_layer: bool = False) -> S
     before, after = np.full(n, -1), np.full(n, n)
     before[by_item[same + 1]] = by_item[same]
     after[by_item[same]] = by_item[same + 1]
-    number = (np.cumsum(uses.decode) - 1) * BLOCKS // max(BLOCKS, uses.steps)
     return Stream(
-        block=np.where(uses.decode, number, -1)[step],
+        block=blocks(uses.decode)[step],
         item=item,
         size=sizes[slot],
         batch=np.cumsum(is_first) - 1,
@@ -254,7 +250,7 @@ def static_unseen(uses: Uses, sizes: NDArray[np.int64], capacity: int) -> NDArra
     """
     item_size = np.repeat(sizes, uses.n_experts)
     item, decode = uses.slot * uses.n_experts + uses.expert, uses.decode[uses.step]
-    in_second = np.cumsum(uses.decode)[uses.step] > (uses.steps + 1) // 2
+    in_second = uses.in_second
     found = np.zeros(len(uses), np.bool_)
     for tested in (in_second, ~in_second):
         learned = np.bincount(item[decode & ~tested], minlength=len(item_size))
@@ -280,16 +276,8 @@ def served(seen: Stream, found: NDArray[np.bool_], tokens: int) -> Served:
         found: (n,) those that were found in it.
         tokens: of the decode steps.
     """
-    decode = seen.block >= 0
-    total, hits = int(decode.sum()), int((decode & found).sum())
-    if not total:
-        return Served(math.nan, math.nan, math.nan)
-    rate, error = hits / total, math.nan
-    uses = np.bincount(seen.block[decode], minlength=BLOCKS)
-    if uses.all():
-        beyond = np.bincount(seen.block[decode & found], minlength=BLOCKS) - rate * uses
-        error = float(np.sqrt(BLOCKS / (BLOCKS - 1) * (beyond**2).sum())) / total
-    return Served(rate, error, int(seen.size[decode & ~found].sum()) / tokens)
+    missed = seen.size[(seen.block >= 0) & ~found].sum()
+    return Served(*share(seen.block, found), int(missed) / tokens if tokens else math.nan)
 
 
 class Replay(NamedTuple):

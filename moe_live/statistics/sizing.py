@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.statistics.blocks import Share
 from moe_live.statistics.latest import Uses
 from moe_live.statistics.replay import CacheRates, Served, Stream, most_used, replay
-
-CERTAIN = 4.0
-"""Standard errors by which a cache must serve more than chance to be called a gain: of five policies that do
-not, none does in more than some 1 in 1,000 runs of `BLOCKS` parts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,10 +132,8 @@ def _judged(
     policies = together if rates.bytes < at_once * n_layers else together + apart
     best = max(policies, key=lambda name: getattr(rates, name).rate)
     served: Served = getattr(rates, best)
-    uses = counts.sum() or math.nan
-    # Near 0 and 1 the parts of a short log hardly differ: its error is not less than that of so many draws.
-    error = max(served.error, math.sqrt(2 * chance * (1 - chance) / uses))
-    can_tell = math.isfinite(served.error) and rates.bytes >= at_once
+    uses = int(counts.sum())
+    gains = Share(served.rate, served.error).beyond(chance, uses) if rates.bytes >= at_once else None
     resident = most_used(counts.reshape(-1), np.repeat(expert_bytes, n_experts), rates.bytes)
     slots = resident.reshape(counts.shape).sum(axis=1)
     each = rates.bytes // max(1, n_layers) // expert_bytes
@@ -147,10 +142,10 @@ def _judged(
         rates=rates,
         chance=chance,
         best=best,
-        gains=served.rate > chance + CERTAIN * error if can_tell else None,
+        gains=gains,
         slots=slots,
-        best_share=float(counts.reshape(-1)[resident].sum() / uses),
-        even_share=float(even / uses),
+        best_share=float(counts.reshape(-1)[resident].sum() / uses) if uses else math.nan,
+        even_share=float(even / uses) if uses else math.nan,
     )
 
 

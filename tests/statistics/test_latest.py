@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from moe_live.routing.batch import Kind
 from moe_live.statistics import latest as latest_module
 from moe_live.statistics.latest import LatestUses, Uses
-from tests.statistics.drawn_steps import DrawnStep, cut, drawn_steps, tables
+from tests.statistics.drawn_steps import DrawnStep, Row, cut, drawn_steps, tables
 
 PLACES = st.lists(st.integers(0, 12), max_size=4)
 CHOICES = ([Kind.DECODE], [Kind.DECODE, Kind.UNDECIDED])
-Content = list[tuple[bool, int, list[tuple[int, int]]]]
+Content = list[tuple[bool, int, list[tuple[int, int, int]]]]
 
 
 def latest(*pieces: list[DrawnStep], capacity: int = 1000) -> LatestUses:
@@ -25,13 +25,14 @@ def latest(*pieces: list[DrawnStep], capacity: int = 1000) -> LatestUses:
 
 
 def content(uses: Uses) -> Content:
-    """Of each step: whether it is decode, its tokens, its uses as layer and expert."""
+    """Of each step: whether it is decode, its tokens, its uses as layer, expert and count."""
     found: Content = [
         (decode, tokens, [])
         for decode, tokens in zip(uses.decode.tolist(), uses.tokens.tolist(), strict=True)
     ]
-    for step, slot, expert in zip(uses.step.tolist(), uses.slot.tolist(), uses.expert.tolist(), strict=True):
-        found[step][2].append((uses.layers[slot], expert))
+    columns = (uses.step, uses.slot, uses.expert, uses.count)
+    for step, slot, expert, count in zip(*(column.tolist() for column in columns), strict=True):
+        found[step][2].append((uses.layers[slot], expert, count))
     return found
 
 
@@ -42,7 +43,8 @@ def plain(steps: list[DrawnStep], kinds: list[Kind], capacity: int) -> Content:
         uses = []
         for layer, block in sorted(step.blocks.items()):
             named = [expert for row in block for expert in row]
-            uses += [(layer, expert) for expert in reversed(list(dict.fromkeys(reversed(named))))]
+            last = reversed(list(dict.fromkeys(reversed(named))))
+            uses += [(layer, expert, named.count(expert)) for expert in last]
         if uses:
             found.append((step.kind in kinds, max(map(len, step.blocks.values())), uses))
     while sum(len(uses) for _, _, uses in found) > capacity:
@@ -97,7 +99,15 @@ def test_tokens_and_steps_of_decode() -> None:
     ]
     uses = latest(steps).uses([Kind.DECODE], 8)
     assert (uses.layers, uses.n_experts, uses.steps, uses.decode_tokens) == ((3, 4), 8, 2, 3)
-    assert content(uses)[0] == (False, 3, [(3, 1), (3, 2), (3, 0), (4, 5), (4, 6)])
+    assert content(uses)[0] == (False, 3, [(3, 1, 2), (3, 2, 2), (3, 0, 2), (4, 5, 1), (4, 6, 1)])
+
+
+def test_halves_of_the_decode_steps() -> None:
+    rows: list[Row] = [(0, 1), (1, 2)]
+    steps = [DrawnStep(Kind.DECODE, {3: rows}), DrawnStep(Kind.PREFILL, {3: rows})]
+    steps += [DrawnStep(Kind.DECODE, {3: [(0, 2)]}), DrawnStep(Kind.DECODE, {3: [(2, 1)]})]
+    first, second = latest(steps).uses([Kind.DECODE], 4).halves()
+    assert (first.tolist(), second.tolist()) == ([[2, 2, 2, 0]], [[0, 1, 1, 0]])
 
 
 def test_nothing_is_nothing() -> None:

@@ -98,9 +98,8 @@ def most_hits(uses: Uses, capacity: int) -> int:
 
 def of_layer(uses: Uses, slot: int) -> Uses:
     mine = uses.slot == slot
-    return Uses(
-        uses.layers, EXPERTS, uses.decode, uses.tokens, uses.step[mine], uses.slot[mine], uses.expert[mine]
-    )
+    columns = (uses.step, uses.slot, uses.expert, uses.count)
+    return Uses(uses.layers, EXPERTS, uses.decode, uses.tokens, *(column[mine] for column in columns))
 
 
 def layer_sizes(uses: Uses, *, equal: bool) -> NDArray[np.int64]:

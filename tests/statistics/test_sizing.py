@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
+from moe_live.statistics.blocks import BLOCKS
 from moe_live.statistics.latest import LatestUses, Uses
-from moe_live.statistics.replay import BLOCKS
 from moe_live.statistics.sizing import CacheSizing, size_up
 from tests.statistics.drawn_steps import chosen, decode_rows
 
