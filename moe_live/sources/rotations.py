@@ -91,7 +91,7 @@ class _Search:
         self._held = {file.identity: file for file in waiting}
         if newest is not None:
             self._held[newest.identity] = newest
-        self._read = read
+        self._read, self._newest = read, newest
         self._is_rewritten = is_rewritten
 
     def among(self, all_series: Sequence[Series], room: int) -> Found:
@@ -114,6 +114,7 @@ class _Search:
 
         new: dict[Identity, Log] = {}
         left: list[Sibling] = []
+        begun = None if anchor is None or read is None else self._copy_of(read, series.files[anchor])
         unreadable, newest_before = 0, begin
         for i, sibling in enumerate(series.files[begin + 1 :], begin + 1):
             if sibling.identity in self._held:
@@ -125,7 +126,9 @@ class _Search:
             else:
                 try:
                     opened = self._open(sibling)
-                    if (held := self._compressed(opened)) is not None:
+                    if isinstance(opened, LogFile) and self._is_copy(opened, self._newest):
+                        begun = sibling
+                    elif (held := self._compressed(opened)) is not None:
                         self._held[sibling.identity] = held
                     elif self._memory.has_more(opened, sibling):
                         new[sibling.identity] = opened
@@ -136,7 +139,6 @@ class _Search:
         missing = 0 if left else series.holes(max(newest_before, 0)) + unreadable
         if anchor is None and newest_before == begin >= 0 and missing:
             missing -= 1  # that is the file being read
-        begun = None if anchor is None or read is None else self._copy_of(read, series.files[anchor])
         self._memory.note(
             file for each in all_series for file in each.files if file not in left and file is not begun
         )
@@ -178,7 +180,7 @@ class _Search:
                         if file.size >= read.offset:
                             return i, file
                         shorter = (i, file) if shorter[0] is None else shorter
-                elif self._is_copy(file, read):
+                elif file.is_made_of(read) if isinstance(file, PackedLog) else self._is_copy(file, read):
                     return i, None
             except FileNotFoundError:
                 raise
@@ -195,17 +197,19 @@ class _Search:
         return anchor if is_copy else None
 
     @staticmethod
-    def _is_copy(file: Log, read: LogFile) -> bool:
-        """Whether this is the file being read, which was not rewritten, compressed or just being copied.
+    def _is_copy(file: LogFile, present: Log | None) -> bool:
+        """Whether this is a copy, or is becoming one, of what the path names.
 
         Raises:
             OSError: one of them cannot be read.
         """
-        if isinstance(file, PackedLog):
-            return file.is_made_of(read)
-        if read.left_at is not None or file.size > read.present_size():
+        if (
+            not isinstance(present, LogFile)
+            or present.left_at is not None
+            or file.size > present.present_size()
+        ):
             return False
-        return Place.at(file.identity, file.size, file.read_at).is_in(read.read_at)
+        return Place.at(file.identity, file.size, file.read_at).is_in(present.read_at)
 
     def _compressed(self, file: Log) -> Log | None:
         """The file of those that are held of which this is the compressed form.

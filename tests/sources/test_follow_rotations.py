@@ -534,6 +534,30 @@ def test_f29_a_copy_that_is_seen_before_the_log_is_emptied_is_its_copy_still(
     assert reader.follower.status().gaps.emptied == 0
 
 
+@pytest.mark.parametrize("is_packed", [True, False], ids=["compressed", "plain"])
+def test_f29_a_copy_is_not_read_while_the_log_holds_the_same(
+    start: Start, log: Path, is_packed: bool
+) -> None:
+    append(log, joined(lines(0, 20)))
+    reader = start(log)
+    reader.read()
+    rotate(log, copying=True)
+    if is_packed:
+        compress(beside(log, ".1"))
+    append(log, joined(lines(1)))
+    shift(log)
+    shutil.copy(log, beside(log, ".1"))
+    reader.wait(3)
+    assert reader.lines == [*lines(0, 20), *lines(1)]
+    append(log, joined(lines(2)))  # after the copy, and lost to all but us
+    reader.wait(3)
+    os.truncate(log, 0)
+    reader.wait(3)
+    append(log, joined(lines(3)))
+    reader.wait(GRACE_S + 1)
+    assert reader.lines == [*lines(0, 20), *lines(1), *lines(2), *lines(3)]
+
+
 def test_f29_skipping_what_was_read_of_a_packed_copy_takes_several_short_calls(
     start: Start, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
