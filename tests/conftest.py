@@ -8,7 +8,8 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("default", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
+# What is accepted must not depend on luck: new examples are looked for with the other profile.
+settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("default")
 
 # Programs that tests start are to heed the keyboard, even if a shell has started the tests in the background.

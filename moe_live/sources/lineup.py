@@ -94,14 +94,15 @@ class Lineup:
         self._since_look, self._looked_at = now - self._looked_at, now
         if self._since_look > UNSEEN_S:
             self._unseen += self._since_look
-        lost = sum(file.look() for file in tuple(self.files)[1:])
+        before = tuple(self.files)
+        lost = sum(file.look() for file in before[1:])
         newest = self.files[-1] if self.files else None
         try:
             identity = identity_of(self._path.stat())
             if newest is None or identity != newest.identity:
                 if len(self.files) < HELD_MAX:
-                    found = self._line_up()
-                    self.gaps.add(lost_bytes=0 if found.new else lost)
+                    self._line_up()
+                    self._note_lost(lost, before)
                 return
             newest.left_at = None
             self.absence = ""
@@ -114,7 +115,7 @@ class Lineup:
             self.absence = f"waiting for {self._shown_path}: {error.strerror}"
         if lost or self._since_look > UNSEEN_S or self._begins():
             found = self.line_up_others()
-            self.gaps.add(lost_bytes=0 if found.new else lost)
+            self._note_lost(lost, before)
             if self.absence and newest is not None and not found.is_sure and self._unseen:
                 self._note_replaced(found)
 
@@ -149,7 +150,7 @@ class Lineup:
         for file in self.files:
             file.close()
 
-    def _line_up(self) -> Found:
+    def _line_up(self) -> None:
         """Append what the path names to our files, after all that came before it.
 
         Raises:
@@ -178,7 +179,6 @@ class Lineup:
             self.files.append(newest)
         else:  # its turn comes when there is room
             newest.close()
-        return found
 
     def _open_or_hold(self) -> Log:
         """What the path names: opened, or taken up again if it is held or was read before.
@@ -245,6 +245,11 @@ class Lineup:
             unseen_seconds=self._unseen or self._since_look,
         )
         self._unseen = 0.0
+
+    def _note_lost(self, lost: int, before: Sequence[Log]) -> None:
+        """So many bytes were cut off before they were read; copies that were found since hold some."""
+        copied = sum(file.size for file in self.files if file not in before)
+        self.gaps.add(lost_bytes=max(0, lost - copied))
 
     def _left_long_ago(self, file: Log) -> bool:
         return file.left_at is not None and self._looked_at - file.left_at >= self._grace

@@ -81,10 +81,12 @@ class PackedLog:
     def is_made_of(self, file: LogFile) -> bool:
         """Whether this seems to be a file that is held, compressed; that may have grown since.
 
+        One that is empty is made of none in particular.
+
         Raises:
             OSError: the file cannot be read.
         """
-        return self.size <= file.present_size() and self._head == file.read_at(len(self._head), 0)
+        return 0 < self.size <= file.present_size() and self._head == file.read_at(len(self._head), 0)
 
     def go_on_from(self, other: LogFile) -> bool:
         """Get ready to go on where `other` was read to, if this seems to be a copy of it.

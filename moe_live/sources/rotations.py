@@ -126,7 +126,7 @@ class _Search:
             else:
                 try:
                     opened = self._open(sibling)
-                    if isinstance(opened, LogFile) and self._is_copy(opened, self._newest):
+                    if isinstance(opened, LogFile) and opened.size and self._is_copy(opened, self._newest):
                         begun = sibling
                     elif (held := self._compressed(opened)) is not None:
                         self._held[sibling.identity] = held

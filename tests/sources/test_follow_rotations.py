@@ -558,6 +558,19 @@ def test_f29_a_copy_is_not_read_while_the_log_holds_the_same(
     assert reader.lines == [*lines(0, 20), *lines(1), *lines(2), *lines(3)]
 
 
+def test_f28_an_empty_log_that_was_compressed_does_not_change_the_order(start: Start, log: Path) -> None:
+    reader = start(log)
+    for generation in range(2):
+        log.write_bytes(joined(lines(generation)))
+        rotate(log)
+        rotate(log)  # while it is empty
+        compress(beside(log, ".1"))
+    log.write_bytes(joined(lines(2)))
+    rotate(log)
+    reader.wait(5 * GRACE_S)
+    assert reader.lines == [*lines(0), *lines(1), *lines(2)]
+
+
 def test_f29_skipping_what_was_read_of_a_packed_copy_takes_several_short_calls(
     start: Start, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

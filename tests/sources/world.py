@@ -120,7 +120,7 @@ class World:
         self.lines: dict[int, Line] = {}
         self.at_path: File | None = None
         self.server: File | None = None
-        self.was_brought_back = False
+        self.is_in_order = True  # as far as names can tell in which order files came
         self.lost: list[tuple[Line, float]] = []  # with the seconds without a look, where that must be told
         self._clock = clock
         self._buffer = buffer
@@ -244,7 +244,7 @@ class World:
         else:
             file.name = file.name.rename(self.path)
         self.at_path, file.left_at = file, None
-        self.was_brought_back = True
+        self.is_in_order = False
 
     def delete_directory(self) -> None:
         """Delete the log with all beside it, and make the directory again."""
@@ -373,6 +373,9 @@ class World:
         file, self.at_path = self.at_path, None
         assert file is not None
         file.left_at = self._clock()
+        if self._was_copied and not file.data_seen:
+            # Its copies are all that is known of it: their numbers may count from either end.
+            self.is_in_order = False
         return file
 
     def _free_name(self) -> Path:
