@@ -157,8 +157,6 @@ def run(config: Config) -> int:
     from moe_live.plans.cache import known_sizes, with_cache
     from moe_live.plans.progress import bar
     from moe_live.reports.files import check_destination
-    from moe_live.reports.hot_list import HOT_LIST
-    from moe_live.reports.json_report import JSON_SUMMARY
     from moe_live.reports.unusable import has_usable_lines
     from moe_live.sources.label_file import check_label_file
     from moe_live.terminal import Signals
@@ -171,12 +169,6 @@ def run(config: Config) -> int:
     if config.label_file is not None:
         check_label_file(config.label_file)
         taken.append((config.label_file, "the file of labels"))
-    if config.json not in (None, "-"):
-        check_destination(config.json, JSON_SUMMARY, taken)
-        taken.append((config.json, "where the JSON summary goes"))
-    if config.hot_list is not None:
-        check_destination(config.hot_list, HOT_LIST, taken)
-        taken.append((config.hot_list, "where the list of hot experts goes"))
     for destination in filter(None, (output.destination for output in config.outputs)):
         check_destination(destination.path, destination.what, taken)
         taken.append((destination.path, f"where {destination.what} goes"))
@@ -411,5 +403,5 @@ def _finish(session: Run, signals: Signals) -> Snapshot:
 
 def _has_dashboard(config: Config) -> bool:
     """Whether a live run is drawn: it may be, and standard output is a terminal that can be drawn on."""
-    wanted = config.dashboard and config.json != "-"
+    wanted = config.dashboard and not config.json_alone
     return wanted and os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 
 from moe_live.config import Config
 from moe_live.dashboard.print import print_view
@@ -16,8 +14,7 @@ from moe_live.dashboard.theme import Look, Theme
 from moe_live.errors import MoeLiveError, printable
 from moe_live.outputs.live import LiveOutputs
 from moe_live.reports.ending import Ran, write_ending
-from moe_live.reports.hot_list import HOT_LIST, write_hot_list
-from moe_live.reports.json_report import JSON_SUMMARY, write_json
+from moe_live.reports.json_report import json_text
 from moe_live.reports.summary import write_summary
 from moe_live.reports.unusable import has_usable_lines, why_unusable
 from moe_live.running import Status
@@ -40,38 +37,27 @@ def conclude(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOu
         MoeLiveError: something could not be written.
         OSError: standard output could not.
     """
-    written: list[tuple[str, str]] = []
-
-    def write(what: str, path: str, writer: Callable[[], None]) -> None:
-        writer()
-        written.append((what, path))
-
-    def finish_outputs() -> None:
-        try:
-            outputs.finish(snapshot)
-        finally:
-            written.extend((to.what, to.path) for to in outputs.written)
-
-    def tell() -> None:
-        if config.once is not None:
-            _print_frame(snapshot, status, config, config.once)
-        elif config.full or not sys.stdout.isatty():
-            write_summary(snapshot, sys.stdout, top=config.top)
-        else:
-            logs = config.paths or (() if config.follow is None else (config.follow,))
-            ran = Ran(logs, follows=not config.paths, written=tuple(written))
-            write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])
-
+    usable = has_usable_lines(snapshot.input.tally)
     with ExitStack() as reports:  # the last first
-        if config.json != "-" and has_usable_lines(snapshot.input.tally):
-            reports.callback(sys.stdout.flush)
-            reports.callback(tell)
-        reports.callback(finish_outputs)
-        if config.hot_list is not None:
-            hot_list = partial(write_hot_list, snapshot, config.hot_list, config.hot_experts or 0)
-            reports.callback(write, HOT_LIST, config.hot_list, hot_list)
-        if config.json is not None:
-            reports.callback(write, JSON_SUMMARY, config.json, partial(write_json, snapshot, config.json))
+        reports.callback(sys.stdout.flush)
+        if config.json_alone:
+            reports.callback(sys.stdout.write, json_text(snapshot))
+        elif usable:
+            reports.callback(_tell, snapshot, status, config, outputs)
+        reports.callback(outputs.finish, snapshot)
+
+
+def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutputs) -> None:
+    """What there is to be seen."""
+    if config.once is not None:
+        _print_frame(snapshot, status, config, config.once)
+    elif config.full or not sys.stdout.isatty():
+        write_summary(snapshot, sys.stdout, top=config.top)
+    else:
+        logs = config.paths or (() if config.follow is None else (config.follow,))
+        written = tuple((to.what, to.path) for to in outputs.written)
+        ran = Ran(logs, follows=not config.paths, written=written)
+        write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])
 
 
 def _print_frame(snapshot: Snapshot, status: Status, config: Config, view: str) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
 from moe_live.commands import COMMANDS
+from moe_live.errors import UsageError
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.plans.cache import add_budget, add_sizes
@@ -20,7 +21,6 @@ from moe_live.settings import (
     DEFAULT_MAX_SLOTS,
     DEFAULT_WINDOW,
     MAX_EXPERTS,
-    MAX_LAYERS,
     MAX_SLOTS,
     N_EXPERTS,
     WINDOW,
@@ -88,7 +88,7 @@ class Config:
     launch: Launch | None
     demo: bool
     from_end: bool
-    json: str | None
+    json_alone: bool
     settings: Settings
     label_file: str | None
     reset_on_restart: bool
@@ -101,8 +101,6 @@ class Config:
     ascii: bool
     full: bool
     top: int
-    hot_experts: int | None
-    hot_list: str | None
     budgets: tuple[int, ...]
     model: str | None
     expert_bytes: int | None
@@ -174,14 +172,14 @@ def _parse_run(argv: Sequence[str]) -> Config:
     _add_options(parser)
     at = argv.index("--") if "--" in argv else len(argv)
     options = parser.parse_args(argv[:at])
-    return _config(parser, options, launch(parser, options, tuple(argv[at + 1 :])))
+    started = launch(parser, options, tuple(argv[at + 1 :]))
+    try:
+        return _config(parser, options, started)
+    except UsageError as error:
+        parser.error(str(error))
 
 
 def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None = None) -> Config:
-    if (options.hot_experts is None) != (options.hot_list is None):
-        parser.error("--hot-experts N and --hot-list FILE go together")
-    if options.hot_list == "-":
-        parser.error("--hot-list needs the name of a file; /dev/stdout is one")
     if options.budget and options.only is not None:
         parser.error("--budget needs more than --only frequency counts: leave one out")
     if not options.budget and (options.model is not None or options.expert_bytes is not None):
@@ -192,7 +190,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         launch=launch,
         demo=options.demo,
         from_end=options.start == "end",
-        json=options.json,
+        json_alone=options.json == "-",
         settings=Settings(
             rows=RowMode(options.rows),
             include_prompt=options.include_prompt,
@@ -215,8 +213,6 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         ascii=options.ascii,
         full=options.full,
         top=options.top,
-        hot_experts=options.hot_experts,
-        hot_list=options.hot_list,
         budgets=tuple(options.budget),
         model=options.model,
         expert_bytes=options.expert_bytes,
@@ -326,12 +322,6 @@ def _add_options(parser: Parser) -> None:
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--json",
-        type=file_name,
-        metavar="FILE",
-        help="write the summary as JSON too; - for JSON alone on standard output",
-    )
-    output.add_argument(
         "--full", action="store_true", help="all tables at the end on a terminal too, as in a pipe"
     )
     output.add_argument(
@@ -340,18 +330,6 @@ def _add_options(parser: Parser) -> None:
         default=10,
         metavar="N",
         help="experts a list of the summary has (default 10)",
-    )
-    output.add_argument(
-        "--hot-experts",
-        type=whole_number(1, MAX_LAYERS * MAX_EXPERTS),
-        metavar="N",
-        help="with --hot-list: how many experts, over all layers",
-    )
-    output.add_argument(
-        "--hot-list",
-        type=file_name,
-        metavar="FILE",
-        help="write the most used experts: JSON, or CSV if FILE ends in .csv",
     )
     add_budget(output)
     add_sizes(output)

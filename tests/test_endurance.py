@@ -257,7 +257,7 @@ import resource, sys
 from pathlib import Path
 from moe_live import cli, parallel, parts, workers
 from moe_live.dashboard import run
-from moe_live.reports import hot_list, json_report, plain, summary
+from moe_live.reports import json_report, plain, summary
 from moe_live.sources import archive, follow, pipe
 
 def peak():

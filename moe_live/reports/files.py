@@ -59,6 +59,11 @@ def write_text(text: str, path: str, what: str) -> None:
         ) from error
 
 
+def is_replaced(path: str) -> bool:
+    """Whether `write_text` puts a file in the place of what may be there, as far as can be known."""
+    return own_descriptor(path) is None and stat.S_ISREG(_mode(Path(os.path.realpath(path))) or stat.S_IFREG)
+
+
 def _problem(path: str, taken: Iterable[tuple[str, str]]) -> str:
     """Why the file cannot be written, as far as can be known; "" for nothing.
 
@@ -93,9 +98,9 @@ def _problem(path: str, taken: Iterable[tuple[str, str]]) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    descriptor = own_descriptor(path)
     target = Path(os.path.realpath(path))
-    if descriptor is not None or not stat.S_ISREG(_mode(target) or stat.S_IFREG):
+    if not is_replaced(path):
+        descriptor = own_descriptor(path)
         with open(
             path if descriptor is None else descriptor,
             "w",

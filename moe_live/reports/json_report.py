@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 
-from moe_live.reports.files import write_text
 from moe_live.reports.section import Json, Keys, ReportSection, isolated
 from moe_live.reports.sections import SECTIONS
 from moe_live.snapshot import Snapshot
 from moe_live.version import __version__
 
 SCHEMA = "moe-live.summary/1"
-JSON_SUMMARY = "the JSON summary"
 
 
-def write_json(snapshot: Snapshot, path: str) -> None:
-    """Write the summary to a file, or to stdout if the path is "-".
-
-    Raises:
-        MoeLiveError: the file cannot be written.
-    """
-    text = json.dumps(to_json(snapshot), allow_nan=False) + "\n"
-    if path == "-":
-        sys.stdout.write(text)
-    else:
-        write_text(text, path, JSON_SUMMARY)
+def json_text(snapshot: Snapshot) -> str:
+    """The summary as one line."""
+    return json.dumps(to_json(snapshot), allow_nan=False) + "\n"
 
 
 def to_json(snapshot: Snapshot) -> Json:

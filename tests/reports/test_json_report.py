@@ -1,18 +1,12 @@
 import json
-import os
-import stat
-import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 
 from moe_live import __version__
-from moe_live.errors import MoeLiveError, UsageError
 from moe_live.judgement import Subject
-from moe_live.reports.files import check_destination
-from moe_live.reports.json_report import JSON_SUMMARY, to_json, write_json
+from moe_live.reports.json_report import json_text, to_json
 from moe_live.snapshot import Snapshot
 from tests.reports.snapshots import EMPTY, FULL, METRICS, analyzed_with_labels, snapshots
 
@@ -264,76 +258,8 @@ def test_values() -> None:
     assert summary["warnings"] == list(FULL.warnings)
 
 
-def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    write_json(FULL, "-")
-    out = capsys.readouterr().out
-    assert out.endswith("}\n")
-    assert strict(out) == to_json(FULL)
-
-
-def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "summary.json"
-    path.write_text("old")
-    link = tmp_path / "link"
-    link.symlink_to(path)
-    with path.open() as reader:
-        write_json(FULL, str(link))
-        assert reader.read() == "old"  # who had it open sees no half-written file
-    assert link.is_symlink()
-    assert strict(path.read_text()) == to_json(FULL)
-    assert sorted(tmp_path.iterdir()) == [link, path]
-
-
-@pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_mode_respects_the_umask(tmp_path: Path, umask: int) -> None:
-    path = tmp_path / "summary.json"
-    before = os.umask(umask)
-    try:
-        write_json(EMPTY, str(path))
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
-
-
-def test_fifo_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    check_destination(str(path), JSON_SUMMARY)
-    writer = threading.Thread(target=write_json, args=(FULL, str(path)))
-    writer.start()
-    assert strict(path.read_text()) == to_json(FULL)
-    writer.join()
-    assert path.is_fifo()
-
-
-def test_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "summary.json"
-    path.write_text("old")
-
-    def full(self: Path, target: Path) -> None:
-        raise OSError(28, f"No space left on device: {self} {target}")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(MoeLiveError, match="No space left"):
-        write_json(FULL, str(path))
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_unwritable_places_are_told_in_one_line(tmp_path: Path) -> None:
-    for place, reason in [(tmp_path, "directory"), (tmp_path / "no\x1bne" / "x", "not exist|No such")]:
-        with pytest.raises(UsageError, match=reason) as early:
-            check_destination(str(place), JSON_SUMMARY)
-        with pytest.raises(MoeLiveError, match=reason) as late:
-            write_json(FULL, str(place))
-        for error in (early, late):
-            assert str(error.value).isprintable()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_writable_places_pass_the_check(tmp_path: Path) -> None:
-    check_destination("/dev/null", JSON_SUMMARY)
-    check_destination(str(tmp_path / "new.json"), JSON_SUMMARY)
-    (tmp_path / "old.json").touch()
-    check_destination(str(tmp_path / "old.json"), JSON_SUMMARY)
-    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+def test_the_text_is_one_line() -> None:
+    text = json_text(FULL)
+    assert text.endswith("}\n")
+    assert text.count("\n") == 1
+    assert strict(text) == to_json(FULL)

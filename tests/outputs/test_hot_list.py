@@ -6,14 +6,14 @@ import csv
 import json
 from pathlib import Path
 
-from moe_live.reports.hot_list import write_hot_list
+from moe_live.outputs.hot_list import HotListFile
 from tests.reports.snapshots import EMPTY, analyzed_with_labels
 
 
 def test_json_and_csv_agree_with_the_counts(tmp_path: Path) -> None:
     snapshot = analyzed_with_labels()
-    write_hot_list(snapshot, str(tmp_path / "hot.json"), 20)
-    write_hot_list(snapshot, str(tmp_path / "hot.csv"), 20)
+    HotListFile(str(tmp_path / "hot.json"), 20).finish(snapshot)
+    HotListFile(str(tmp_path / "hot.csv"), 20).finish(snapshot)
     written = json.loads((tmp_path / "hot.json").read_text())
     assert written["schema"] == "moe-live.hot-experts/1"
     experts = written["experts"]
@@ -33,7 +33,7 @@ def test_json_and_csv_agree_with_the_counts(tmp_path: Path) -> None:
 def test_more_than_there_are_and_none_at_all(tmp_path: Path) -> None:
     snapshot = analyzed_with_labels()
     path = tmp_path / "hot.json"
-    write_hot_list(snapshot, str(path), 10_000)
+    HotListFile(str(path), 10_000).finish(snapshot)
     assert len(json.loads(path.read_text())["experts"]) == (snapshot.counts > 0).sum()
-    write_hot_list(EMPTY, str(path), 10)
+    HotListFile(str(path), 10).finish(EMPTY)
     assert json.loads(path.read_text())["experts"] == []
