@@ -1,0 +1,189 @@
+"""Which expert on which device: placements, and how even they make the load.
+
+Engines with expert parallelism give each device equally many places for experts of each layer. An expert may
+have several places (replicas), which share its tokens. Place j belongs to device j // (places / devices).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.statistics.blocks import CERTAIN
+
+FEW_LAYERS = 16
+"""Fewer of them do not tell whether one placement is more even than another."""
+
+
+def contiguous(n_layers: int, n_experts: int) -> NDArray[np.int64]:
+    """Experts by number, a place each, as engines do by themselves: (n_layers, n_experts)."""
+    return np.tile(np.arange(n_experts), (n_layers, 1))
+
+
+def balanced(counts: NDArray[np.int64], devices: int, places: int) -> NDArray[np.int64]:
+    """Experts so that the load of the devices is as even as a simple rule makes it.
+
+    As in DeepSeek's EPLB (https://github.com/deepseek-ai/EPLB) without groups and nodes: the places beyond
+    one for each expert go, one after the other, to the expert with most load a place; then the most loaded
+    places come first, each to the device with the least load that has room, and does not have the expert
+    yet: two places of an expert on one device would be of no use.
+
+    Args:
+        counts: (layers, n_experts) selections.
+        devices: how many.
+        places: of a layer, over all devices; a multiple of `devices`, from n_experts to n_experts * devices.
+
+    Returns:
+        (layers, places) the expert of each place, those of a device ascending.
+
+    >>> balanced(np.array([[8, 1, 1, 4]]), 2, 4).tolist()
+    [[0, 2, 1, 3]]
+    >>> balanced(np.array([[8, 1, 1, 4]]), 2, 6).tolist()
+    [[0, 1, 3, 0, 2, 3]]
+    """
+    return np.array([_balanced(of_layer.tolist(), devices, places) for of_layer in counts], np.int64)
+
+
+def _balanced(counts: list[int], devices: int, places: int) -> list[int]:
+    replicas = [1] * len(counts)
+    heap = [(-float(count), expert) for expert, count in enumerate(counts)]
+    heapq.heapify(heap)
+    for _ in range(places - len(counts)):
+        _, expert = heapq.heappop(heap)
+        replicas[expert] += 1
+        if replicas[expert] < devices:
+            heapq.heappush(heap, (-counts[expert] / replicas[expert], expert))
+    shares = [(-counts[expert] / replicas[expert], expert) for expert in range(len(counts))]
+    room = places // devices
+    held: list[list[int]] = [[] for _ in range(devices)]
+    load = [0.0] * devices
+    for share, expert in sorted(pair for pair in shares for _ in range(replicas[pair[1]])):
+        free = [device for device in range(devices) if len(held[device]) < room]
+        without = [device for device in free if expert not in held[device]]
+        device = min(without or free, key=lambda number: load[number])
+        if not without:
+            # A device that lacks it is full, so it has one that this device lacks: they change places.
+            other = next(number for number in range(devices) if expert not in held[number])
+            moved = next(name for name in held[other] if name not in held[device])
+            held[other].remove(moved)
+            held[device].append(moved)
+            load[device] -= shares[moved][0]
+            load[other] += shares[moved][0]
+            device = other
+        held[device].append(expert)
+        load[device] -= share
+    return [expert for device in held for expert in sorted(device)]
+
+
+def balancedness(
+    placement: NDArray[np.int64], counts: NDArray[np.int64], devices: int
+) -> NDArray[np.float64]:
+    """The mean load of a device over that of the most loaded one, of each layer; NaN in one without load.
+
+    Args:
+        placement: (layers, places) the expert of each place.
+        counts: (layers, n_experts) selections; places of one expert share them evenly.
+        devices: how many.
+    """
+    load = device_loads(placement, counts, devices)
+    most = load.max(axis=1)
+    even: NDArray[np.float64] = load.mean(axis=1) / np.where(most > 0, most, np.nan)
+    return even
+
+
+def device_loads(
+    placement: NDArray[np.int64], counts: NDArray[np.int64], devices: int
+) -> NDArray[np.float64]:
+    """The load (layers, devices) of each device, in selections."""
+    replicas = np.zeros(counts.shape, np.int64)
+    np.add.at(replicas, (np.arange(len(counts))[:, None], placement), 1)
+    share = counts / np.maximum(replicas, 1)
+    of_places = np.take_along_axis(share, placement, axis=1)
+    load: NDArray[np.float64] = of_places.reshape(len(counts), devices, -1).sum(axis=2)
+    return load
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnseenLoad:
+    """How even a rule makes the load of steps that it has not seen.
+
+    Attributes:
+        by_layer: (layers,) balancedness on one half of the decode steps of what was learned on the other,
+            the mean of both ways; NaN in a layer without load.
+        beside: the rule that has as many places and knows nothing of the load; "" for such a rule itself.
+        gains: whether the load is certainly more even than under that one, by the differences of the layers;
+            None for such a rule itself, and where that cannot be told.
+    """
+
+    by_layer: NDArray[np.float64]
+    beside: str = ""
+    gains: bool | None = None
+
+    @property
+    def mean(self) -> float:
+        """Of the layers with load; NaN without any."""
+        known = self.by_layer[np.isfinite(self.by_layer)]
+        return float(known.mean()) if len(known) else math.nan
+
+
+def on_unseen(
+    halves: tuple[NDArray[np.int64], NDArray[np.int64]], devices: int, places: int
+) -> dict[str, UnseenLoad]:
+    """How even the load is on steps that were not seen, by rule.
+
+    Args:
+        halves: selections (layers, n_experts) of the two halves of the steps.
+        devices: how many.
+        places: of a layer, a multiple of `devices`; more than n_experts for replicas.
+
+    Returns:
+        `contiguous` and `greedy` (both with one place an expert) if these divide by the devices; `any
+        replicas` and `replicated` if there are any.
+    """
+    shape = halves[0].shape
+    found: dict[str, UnseenLoad] = {}
+    if shape[1] % devices == 0:
+        blind = contiguous(*shape)
+        found["contiguous"] = UnseenLoad(_both_ways((blind, blind), halves, devices))
+        found["greedy"] = _learned(halves, devices, shape[1], "contiguous", found["contiguous"])
+    if places > shape[1]:
+        # Replicas make any load more even, as they share its chances: what is learned must do better.
+        blind = balanced(np.ones(shape, np.int64), devices, places)
+        found["any replicas"] = UnseenLoad(_both_ways((blind, blind), halves, devices))
+        found["replicated"] = _learned(halves, devices, places, "any replicas", found["any replicas"])
+    return found
+
+
+def _learned(
+    halves: tuple[NDArray[np.int64], NDArray[np.int64]],
+    devices: int,
+    places: int,
+    beside: str,
+    blind: UnseenLoad,
+) -> UnseenLoad:
+    """What `balanced` does with so many places, beside the rule that knows nothing."""
+    first, second = (balanced(counts, devices, places) for counts in halves)
+    by_layer = _both_ways((first, second), halves, devices)
+    return UnseenLoad(by_layer, beside, _gains(by_layer - blind.by_layer))
+
+
+def _both_ways(
+    learned: tuple[NDArray[np.int64], NDArray[np.int64]],
+    halves: tuple[NDArray[np.int64], NDArray[np.int64]],
+    devices: int,
+) -> NDArray[np.float64]:
+    """The balancedness of what was learned on each half in the other."""
+    return (balancedness(learned[0], halves[1], devices) + balancedness(learned[1], halves[0], devices)) / 2
+
+
+def _gains(differences: NDArray[np.float64]) -> bool | None:
+    """Whether differences (layers,) are certainly above 0 in the mean."""
+    known = differences[np.isfinite(differences)]
+    if len(known) < FEW_LAYERS:
+        return None
+    error = float(known.std(ddof=1)) / len(known) ** 0.5
+    return bool(known.mean() > CERTAIN * error)
