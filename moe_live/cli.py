@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _standard_output():
             if argv and (command := COMMANDS.get(argv[0])):
-                status = command(argv)
+                status = command.run(argv)
             else:
                 config = parse(argv)
                 status = run(config)

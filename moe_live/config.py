@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,16 @@ or by any signal before all results were written.
 
 
 RUN = "run"
+"""The command that reads what it starts, and whose options are those of the main one."""
+
+_HELP = {RUN: "a server as it is, with the dashboard", **{name: COMMANDS[name].help for name in COMMANDS}}
+
+_DESCRIPTION = f"""\
+Live statistics of mixture-of-experts routing: follows the log that a server writes of its routers.
+
+commands, each with --help:
+{chr(10).join(f"  {name:<10} {what}" for name, what in _HELP.items())}
+"""
 
 VIEWS = (
     "overview",
@@ -124,6 +135,13 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     if argv[:1] == [RUN]:
         return _parse_run(argv[1:])
     parser = _parser()
+    if argv and argv[0].isalpha() and not os.path.lexists(argv[0]):
+        *names, last = _HELP
+        meant = difflib.get_close_matches(argv[0], _HELP, 1)
+        parser.error(
+            f"there is no file or command {argv[0]}; "
+            + (f"did you mean {meant[0]}?" if meant else f"the commands are {', '.join(names)} and {last}")
+        )
     # Its value is part of the same word: what comes after it is a log.
     options = parser.parse_args(["--once=overview" if word == "--once" else word for word in argv])
     paths = options.paths = tuple(options.paths)
@@ -140,11 +158,6 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             parser.error("nothing to read, standard input is closed: give --follow PATH, PATH... or --demo")
         if os.isatty(0):
             parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in")
-    if paths and paths[0].isalpha() and not os.path.lexists(paths[0]):
-        *names, last = RUN, *COMMANDS
-        parser.error(
-            f"there is no file or command {paths[0]}; the commands are {', '.join(names)} and {last}"
-        )
     if options.browse and not paths:
         parser.error("--browse goes with PATHs")
     if options.once is not None and (options.demo or options.browse or options.json == "-"):
@@ -229,7 +242,8 @@ def _cores() -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="moe-live",
-        description="Live statistics of mixture-of-experts routing, from the log of a running llama-server.",
+        usage="moe-live [OPTIONS] [PATH ...]\n       moe-live COMMAND ...",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

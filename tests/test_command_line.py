@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 
 from moe_live import cli
 from moe_live.analyzer import Analyzer
-from moe_live.config import parse
+from moe_live.commands import COMMANDS
+from moe_live.config import RUN, parse
 from moe_live.errors import UsageError
 from moe_live.reports.unusable import has_usable_lines, why_unusable
 from moe_live.simulator.server import HEADER
@@ -122,13 +125,37 @@ def test_a_flag_can_be_given_twice() -> None:
     assert parse(["--follow", "x", "--include-prompt", "--include-prompt"]).settings.include_prompt
 
 
-@pytest.mark.parametrize("word", ["captrue", "help"])
-def test_a_word_that_is_no_file_may_have_been_meant_as_a_command(word: str) -> None:
-    result = run(word)
-    assert result.returncode == 2
-    assert f"no file or command {word}; the commands are run, capture, tap, verify and plan" in one_line(
-        result.stderr
-    )
+@pytest.mark.parametrize(
+    ("word", "way"),
+    [("captrue", "did you mean capture?"), ("plans", "did you mean plan?"), ("x", "the commands are run, ")],
+)
+@pytest.mark.parametrize("more", [(), ("--help",), ("--log", "x")])
+def test_a_word_that_is_no_file_may_have_been_meant_as_a_command(
+    word: str, way: str, more: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"no file or command {word}; {way}")):
+        parse([word, *more])
+
+
+def test_help_begins_with_the_commands_then_come_options_in_groups(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    usage, *lines = capsys.readouterr().out.splitlines()
+    assert usage == "usage: moe-live [OPTIONS] [PATH ...]"
+    first = lines.index("commands, each with --help:")
+    commands = list(takewhile(str.strip, lines[first + 1 :]))
+    assert [line.split()[0] for line in commands] == [RUN, *COMMANDS]
+    assert first + len(commands) < 20
+    assert len(commands) <= 10
+    for group in ("input:", "analysis:", "output:", "a look at it:"):
+        assert lines.index(group) > first
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            cli.main([name, "--help"])
+        assert end.value.code == 0
+        assert f"moe-live {name}" in capsys.readouterr().out
 
 
 def test_a_word_that_is_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

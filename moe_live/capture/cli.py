@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from moe_live.capture.engine import EngineSettings
     from moe_live.capture.recorder import Recorder
 
-SUBCOMMANDS = ("capture", "tap", "verify")
+SUBCOMMANDS = {
+    "capture": "write the log of a server as it is, or of a model run here",
+    "tap": "the library to preload into a server, for units and containers",
+    "verify": "hold a log against the routers of its model",
+}
+"""Each with what it does."""
 
 _MAX_PROMPT = 16 << 20  # bytes
 
@@ -97,7 +102,7 @@ def add_capture_parser(subparsers: Any) -> None:
     """Add `capture` to what `ArgumentParser.add_subparsers` returned."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "capture",
-        help="run a model and write its routing log",
+        help=SUBCOMMANDS["capture"],
         usage=_CAPTURE_USAGE,
         description=_CAPTURE_HELP,
         epilog=_CAPTURE_EPILOG,
@@ -182,7 +187,7 @@ def add_verify_parser(subparsers: Any) -> None:
     """Add `verify` to what `ArgumentParser.add_subparsers` returned."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "verify",
-        help="compare a log with its model's routers",
+        help=SUBCOMMANDS["verify"],
         description=_VERIFY_HELP,
         epilog=_VERIFY_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -201,7 +206,7 @@ def add_tap_parser(subparsers: Any) -> None:
     """Add `tap` to what `ArgumentParser.add_subparsers` returned."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "tap",
-        help="the library that logs the routing of a program",
+        help=SUBCOMMANDS["tap"],
         description=_TAP_HELP,
         epilog=_TAP_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -29,7 +29,8 @@ from moe_live.settings import (
 if TYPE_CHECKING:
     from moe_live.snapshot import Snapshot
 
-SUBCOMMANDS = ("plan",)
+SUBCOMMANDS = {"plan": "what to do with the figures: cache, prune ..."}
+"""Each with what it does."""
 
 _EPILOG = """\
 A plan rests on the decode steps of finished logs. What it learns it learns on one half of them, and what it
