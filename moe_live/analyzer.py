@@ -142,6 +142,9 @@ class Analyzer:
 
     def _take(self, decoded: Iterable[Records]) -> None:
         for records in decoded:
+            if records.restarts:
+                self._update(self._assembler.interrupt())
+                self._restart()
             if len(records.gates.layer):
                 self._statistics.gate_layers.update(np.unique(records.gates.layer).tolist())
             self._update(self._assembler.feed(records))
@@ -158,8 +161,15 @@ class Analyzer:
     def interrupt(self, reason: Break) -> None:
         """What follows does not continue what was fed: drop an unfinished line, close the open step."""
         self._end(emptied=reason in (Break.RESTARTED, Break.SHORTENED))
-        self._restarts += reason is Break.RESTARTED
         self._rotations += reason is Break.ROTATED
+        if reason is Break.RESTARTED:
+            self._restart()
+
+    def _restart(self) -> None:
+        """The server was started anew."""
+        self._restarts += 1
+        if self._settings.reset_on_restart:
+            self.reset(same_server=False)
 
     def finish(self) -> None:
         """The input has ended: an unfinished line is incomplete, the open step complete.

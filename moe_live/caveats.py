@@ -51,6 +51,8 @@ class Facts:
     Attributes:
         verdict: on the rows of multi-row blocks.
         anomalies: of the rows that are counted.
+        repeating: how many of these name an expert twice.
+        too_wide: malformed lines that name more experts than a layer has.
         top_k: how many rows have so many experts.
         n_embd: how many gate inputs have so many numbers.
         several_slots: decode steps of more than one token.
@@ -58,6 +60,8 @@ class Facts:
 
     verdict: Verdict
     anomalies: Anomalies
+    repeating: int
+    too_wide: int
     top_k: Mapping[int, int]
     n_embd: Mapping[int, int]
     several_slots: int
@@ -87,9 +91,14 @@ def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, 
 
 
 def _about_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
-    model = snapshot.model
+    model, rows = snapshot.model, snapshot.rows
+    if rows.impossible:
+        yield (
+            f"{rows.impossible:,} of {rows.logged:,} rows name an expert twice, which no router does: "
+            "they are in no figure"
+        )
     if facts.verdict in (Verdict.STRIDED, Verdict.MIXED):
-        yield snapshot.rows.verdict
+        yield rows.verdict
     if len(model.layers) == 1 and snapshot.input.tally.lines:
         yield (
             f"rows of one layer only ({model.layers[0]}): steps cannot be told apart, "
@@ -106,6 +115,11 @@ def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
             yield f"{name} changes in this log: {found}{more}; is it the log of one model?"
     if tally.malformed_lines:
         yield f"{tally.malformed_lines:,} of {tally.lines:,} lines are malformed and left out"
+    if facts.too_wide:
+        yield (
+            f"{facts.too_wide:,} of the malformed lines name more experts than a layer has "
+            f"({snapshot.model.n_experts})"
+        )
     if tally.nul_bytes:
         yield (
             f"{tally.nul_bytes:,} NUL bytes skipped: the log was emptied while the server wrote; "
@@ -115,8 +129,8 @@ def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
 
 def _about_anomalies(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
     anomalies, counted = facts.anomalies, snapshot.rows.counted
-    if anomalies.duplicate_rows:
-        yield f"{anomalies.duplicate_rows:,} of {counted:,} rows name an expert twice: no router does that"
+    if facts.repeating:
+        yield f"{facts.repeating:,} of {counted:,} rows name an expert twice: no router does that"
     if anomalies.run_rows:
         yield (
             f"{anomalies.run_rows:,} of {counted:,} rows stand in runs of equal rows, the longest of "

@@ -255,7 +255,6 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Run:
         Analyzer(settings, paths=names),
         read_ahead=0 if config.paths else READ_AHEAD,
         label_file=config.label_file,
-        reset_on_restart=config.reset_on_restart,
     )
 
 

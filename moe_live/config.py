@@ -102,7 +102,6 @@ class Config:
     json_alone: bool
     settings: Settings
     label_file: str | None
-    reset_on_restart: bool
     dashboard: bool
     once: str | None
     browse: bool
@@ -214,9 +213,9 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             label=options.label,
             counts_only=options.only is not None,
             latest_uses=DEFAULT_LATEST_USES if options.budget else 0,
+            reset_on_restart=options.reset_on_restart,
         ),
         label_file=options.label_file,
-        reset_on_restart=options.reset_on_restart,
         dashboard=options.dashboard and options.only is None,
         once=options.once,
         browse=options.browse,

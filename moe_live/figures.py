@@ -14,7 +14,7 @@ from moe_live.statistics.coactivation import LayerPairs, notable_pairs
 from moe_live.statistics.collection import RowStatistics, StepStatistics
 from moe_live.statistics.drift import Drift, drift
 from moe_live.statistics.history import History, history
-from moe_live.statistics.labels import divergences, usages
+from moe_live.statistics.labels import LabelCounts, divergences, usages
 from moe_live.statistics.latest import LatestUses, Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
@@ -27,6 +27,7 @@ class Figures:
 
     Attributes:
         rows: accumulators whose rows together are those that count.
+        repeating: the same of those that name an expert twice, where they count.
         steps: what depends on the order of steps, over the same rows.
         latest: the uses of the latest steps, over the same rows; None if they were not wanted.
         decode: kinds that are decode.
@@ -36,6 +37,7 @@ class Figures:
     """
 
     rows: Sequence[RowStatistics]
+    repeating: LabelCounts | None
     steps: StepStatistics
     latest: LatestUses | None
     decode: Sequence[Kind]
@@ -115,10 +117,13 @@ class Figures:
 
     def labels(self, clustering: NDArray[np.float64]) -> Labels:
         """Use of the experts by label."""
-        names = sorted({label for rows in self.rows for label in rows.labels.labels})
+        accumulators = [rows.labels for rows in self.rows]
+        if self.repeating is not None:
+            accumulators.append(self.repeating)
+        names = sorted({label for labels in accumulators for label in labels.labels})
         counts = {
             name: sum(
-                (rows.labels.counts(name, Kind, self.layers, self.n_experts) for rows in self.rows),
+                (labels.counts(name, Kind, self.layers, self.n_experts) for labels in accumulators),
                 np.zeros((len(self.layers), self.n_experts), np.int64),
             )
             for name in names

@@ -46,7 +46,6 @@ class Session:
         analyzer: where they go.
         read_ahead: bytes that are held until they are analyzed.
         label_file: path of a file that tells the label of what comes now.
-        reset_on_restart: start the statistics anew whenever the log is emptied or rewritten.
         clock: seconds, monotonic.
     """
 
@@ -57,7 +56,6 @@ class Session:
         *,
         read_ahead: int = 0,
         label_file: str | None = None,
-        reset_on_restart: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source = source
@@ -67,7 +65,6 @@ class Session:
         self._label_file = None if label_file is None else LabelFile(label_file, clock)
         self._held_bytes = 0
         self._portion = READ_SIZE
-        self._reset_on_restart = reset_on_restart
         self._clock = clock
         self._meter = Meter(clock)
 
@@ -181,8 +178,6 @@ class Session:
             self._portion = portion_after(self._portion, self._clock() - begun)
             return
         self.analyzer.interrupt(item)
-        if item is Break.RESTARTED and self._reset_on_restart:
-            self.analyzer.reset(same_server=False)
 
     def set_label(self, label: str) -> None:
         """Call what is read from now on so; what is held was there before."""

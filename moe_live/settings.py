@@ -79,6 +79,7 @@ class Settings:
         counts_only: how often experts are chosen is all that is wanted; gate inputs are not even parsed.
         latest_uses: how many uses of experts to keep, of the latest steps, for caches and placements to be
             tried out on; 0 for none.
+        reset_on_restart: the statistics start anew whenever the server does.
 
     Raises:
         ValueError: one of them is out of its bounds, or none of the names there are.
@@ -100,6 +101,7 @@ class Settings:
     label: str = ""
     counts_only: bool = False
     latest_uses: int = 0
+    reset_on_restart: bool = False
 
     def __post_init__(self) -> None:
         """See that each is what it can be, in the type it is said to have."""
@@ -113,7 +115,12 @@ class Settings:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        for name, kind in (("include_prompt", bool), ("counts_only", bool), ("label", str)):
+        for name, kind in (
+            ("include_prompt", bool),
+            ("counts_only", bool),
+            ("reset_on_restart", bool),
+            ("label", str),
+        ):
             if not isinstance(value := getattr(self, name), kind):
                 raise TypeError(f"{name} is {value!r}; it must be a {kind.__name__}")
 

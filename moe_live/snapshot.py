@@ -129,6 +129,8 @@ class Rows:
         unrecoverable: logged rows that have no verified counterpart.
         soundness: what the multi-row blocks show.
         verdict: that as one plain sentence with its numbers.
+        impossible: logged rows that are in no figure, because they name an expert twice and no logger, sound
+            or strided as this one, writes that.
     """
 
     mode: RowMode
@@ -138,6 +140,7 @@ class Rows:
     unrecoverable: int
     soundness: Verdict
     verdict: str
+    impossible: int = 0
 
     @property
     def strided(self) -> bool | None:

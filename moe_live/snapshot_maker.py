@@ -73,7 +73,10 @@ class SnapshotMaker:
         decode = decode_kinds(self.assembler)
         verdict = failures.attempt("test for strided rows", lambda: self._verdict(model), Verdict.UNKNOWN)
         use_verified = self._uses_verified(verdict)
-        counted = (statistics.single, statistics.verified if use_verified else statistics.written)
+        counts_repeating = not use_verified and verdict is not Verdict.SOUND
+        counted = [statistics.single, statistics.verified if use_verified else statistics.written]
+        if counts_repeating:
+            counted.append(statistics.repeating)
         usages = failures.attempt(
             "usage",
             lambda: _usages([rows.frequency for rows in counted], decode, model.n_experts or 0),
@@ -81,9 +84,9 @@ class SnapshotMaker:
         )
         analysis = statistics.analysis
         snapshot = Snapshot(
-            input=self.input,
+            input=self._input(model),
             model=model,
-            rows=self._rows(verdict, failures),
+            rows=self._rows(model, verdict, failures),
             steps=phases(statistics.steps, decode),
             tokens=phases(statistics.tokens, decode),
             layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
@@ -96,6 +99,7 @@ class SnapshotMaker:
         if usages and analysis is not None:
             figures = Figures(
                 rows=(analysis.single, analysis.verified if use_verified else analysis.written),
+                repeating=analysis.repeating if counts_repeating else None,
                 steps=analysis.as_verified if use_verified else analysis.as_logged,
                 latest=_of_rows(analysis.latest, use_verified=use_verified),
                 decode=decode,
@@ -108,6 +112,8 @@ class SnapshotMaker:
         facts = Facts(
             verdict=verdict,
             anomalies=self._anomalies(failures, use_verified=use_verified),
+            repeating=statistics.repeating.frequency.rows if counts_repeating else 0,
+            too_wide=self._too_wide(model),
             top_k=self._widths(),
             n_embd=statistics.n_embd,
             several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
@@ -115,9 +121,22 @@ class SnapshotMaker:
         warnings = caveats(snapshot, facts, failures)
         return replace(snapshot, warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))
 
+    def _too_wide(self, model: Model) -> int:
+        """How many rows name more experts than a layer has."""
+        impossible, n_experts = self.statistics.impossible, model.n_experts
+        return sum(rows for k, rows in impossible.items() if n_experts is not None and k > n_experts)
+
+    def _input(self, model: Model) -> Input:
+        """What was read, where lines that name more experts than a layer has are malformed."""
+        tally = self.input.tally
+        malformed = tally.malformed_lines + self._too_wide(model)
+        return replace(self.input, tally=replace(tally, malformed_lines=malformed))
+
     def _model(self) -> Model:
         statistics = self.statistics
-        frequencies = statistics.single.frequency, statistics.written.frequency
+        frequencies = [
+            counts.frequency for counts in (statistics.single, statistics.written, statistics.repeating)
+        ]
         seen = max(frequency.n_experts for frequency in frequencies)
         return Model(
             layers=tuple(sorted({layer for frequency in frequencies for layer in frequency.layers})),
@@ -141,23 +160,29 @@ class SnapshotMaker:
             self.settings.rows is RowMode.AUTO and verdict is not Verdict.UNKNOWN
         )
 
-    def _rows(self, verdict: Verdict, failures: Failures) -> Rows:
+    def _rows(self, model: Model, verdict: Verdict, failures: Failures) -> Rows:
         """How many rows count; none if they could not be counted."""
         statistics, mode = self.statistics, self.settings.rows
-        single, written, verified = (
+        single, written, repeating, verified = (
             0 if "usage" in failures else bank.frequency.rows
-            for bank in (statistics.single, statistics.written, statistics.verified)
+            for bank in (statistics.single, statistics.written, statistics.repeating, statistics.verified)
         )
-        sound = verdict is Verdict.SOUND
-        lost, recovered = (0, 0) if sound else (written - verified, statistics.recovered)
+        impossible = statistics.impossible.total() - self._too_wide(model)
+        logged = single + written + repeating + impossible
+        if verdict is Verdict.SOUND:
+            impossible += repeating
+            lost = recovered = repeating = 0
+        else:
+            lost, recovered = written + repeating - verified, statistics.recovered
         return Rows(
             mode=mode,
-            logged=single + written,
-            counted=single + (verified if self._uses_verified(verdict) else written),
+            logged=logged,
+            counted=single + (verified if self._uses_verified(verdict) else written + repeating),
             recovered=recovered,
             unrecoverable=lost,
+            impossible=impossible,
             soundness=verdict,
-            verdict=verdict_sentence(verdict, mode, single + written, lost, recovered),
+            verdict=verdict_sentence(verdict, mode, logged - impossible, lost, recovered),
         )
 
     def _distances(self, decode: list[Kind], failures: Failures) -> Distances:
@@ -173,7 +198,7 @@ class SnapshotMaker:
         return failures.attempt("distances", made, none)
 
     def _anomalies(self, failures: Failures, *, use_verified: bool) -> Anomalies:
-        analysis, none = self.statistics.analysis, Anomalies(0, {}, 0, 0)
+        analysis, none = self.statistics.analysis, Anomalies({}, 0, 0)
         if analysis is None:
             return none
         others = analysis.verified if use_verified else analysis.written
@@ -184,7 +209,8 @@ class SnapshotMaker:
 
     def _widths(self) -> Counter[int]:
         """How many rows have which k."""
-        return self.statistics.single.top_k + self.statistics.written.top_k
+        statistics = self.statistics
+        return statistics.single.top_k + statistics.written.top_k + statistics.repeating.top_k
 
 
 def decode_kinds(assembler: StepAssembler) -> list[Kind]:

@@ -30,10 +30,13 @@ from moe_live.formats.fault import fault
 from moe_live.formats.float_text import FloatLines, FloatTextParser
 from moe_live.formats.gate_lines import GateLines, carve, interleave
 from moe_live.formats.lines import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
-from moe_live.formats.records import LineTally, Records
+from moe_live.formats.records import Experts, LineTally, Records
 from moe_live.memory import keep_freed_memory
 
 HEADER = b"layer_id,expert_ids"
+
+_NEWLINE = ord("\n")
+_LINE_ENDS = (b"\n", b"\r\n")
 
 MAX_LABEL = 64
 """Characters of a label that are kept."""
@@ -70,6 +73,7 @@ class LlamaServerDecoder:
         self._sample_bytes = min(SAMPLE_BYTES, max_line_bytes)
         self._counter = LineCounter()
         self._cut_line = b""  # what was there of a line whose rest may come as the first line
+        self._may_restart = False  # whether lines came that the server wrote before the next header
         self._assembler = LineAssembler(self._counter, max_line_bytes)
         self._experts = ExpertLineParser()
         self._floats = FloatTextParser()
@@ -92,8 +96,20 @@ class LlamaServerDecoder:
         text = self._assembler.text
         for start, end in self._assembler.spans(data):
             begin = self._skip_rest(text, start, end) if self._cut_line else start
-            if begin < end:
-                yield from self._decode(text, begin, end)
+            for header in _headers(text, begin, end):
+                yield from self._decode_run(text, begin, header)
+                if self._may_restart:
+                    yield Records(np.empty(0, np.uint16), Experts(), restarts=True)
+                    self._may_restart = False
+                begin = header
+            yield from self._decode_run(text, begin, end)
+
+    def _decode_run(self, text: bytearray, start: int, end: int) -> Iterator[Records]:
+        """The records of complete lines that one run of a server has written; no header is among them."""
+        if start < end:
+            for records in self._decode(text, start, end):
+                self._may_restart |= len(records.layer) + len(records.gates.layer) > 0
+                yield records
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """The log starts anew, or has ended: drop the unfinished line.
@@ -107,6 +123,7 @@ class LlamaServerDecoder:
             Nothing: a record is complete with its line.
         """
         cut_line = self._assembler.end()
+        self._may_restart = False
         self._cut_line = (cut_line or self._cut_line) if emptied else b""
         return ()
 
@@ -173,6 +190,16 @@ class LlamaServerDecoder:
         first.sort(key=operator.itemgetter(0, 1))
         samples = [bytes(line[: self._sample_bytes]) for _, _, line in first]
         self._counter.add_malformed(len(malformed) + len(bad_gates), samples)
+
+
+def _headers(text: bytearray, start: int, end: int) -> Iterator[int]:
+    """Where lines begin that are headers, among the complete lines ``text[start:end]``."""
+    place = text.find(HEADER, start, end)
+    while place >= 0:
+        after = place + len(HEADER)
+        if (place == start or text[place - 1] == _NEWLINE) and text[after : after + 2].startswith(_LINE_ENDS):
+            yield place
+        place = text.find(HEADER, after, end)
 
 
 def _is_row(line: bytes) -> bool:

@@ -103,12 +103,14 @@ class Records:
         gates: the gate lines among them.
         labels: what lines among these call the steps that begin from there on: for each such line how many of
             the expert rows and gate lines stand before it, ascending, and the name.
+        restarts: the server was started anew: these lines do not continue those before.
     """
 
     layer: NDArray[np.uint16]
     experts: Experts
     gates: GateRows = field(default_factory=GateRows.none)
     labels: tuple[tuple[int, str], ...] = ()
+    restarts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,10 +67,10 @@ def plan(
 
     Returns:
         No parts at all if one process should read: there is too little, or something that is packed or not a
-        regular file, or a dialect that is not cut.
+        regular file, or a dialect that is not cut, or what comes before a restart is not wanted.
     """
     sizes = [_plain_size(path) for path in paths]
-    if jobs < 2 or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
+    if jobs < 2 or settings.reset_on_restart or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
         return []
     dialect = _dialect(paths)
     if dialect is None or dialect.places is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moe_live.routing.batch import ExpertRows, Kind, StepBatch
+from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, Phase
 
 _ROWS = 1 << 16  # that are made into steps at a time
@@ -78,6 +79,9 @@ class ExpertArrays:
             for start in range(begin, end, portion):
                 experts = self.experts[start : min(start + portion, end)].astype(np.uint16)
                 rows, n_steps = self._prompt(experts) if prefill else self._generated(experts)
+                impossible = repeats(rows.experts.T)
+                if impossible is not None:
+                    rows = rows.select(~impossible)
                 yield StepBatch(
                     kind=np.full(n_steps, Kind.PREFILL if prefill else Kind.DECODE, np.int8),
                     tokens=np.full(n_steps, len(experts) // n_steps),
@@ -85,8 +89,10 @@ class ExpertArrays:
                     labels=(label,),
                     label=np.zeros(n_steps, np.int64),
                     highest=highest,
-                    single=(rows,),  # no logger can have strided over them
+                    single=(rows,) if len(rows) else (),  # no logger can have strided over them
                     written=(),
+                    repeating=(),
+                    impossible=Counter({experts.shape[2]: experts[..., 0].size - len(rows)}),
                     verified=(),
                     gates=(),
                 )

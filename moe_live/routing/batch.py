@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -62,6 +63,15 @@ class ExpertRows:
         )
 
 
+def repeats(experts: NDArray[np.uint16]) -> NDArray[np.bool_] | None:
+    """Which rows of (k, n) name an expert twice; None if none does, as in every sound log."""
+    shifts = range(1, len(experts))
+    if not any((experts[shift:] == experts[:-shift]).any() for shift in shifts):
+        return None
+    found = [(experts[shift:] == experts[:-shift]).any(axis=0) for shift in shifts]
+    return np.asarray(np.logical_or.reduce(found))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StepGates:
     """Gate inputs of row 0 of some steps, all with the same n_embd, layers ascending in each step.
@@ -81,10 +91,15 @@ class StepGates:
 class StepBatch:
     """Complete steps, or parts of a very long one, in the order of the log.
 
-    The rows come in three sets. `single` are the rows of one-row blocks, right however the logger strides.
-    The rows of blocks with several rows come twice: `written` as the log has them, and `verified` as far as
-    they can be believed in a strided log (row 0 of each block, and rows recovered from the others).
-    `single` + `written` is every row of the log; `single` + `verified` is what holds if the log is strided.
+    The rows come in several sets. `single` are the rows of one-row blocks, right however the logger strides.
+    The rows of blocks with several rows come twice: as the log has them, and `verified` as far as they can be
+    believed in a strided log (row 0 of each block, and rows recovered from the others). As the log has them,
+    they are `written`, but those that name an expert twice `repeating`: a strided logger writes such where a
+    row takes in the end of one ranking and the beginning of the next, and no sound one does.
+    `single` + `written` is what holds if the log is sound, `single` + `verified` what holds if it is strided,
+    and `single` + `written` + `repeating` is every row that the one or the other may have written. Rows that
+    neither writes are `impossible`: they name an expert twice, and they stand alone or first in their block,
+    or in a block whose first row does so too, or where rows differ in k.
     Each set is a tuple with one entry for each k that occurs: nearly always one.
 
     Attributes:
@@ -95,7 +110,9 @@ class StepBatch:
         label: (s,) int64, which of `labels` each step has.
         highest: highest layer with expert rows seen so far, -1 for none.
         single: rows of one-row blocks.
-        written: rows of other blocks as logged.
+        written: rows of other blocks as logged, but for those that name an expert twice.
+        repeating: those of them.
+        impossible: how many rows of each k neither kind of logger writes.
         verified: rows of other blocks that hold in a strided log.
         gates: gate inputs of row 0, one entry for each run of equal n_embd.
     """
@@ -108,5 +125,7 @@ class StepBatch:
     highest: int
     single: tuple[ExpertRows, ...]
     written: tuple[ExpertRows, ...]
+    repeating: tuple[ExpertRows, ...]
+    impossible: Counter[int]
     verified: tuple[ExpertRows, ...]
     gates: tuple[StepGates, ...]

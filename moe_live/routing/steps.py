@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.records import Experts, Records
-from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates
+from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates, repeats
 from moe_live.routing.lines import Lines, joined
 from moe_live.routing.strided import StrideEvidence
 from moe_live.settings import DEFAULT_MAX_SLOTS
@@ -191,7 +192,9 @@ class StepAssembler:
             kind[0] = Kind.PREFILL
             if not unfinished:
                 self._first_layer = None
-        single, written, verified = self._tables(lines, row_step, row_layer, blocks, tokens)
+        sets = _RowSets()
+        for table, is_single, is_uniform in _tables(lines, row_step, row_layer, blocks, tokens):
+            sets.add(table, is_single, is_uniform, self.evidence)
         return StepBatch(
             kind=kind,
             tokens=tokens,
@@ -199,9 +202,11 @@ class StepAssembler:
             labels=names,
             label=label,
             highest=self.highest,
-            single=single,
-            written=written,
-            verified=verified,
+            single=_filled(sets.single),
+            written=_filled(sets.written),
+            repeating=_filled(sets.repeating),
+            impossible=sets.impossible,
+            verified=_filled(sets.verified),
             gates=_gates(lines, step),
         )
 
@@ -235,42 +240,77 @@ class StepAssembler:
         kind[tokens == 1] = Kind.DECODE
         return tokens, kind
 
-    def _tables(
+
+@dataclass(slots=True, eq=False)
+class _RowSets:
+    """The sets of rows of a `StepBatch`, as they are filled."""
+
+    single: list[ExpertRows] = field(default_factory=list)
+    written: list[ExpertRows] = field(default_factory=list)
+    repeating: list[ExpertRows] = field(default_factory=list)
+    verified: list[ExpertRows] = field(default_factory=list)
+    impossible: Counter[int] = field(default_factory=Counter)
+
+    def add(
         self,
-        lines: Lines,
-        step: NDArray[np.int64],
-        layer: NDArray[np.uint16],
-        blocks: _Blocks,
-        tokens: NDArray[np.int64],
-    ) -> tuple[tuple[ExpertRows, ...], tuple[ExpertRows, ...], tuple[ExpertRows, ...]]:
-        """The rows as `StepBatch.single`, `.written` and `.verified`."""
-        single, written, verified = [], [], []
-        if len(blocks.start) == len(step):
-            token, alone = np.zeros(len(step), np.int64), np.ones(len(step), np.bool_)
-            whole = alone if tokens.max() == 1 else tokens[step] == 1
+        table: ExpertRows,
+        is_single: NDArray[np.bool_],
+        is_uniform: NDArray[np.bool_],
+        evidence: StrideEvidence,
+    ) -> None:
+        """Sort the rows of one k.
+
+        Args:
+            table: whole blocks, as far as they have this k.
+            is_single: (n,) whether a row stands alone in its block.
+            is_uniform: (n,) whether all rows of its block have the same k.
+            evidence: is shown the blocks that tell how the logger strides.
+        """
+        repeating = repeats(table.experts.T)
+        if repeating is None:
+            distinct, explained = None, is_uniform
         else:
-            whole = blocks.length == tokens[blocks.step]
-            token = np.arange(len(step)) - np.repeat(blocks.start, blocks.length)
-            alone = np.repeat(blocks.length == 1, blocks.length)
-            whole = np.repeat(whole, blocks.length)
-        experts = lines.experts
-        rows = ExpertRows(step, layer, token, whole, experts.tables[0] if experts.tables else _NO_ROW)
-        if experts.width is None:
-            tables = [(rows, alone, np.ones(len(rows), np.bool_))]
-        else:
-            tables = list(_by_width(rows, alone, blocks, experts))
-        for table, is_single, is_uniform in tables:
-            if is_single.all():
-                single.append(table)
-                continue
-            if is_single.any():
-                single.append(table.select(is_single))
-            several = table.select(~is_single)
-            uniform = is_uniform[~is_single]
-            written.append(several)
-            verified.append(self.evidence.examine(several if uniform.all() else several.select(uniform)))
-            verified.append(several.select(~uniform & (several.token == 0)))
-        return _filled(single), _filled(written), _filled(verified)
+            head = np.maximum.accumulate(np.where(table.token == 0, np.arange(len(table)), 0))
+            distinct, explained = ~repeating, is_uniform & ~repeating[head]
+            impossible = repeating & (is_single | ~explained)
+            self.impossible[table.experts.shape[1]] += int(np.count_nonzero(impossible))
+        if is_single.all():
+            self.single.append(table if distinct is None else table.select(distinct))
+            return
+        several, stays = table.select(~is_single), ~is_single
+        explained = explained[stays]
+        self.single.append(table.select(is_single if distinct is None else is_single & distinct))
+        whole = several if explained.all() else several.select(explained)
+        self.verified.append(evidence.examine(whole))
+        if distinct is not None:
+            self.repeating.append(several.select(~distinct[stays] & explained))
+            several, explained = several.select(distinct[stays]), explained[distinct[stays]]
+        self.written.append(several)
+        self.verified.append(several.select(~explained & (several.token == 0)))
+
+
+def _tables(
+    lines: Lines,
+    step: NDArray[np.int64],
+    layer: NDArray[np.uint16],
+    blocks: _Blocks,
+    tokens: NDArray[np.int64],
+) -> Iterator[tuple[ExpertRows, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """The rows of each k, with (n,) whether each stands alone in its block, and whether that has one k."""
+    if len(blocks.start) == len(step):
+        token, alone = np.zeros(len(step), np.int64), np.ones(len(step), np.bool_)
+        whole = alone if tokens.max() == 1 else tokens[step] == 1
+    else:
+        whole = blocks.length == tokens[blocks.step]
+        token = np.arange(len(step)) - np.repeat(blocks.start, blocks.length)
+        alone = np.repeat(blocks.length == 1, blocks.length)
+        whole = np.repeat(whole, blocks.length)
+    experts = lines.experts
+    rows = ExpertRows(step, layer, token, whole, experts.tables[0] if experts.tables else _NO_ROW)
+    if experts.width is None:
+        yield rows, alone, np.ones(len(rows), np.bool_)
+    else:
+        yield from _by_width(rows, alone, blocks, experts)
 
 
 _NO_ROW = np.empty((0, 1), np.uint16)

@@ -135,7 +135,7 @@ class StrideEvidence:
                 seen, passed = tally.complete[length].tolist()
                 complete_tested += seen
                 complete_failed += seen - passed
-                complete_bits += passed * chance_bits(length, k, length)
+                complete_bits += passed * chance_bits(length, k, length) if passed else 0.0
             for length in np.flatnonzero(tally.partial[:, 0]).tolist():
                 seen, passed = tally.partial[length].tolist()
                 tested += seen

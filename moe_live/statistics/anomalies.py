@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows
 from moe_live.statistics.planes import Slots
-from moe_live.statistics.rows import repeats
 
 LONG_RUN = 32
 """Equal rows one after the other in a block that are called a run."""
@@ -23,13 +22,11 @@ class Anomalies:
     """What was found.
 
     Attributes:
-        duplicate_rows: rows in which an expert occurs twice.
         identity_rows: by layer, rows that read 0 1 2 … k-1: the ranking of equal or NaN scores.
         run_rows: rows in runs of at least `LONG_RUN` equal rows of one block.
         longest_run: rows of the longest such run.
     """
 
-    duplicate_rows: int
     identity_rows: dict[int, int]
     run_rows: int
     longest_run: int
@@ -38,7 +35,6 @@ class Anomalies:
         """Both together."""
         identity = Counter(self.identity_rows) + Counter(other.identity_rows)
         return Anomalies(
-            self.duplicate_rows + other.duplicate_rows,
             dict(sorted(identity.items())),
             self.run_rows + other.run_rows,
             max(self.longest_run, other.longest_run),
@@ -51,14 +47,12 @@ class AnomalyCounter:
     def __init__(self) -> None:
         self._slots = Slots()
         self._identity = np.zeros(0, np.int64)
-        self._duplicates = self._run_rows = self._longest_run = 0
+        self._run_rows = self._longest_run = 0
 
     def update(self, tables: Iterable[ExpertRows]) -> None:
         """Look at the rows of whole blocks."""
         for rows in tables:
             experts = rows.experts.T
-            repeating = repeats(experts)
-            self._duplicates += 0 if repeating is None else int(np.count_nonzero(repeating))
             identity = np.logical_and.reduce(experts == np.arange(len(experts))[:, None])
             if identity.any():
                 slots = self._slots.of(rows.layer[identity])
@@ -82,7 +76,6 @@ class AnomalyCounter:
             slots = self._slots.of(np.array(other._slots.layers, np.uint16))
             found = np.bincount(slots, other._identity, len(self._slots)).astype(np.int64)
         self._identity = _added(self._identity, found)
-        self._duplicates += other._duplicates
         self._run_rows += other._run_rows
         self._longest_run = max(self._longest_run, other._longest_run)
         return self
@@ -91,7 +84,7 @@ class AnomalyCounter:
         """What was found so far."""
         identity = dict(sorted(zip(self._slots.layers, self._identity.tolist(), strict=True)))
         longest = self._longest_run if self._run_rows else 0
-        return Anomalies(self._duplicates, identity, self._run_rows, longest)
+        return Anomalies(identity, self._run_rows, longest)
 
 
 def seems_smaller(counts: NDArray[np.int64]) -> bool:

@@ -169,7 +169,8 @@ class Analysis:
 
     Attributes:
         single, written, verified: over the sets of rows of that name; see `StepBatch`.
-        as_logged: over the steps with all their rows.
+        repeating: use by label in the rows that name an expert twice; nothing else can be told of them.
+        as_logged: over the steps with all their rows but these.
         as_verified: over the steps with the rows that hold in a strided log.
         distances: between gate inputs.
         latest: the uses of the latest steps; None if they were not wanted.
@@ -184,6 +185,7 @@ class Analysis:
         self.failures = failures
         self.single = RowStatistics(self.failures)
         self.written = RowStatistics(self.failures)
+        self.repeating = LabelCounts()
         self.verified = RowStatistics(self.failures)
         self.as_logged = self.as_verified = StepStatistics(window, self.failures)
         self.distances = GateDistances()
@@ -201,7 +203,12 @@ class Analysis:
         self.single.update(single, batch)
         self.written.update(written, batch)
         self.verified.update(verified, batch)
-        if any((kind[rows.step] != Kind.PREFILL).any() for rows in written):
+        repeating = batch.repeating
+        if repeating:
+            self.failures.attempt(
+                "labels", lambda: self.repeating.update(repeating, kind, batch.label, batch.labels), None
+            )
+        if any((kind[rows.step] != Kind.PREFILL).any() for rows in (*written, *repeating)):
             self._tell_apart()
         self.as_logged.update((*single, *written), kind)
         if self.as_verified is not self.as_logged:
@@ -229,6 +236,7 @@ class Analysis:
         self.failures.attempt("distances", self.distances.settle, None)
         if self.latest is not None:
             self.failures.attempt(LATEST, self.latest.settle, None)
+        self.failures.attempt("labels", self.repeating.settle, None)
         for statistic in (self.single, self.written, self.verified, self.as_logged):
             statistic.settle()
         if self.as_verified is not self.as_logged:
@@ -237,7 +245,8 @@ class Analysis:
     def pieces(self) -> Iterator[Any]:
         """What was found, in the pieces that `merge` takes."""
         yield self.as_verified is not self.as_logged
-        yield from (self.single, self.written, self.verified, self.distances, self.latest, self.as_logged)
+        yield from (self.single, self.written, self.verified, self.repeating)
+        yield from (self.distances, self.latest, self.as_logged)
         if self.as_verified is not self.as_logged:
             yield self.as_verified
 
@@ -247,6 +256,8 @@ class Analysis:
         self.single += next(pieces)
         self.written += next(pieces)
         self.verified += next(pieces)
+        repeating: LabelCounts = next(pieces)
+        self.failures.attempt("labels", lambda: self.repeating.__iadd__(repeating), None)
         distances: GateDistances = next(pieces)
         self.failures.attempt("distances", lambda: self.distances.__iadd__(distances), None)
         latest: LatestSteps | None = next(pieces)
@@ -276,7 +287,8 @@ class Statistics:
     Attributes:
         steps: (kinds,) int64, steps of each kind.
         tokens: (kinds,) int64, their tokens.
-        single, written, verified: over the sets of rows of that name; see `StepBatch`.
+        single, written, repeating, verified: over the sets of rows of that name; see `StepBatch`.
+        impossible: how many rows of each k no logger writes.
         recovered: verified rows of multi-row blocks other than row 0.
         n_embd: how many gate inputs had which width.
         gate_layers: layers with gate lines.
@@ -289,7 +301,9 @@ class Statistics:
         self.tokens = np.zeros(len(Kind), np.int64)
         self.single = RowCounts()
         self.written = RowCounts()
+        self.repeating = RowCounts()
         self.verified = RowCounts()
+        self.impossible: Counter[int] = Counter()
         self.recovered = 0
         self.n_embd: Counter[int] = Counter()
         self.gate_layers: set[int] = set()
@@ -301,6 +315,7 @@ class Statistics:
         np.add.at(self.steps, batch.kind, batch.begins)
         np.add.at(self.tokens, batch.kind, batch.tokens)
         self.failures.attempt("usage", lambda: self._count(batch), None)
+        self.impossible.update(batch.impossible)
         self.recovered += sum(int(np.count_nonzero(table.token)) for table in batch.verified)
         for gates in batch.gates:
             width = gates.vectors.shape[1]
@@ -312,6 +327,7 @@ class Statistics:
     def _count(self, batch: StepBatch) -> None:
         self.single.update(batch.single, batch.kind)
         self.written.update(batch.written, batch.kind)
+        self.repeating.update(batch.repeating, batch.kind)
         self.verified.update(batch.verified, batch.kind)
 
     def flush(self) -> None:
@@ -323,7 +339,7 @@ class Statistics:
         """A higher layer was seen: what was undecided is prefill."""
         settle(self.steps)
         settle(self.tokens)
-        for counts in (self.single, self.written, self.verified):
+        for counts in (self.single, self.written, self.repeating, self.verified):
             self.failures.attempt("usage", counts.settle, None)
         if self.analysis is not None:
             self.analysis.settle()
@@ -343,6 +359,7 @@ class Statistics:
         self.tokens += counted.tokens
         self.failures |= counted.failures
         self.failures.attempt("usage", lambda: self._add(counted), None)
+        self.impossible.update(counted.impossible)
         self.recovered += counted.recovered
         self.n_embd.update(counted.n_embd)
         self.gate_layers |= counted.gate_layers
@@ -352,4 +369,5 @@ class Statistics:
     def _add(self, counted: Statistics) -> None:
         self.single += counted.single
         self.written += counted.written
+        self.repeating += counted.repeating
         self.verified += counted.verified

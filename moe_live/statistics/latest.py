@@ -10,9 +10,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.routing.batch import ExpertRows, Kind, StepBatch
+from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
 from moe_live.settings import DEFAULT_LATEST_USES
-from moe_live.statistics.rows import repeats
 
 _CELLS = 1 << 20  # of the table in which repeated uses of a block meet
 

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.routing.batch import ExpertRows
-
-
-def repeats(experts: NDArray[np.uint16]) -> NDArray[np.bool_] | None:
-    """Which rows of (k, n) name an expert twice; None if none does, as in every sound log."""
-    found = [(experts[i + 1 :] == experts[i]).any(axis=0) for i in range(len(experts) - 1)]
-    repeating = np.logical_or.reduce(found) if found else np.zeros(experts.shape[1], np.bool_)
-    return repeating if repeating.any() else None
+from moe_live.routing.batch import ExpertRows, repeats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,9 +11,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.routing.batch import repeats
 from moe_live.statistics.cells import Cells
 from moe_live.statistics.planes import Slots
-from moe_live.statistics.rows import RowsByLayer, repeats, same_tokens
+from moe_live.statistics.rows import RowsByLayer, same_tokens
 from moe_live.statistics.sampling import SampledRows, TokenSample
 
 MAX_CELLS = 1 << 25

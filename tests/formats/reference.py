@@ -83,7 +83,7 @@ def events_of(records: Records) -> list[Event]:
     assert ks == sorted(set(experts.widths().tolist()))
     assert (experts.width is None) == (len(ks) < 2)
     rows = {k: iter(table.tolist()) for k, table in zip(ks, experts.tables, strict=True)}
-    assert len(layer) + len(gates.layer) > 0
+    assert len(layer) + len(gates.layer) > 0 or records.restarts
     assert {a.dtype.name for a in (gates.position, gates.layer, gates.row, gates.vector)} == {"int64"}
     assert {a.shape for a in (gates.position, gates.layer, gates.row, gates.vector)} == {gates.layer.shape}
     assert gates.vectors.dtype == "float64"

@@ -126,6 +126,7 @@ SCHEMA: dict[str, Any] = {
         "counted": int,
         "recovered": int,
         "unrecoverable": int,
+        "impossible": int,
         "strided": (bool, type(None)),
         "verdict": str,
     },
@@ -223,6 +224,7 @@ def test_values() -> None:
         "counted": 60,
         "recovered": 4,
         "unrecoverable": 40,
+        "impossible": 0,
         "strided": True,
         "verdict": "some rows are wrong",
     }

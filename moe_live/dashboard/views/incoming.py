@@ -51,6 +51,8 @@ def _rows(snapshot: Snapshot, width: int) -> list[Line]:
         ("recovered", whole(rows.recovered)),
         ("unrecoverable", whole(rows.unrecoverable)),
     ]
+    if rows.impossible:
+        figures.append(("impossible", whole(rows.impossible)))
     verdict: list[Line] = [
         (text(f"  {part}", CAUTION if rows.strided else None),)
         for part in wrap(printable(rows.verdict), width - 2, _MOST_LINES)

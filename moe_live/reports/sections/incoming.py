@@ -75,6 +75,8 @@ def _row_lines(rows: Rows) -> Iterator[str]:
     yield f"rows counted: {rows.counted}"
     yield f"rows recovered: {rows.recovered}"
     yield f"rows unrecoverable: {rows.unrecoverable}"
+    if rows.impossible:
+        yield f"rows impossible: {rows.impossible}"
 
 
 def _known(number: int | None) -> str:
@@ -108,6 +110,7 @@ def _keys(snapshot: Snapshot) -> Keys:
                 "counted": rows.counted,
                 "recovered": rows.recovered,
                 "unrecoverable": rows.unrecoverable,
+                "impossible": rows.impossible,
                 "strided": rows.strided,
                 "verdict": rows.verdict,
             },
