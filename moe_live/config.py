@@ -13,7 +13,8 @@ from typing import Literal
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
 from moe_live.commands import COMMANDS
-from moe_live.errors import UsageError
+from moe_live.defaults import config_file, default_options
+from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.plans.cache import add_budget, add_sizes
@@ -40,11 +41,15 @@ examples:
 exit status: 0 ended by q, Ctrl-C or the end of input; 1 runtime error or no usable line;
 2 wrong usage or unreadable input; 128 + n ended by another signal n, after the summary,
 or by any signal before all results were written.
+
+What you always give can stand in ~/.config/moe-live/config.toml, as theme = "light" or ascii = true.
 """
 
 
 RUN = "run"
 """The command that reads what it starts, and whose options are those of the main one."""
+
+_HELP_OPTIONS = ("-h", "--help", "--version")
 
 _HELP = {RUN: "a server as it is, with the dashboard", **{name: COMMANDS[name].help for name in COMMANDS}}
 
@@ -142,7 +147,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             + (f"did you mean {meant[0]}?" if meant else f"the commands are {', '.join(names)} and {last}")
         )
     # Its value is part of the same word: what comes after it is a log.
-    options = parser.parse_args(["--once=overview" if word == "--once" else word for word in argv])
+    words = ["--once=overview" if word == "--once" else word for word in argv]
+    options = parser.parse_args(words, _defaults(_parser(), words))
     paths = options.paths = tuple(options.paths)
     inputs = (options.follow is not None) + options.demo + bool(paths)
     if inputs > 1:
@@ -172,6 +178,33 @@ def _parse_run(argv: Sequence[str]) -> Config:
     Raises:
         LaunchError: they are wrong.
     """
+    parser = _run_parser()
+    at = argv.index("--") if "--" in argv else len(argv)
+    options = parser.parse_args(argv[:at], _defaults(_run_parser(), argv[:at]))
+    started = launch(parser, options, tuple(argv[at + 1 :]))
+    try:
+        return _config(parser, options, started)
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def _defaults(parser: Parser, given: Sequence[str]) -> argparse.Namespace:
+    """What the user has made the default, which only options override that are given.
+
+    Raises:
+        UsageError: that is wrong.
+    """
+    path = config_file()
+    words = [] if set(_HELP_OPTIONS) & set(given) else default_options(path)
+    if not words:
+        return argparse.Namespace()
+    try:
+        return parser.parse_args(words)
+    except MoeLiveError as error:
+        raise UsageError(f"{printable(path)}: {error}") from None
+
+
+def _run_parser() -> Parser:
     parser = CommandParser(
         prog=f"moe-live {RUN}",
         usage=f"moe-live {RUN} [OPTIONS] -- COMMAND...",
@@ -182,13 +215,7 @@ def _parse_run(argv: Sequence[str]) -> Config:
     parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1, once=None, browse=False)
     add_launch_options(parser)
     _add_options(parser)
-    at = argv.index("--") if "--" in argv else len(argv)
-    options = parser.parse_args(argv[:at])
-    started = launch(parser, options, tuple(argv[at + 1 :]))
-    try:
-        return _config(parser, options, started)
-    except UsageError as error:
-        parser.error(str(error))
+    return parser
 
 
 def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None = None) -> Config:

@@ -1,5 +1,6 @@
 """Fixtures and settings of all tests."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ settings.register_profile("default", max_examples=50, deadline=None)
 # What is accepted must not depend on luck: new examples are looked for with the other profile.
 settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("default")
+
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own defaults change what is tested
 
 # Programs that tests start are to heed the keyboard, even if a shell has started the tests in the background.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
