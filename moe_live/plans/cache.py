@@ -54,10 +54,10 @@ def known_sizes(model: str | None, expert_bytes: int | None) -> dict[int, int] |
     Raises:
         UsageError: they do not, or the model cannot be read, or has no experts.
     """
-    from moe_live.plans.expert_bytes import model_expert_bytes
+    from moe_live.plans.expert_bytes import model_bytes
 
     if model is not None:
-        return model_expert_bytes(model)
+        return model_bytes(model).expert
     if expert_bytes is None:
         raise UsageError("how large the experts are is not known: give --model GGUF or --expert-bytes N")
     return expert_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,23 @@ from moe_live.errors import UsageError, printable
 _EXPERTS = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.ffn_(?:gate|up|down|gate_up)_exps\.weight")
 
 
-def model_expert_bytes(path: str) -> dict[int, int]:
-    """Bytes of an expert of each layer of a model: its part of the tensors that hold a layer's experts.
+@dataclass(frozen=True, slots=True)
+class ModelBytes:
+    """What the tensors of a model take.
+
+    Attributes:
+        expert: bytes of an expert of each layer that has some.
+        n_experts: experts of each of these layers.
+        others: bytes of all tensors but these and the table of token embeddings, which is only looked up.
+    """
+
+    expert: dict[int, int]
+    n_experts: dict[int, int]
+    others: int
+
+
+def model_bytes(path: str) -> ModelBytes:
+    """What the tensors of a model take, whatever their quantisation.
 
     Args:
         path: of its GGUF file; of a split model the first part, the others beside it.
@@ -26,7 +42,7 @@ def model_expert_bytes(path: str) -> dict[int, int]:
     tensors: dict[str, Tensor] = {}
     for part in model_parts(path):
         tensors |= read_model_file(part).tensors
-    found: dict[int, int] = {}
+    found = ModelBytes({}, {}, sum(tensors[name].bytes or 0 for name in tensors if _is_other(name)))
     for name, tensor in tensors.items():
         match = _EXPERTS.fullmatch(name)
         if match is None:
@@ -37,12 +53,17 @@ def model_expert_bytes(path: str) -> dict[int, int]:
                 f"here (type {tensor.kind} of ggml): give --expert-bytes N instead of --model"
             )
         experts = tensor.shape[-1] if len(tensor.shape) == 3 else 0
-        if not experts or not tensor.bytes:
+        layer = int(match[1])
+        if not experts or not tensor.bytes or found.n_experts.setdefault(layer, experts) != experts:
             raise UsageError(f"{printable(path)} is damaged, or no model: {name} has no experts")
-        found[int(match[1])] = found.get(int(match[1]), 0) + tensor.bytes // experts
-    if not found:
+        found.expert[layer] = found.expert.get(layer, 0) + tensor.bytes // experts
+    if not found.expert:
         raise UsageError(f"no experts in {printable(path)}: give the GGUF file of a mixture-of-experts model")
     return found
+
+
+def _is_other(name: str) -> bool:
+    return _EXPERTS.fullmatch(name) is None and name != "token_embd.weight"
 
 
 def of_layers(known: dict[int, int] | int, layers: Sequence[int]) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """All kinds of plans, in the order of `--help`: one module each."""
 
-from moe_live.plans import cache, placement, prune
+from moe_live.plans import cache, offload, placement, prune
 from moe_live.plans.plan import Plan
 
-PLANS: tuple[Plan, ...] = (cache.PLAN, placement.PLAN, prune.PLAN)
+PLANS: tuple[Plan, ...] = (cache.PLAN, offload.PLAN, placement.PLAN, prune.PLAN)

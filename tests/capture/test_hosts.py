@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from moe_live.capture.agreement import Outcome, Place
 from moe_live.capture.tap_library import tap_library
 from moe_live.capture.verify import compare_logs
+from moe_live.cli import main
+from moe_live.plans.expert_bytes import model_bytes
 from moe_live.routing.strided import Verdict
 from tests.capture.tap_host import read_steps
 from tests.conftest import REPOSITORY
@@ -451,3 +454,31 @@ def test_capture_runs_a_server(models: Path, tmp_path: Path) -> None:
         finally:
             process.kill()
     assert_right(models / "glm4moe.gguf", log, at_least=4 * 512)
+
+
+@needs_server
+@pytest.mark.parametrize("spread", [set(), {0}])
+def test_a_server_takes_the_arguments_of_plan_offload(
+    spread: set[int], models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = models / "glm4moe.gguf"
+    sizes = model_bytes(str(model))
+    layers = sorted(sizes.expert)
+    rng = np.random.default_rng(1)
+    prompt = [f"{layer},0 1" for layer in layers[:-1] for _ in range(9)] + [f"{layers[-1]},0 1"]
+    rows = [
+        f"{layer},{' '.join(map(str, rng.permutation(sizes.n_experts[layer] if at in spread else 2)[:2]))}"
+        for _ in range(100)
+        for at, layer in enumerate(layers)
+        for _ in range(8)
+    ]
+    (tmp_path / "moe.log").write_text("\n".join([*prompt, *rows, ""]))
+    room = max(sizes.expert[layer] * sizes.n_experts[layer] for layer in layers)
+    vram = str(sizes.others + (1 << 20) + room)
+    plan = ["plan", "offload", str(tmp_path / "moe.log"), "--model", str(model), "--vram", vram]
+    assert main([*plan, "--reserve", "1MiB", "--json", "-"]) == 0
+    arguments = json.loads(capsys.readouterr().out)["arguments"]
+    assert ("-ot" if spread else "--n-cpu-moe") in arguments
+    with served(model, None, tmp_path, "-np", "1", *arguments) as server:
+        assert server.ask(PROMPTS[0], 5)["content"]
+        assert server.end() == 0

@@ -9,7 +9,7 @@ from gguf import GGML_QUANT_SIZES
 
 from moe_live.capture.model_file import Tensor
 from moe_live.errors import UsageError
-from moe_live.plans.expert_bytes import model_expert_bytes, of_layers
+from moe_live.plans.expert_bytes import model_bytes, of_layers
 from tests.capture.test_model_file import model, tensor
 from tests.plans.logs import write_model
 
@@ -34,16 +34,20 @@ def test_an_expert_is_its_part_of_all_tensors_of_the_layer(tmp_path: Path) -> No
                 tensor("blk.3.ffn_gate_inp.weight", (512, 8), Q4_K),
                 tensor("blk.4.ffn_gate_up_exps.weight", (512, 8, 8), Q4_K),
                 tensor("blk.4.ffn_down_shexp.weight", (256, 8), Q6_K),
+                tensor("token_embd.weight", (256, 100), Q6_K),
             )
         )
     )
-    assert model_expert_bytes(str(path)) == {3: 2 * 4 * 288 + 8 * 210, 4: 8 * 288}
+    found = model_bytes(str(path))
+    assert found.expert == {3: 2 * 4 * 288 + 8 * 210, 4: 8 * 288}
+    assert found.n_experts == {3: 8, 4: 8}
+    assert found.others == 8 * 288 + 8 * 210
 
 
 def test_all_parts_of_a_split_model_count(tmp_path: Path) -> None:
     first = write_model(tmp_path / "m-00001-of-00002.gguf", {0: 30}, 4)
     write_model(tmp_path / "m-00002-of-00002.gguf", {1: 60}, 4)
-    assert model_expert_bytes(first) == {0: 30, 1: 60}
+    assert model_bytes(first).expert == {0: 30, 1: 60}
 
 
 @pytest.mark.parametrize(
@@ -53,17 +57,20 @@ def test_all_parts_of_a_split_model_count(tmp_path: Path) -> None:
         ((tensor("blk.0.ffn_up_exps.weight", (256, 4, 8), UNKNOWN),), "give --expert-bytes N instead"),
         ((tensor("blk.0.ffn_up_exps.weight", (256, 4), Q4_K),), "is damaged, or no model"),
         ((tensor("blk.0.ffn_up_exps.weight", (256, 4, 0), Q4_K),), "is damaged, or no model"),
-        ((tensor("blk.0.ffn_up_exps.weight", (255, 1, 8), Q4_K),), None),
+        (
+            (
+                tensor("blk.0.ffn_up_exps.weight", (256, 4, 8), Q4_K),
+                tensor("blk.0.ffn_down_exps.weight", (256, 4, 4), Q4_K),
+            ),
+            "is damaged, or no model",
+        ),
     ],
 )
-def test_models_that_do_not_tell(tmp_path: Path, tensors: tuple[bytes, ...], said: str | None) -> None:
+def test_models_that_do_not_tell(tmp_path: Path, tensors: tuple[bytes, ...], said: str) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(model(tensors=tensors))
-    if said is None:
-        assert set(model_expert_bytes(str(path))) == {0}
-        return
     with pytest.raises(UsageError, match=said):
-        model_expert_bytes(str(path))
+        model_bytes(str(path))
 
 
 def test_layers_of_the_log_are_in_the_model() -> None:
