@@ -19,9 +19,10 @@ from moe_live.version import __version__
 if TYPE_CHECKING:
     from moe_live.analyzer import Analyzer
     from moe_live.errors import MoeLiveError
-    from moe_live.reading import follow, read
+    from moe_live.reading import follow, read, read_steps
     from moe_live.settings import Phase, RowMode, Settings
     from moe_live.snapshot import Section, Snapshot
+    from moe_live.statistics.step_distances import StepDistance
 
 __all__ = [
     "Analyzer",
@@ -31,9 +32,11 @@ __all__ = [
     "Section",
     "Settings",
     "Snapshot",
+    "StepDistance",
     "__version__",
     "follow",
     "read",
+    "read_steps",
 ]
 
 _HOME = {
@@ -44,8 +47,10 @@ _HOME = {
     "Section": "snapshot",
     "Settings": "settings",
     "Snapshot": "snapshot",
+    "StepDistance": "statistics.step_distances",
     "follow": "reading",
     "read": "reading",
+    "read_steps": "reading",
 }
 
 

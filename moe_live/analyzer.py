@@ -20,6 +20,7 @@ from moe_live.snapshot import Input, Section, Snapshot
 from moe_live.snapshot_maker import SnapshotMaker, decode_kinds, phases
 from moe_live.sources.source import Break
 from moe_live.statistics.collection import Statistics
+from moe_live.statistics.step_distances import StepDistance, StepDistances
 
 
 class Progress(NamedTuple):
@@ -73,6 +74,7 @@ class Analyzer:
         settings: what to count.
         paths: where the bytes come from, for the report.
         dialect: what the log is written in; None to find out from its first lines.
+        keep_steps: whether the distances of each step are kept until `take_steps` is called.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Analyzer:
         *,
         paths: tuple[str, ...] = (),
         dialect: Dialect | None = None,
+        keep_steps: bool = False,
     ) -> None:
         self._settings = settings or Settings()
         self._paths = paths
@@ -91,6 +94,7 @@ class Analyzer:
         self._assembler = StepAssembler(max_slots=self._settings.max_slots)
         self._assembler.label = self._settings.label
         self._statistics = self._new_statistics()
+        self._steps = StepDistances(include_prompt=self._settings.include_prompt) if keep_steps else None
         self._highest = -1
         self._merged_tally = LineTally()
         self._restarts = self._rotations = 0
@@ -177,6 +181,21 @@ class Analyzer:
         More input may follow, which does not continue it. To say it twice is to say it once.
         """
         self._end(emptied=False)
+        if self._steps is not None:
+            self._steps.finish()
+
+    def take_steps(self) -> list[StepDistance]:
+        """The distances of the steps that were completed since this was called last, in their order.
+
+        A step of which is not known whether it is decode waits with those after it, a thousand at most.
+        Steps of prefill are among them with `Settings.include_prompt`. `reset` and `merge` leave them alone.
+
+        Raises:
+            ValueError: the analyzer was not made to keep them.
+        """
+        if self._steps is None:
+            raise ValueError("steps are not kept: give Analyzer keep_steps=True")
+        return self._steps.take()
 
     def _end(self, *, emptied: bool) -> None:
         self._take(self._decoder.restart(emptied=emptied))
@@ -303,5 +322,9 @@ class Analyzer:
         for batch in batches:
             if batch.highest > self._highest:
                 self._statistics.settle()
+                if self._steps is not None:
+                    self._steps.settle()
                 self._highest = batch.highest
             self._statistics.update(batch)
+            if self._steps is not None:
+                self._steps.update(batch, last_layer_known=self._assembler.last_layer_known)

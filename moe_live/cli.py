@@ -201,6 +201,7 @@ def run(config: Config) -> int:
             command.tell_of_end(computed=has_usable_lines(snapshot.input.tally))
         ended_by = _ended_by(asked, signals.stop)
         with signals.breaking(), _standard_output(ended_by):
+            outputs.take_steps(session)
             conclude(snapshot, status, config, outputs)
         ended_by = _ended_by(ended_by, signals.stop)
     if problem is not None:
@@ -252,7 +253,7 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Run:
             return ParallelSession(source, parts, workers, settings, paths=names)
     return Session(
         source,
-        Analyzer(settings, paths=names),
+        Analyzer(settings, paths=names, keep_steps=config.wants_steps),
         read_ahead=0 if config.paths else READ_AHEAD,
         label_file=config.label_file,
     )
@@ -402,5 +403,5 @@ def _finish(session: Run, signals: Signals) -> Snapshot:
 
 def _has_dashboard(config: Config) -> bool:
     """Whether a live run is drawn: it may be, and standard output is a terminal that can be drawn on."""
-    wanted = config.dashboard and not config.json_alone
+    wanted = config.dashboard and not config.stdout_taken
     return wanted and os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")

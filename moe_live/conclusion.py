@@ -42,7 +42,7 @@ def conclude(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOu
         reports.callback(sys.stdout.flush)
         if config.json_alone:
             reports.callback(sys.stdout.write, json_text(snapshot))
-        elif usable:
+        elif usable and not config.stdout_taken:
             reports.callback(_tell, snapshot, status, config, outputs)
         reports.callback(outputs.finish, snapshot)
 

@@ -126,7 +126,19 @@ class Config:
     def several_jobs(self) -> bool:
         """Whether more than one process may read the input."""
         # A file of labels tells what holds now, and parts are read at the same time.
-        return self.jobs > 1 and bool(self.paths) and self.label_file is None and not self.browse
+        if self.label_file is not None or self.browse or self.wants_steps:
+            return False
+        return self.jobs > 1 and bool(self.paths)
+
+    @property
+    def wants_steps(self) -> bool:
+        """Whether an output takes the distances of each step."""
+        return any(output.wants_steps for output in self.outputs)
+
+    @property
+    def stdout_taken(self) -> bool:
+        """Whether standard output is for one thing alone: no dashboard is drawn there, no summary printed."""
+        return self.json_alone or any(output.takes_stdout for output in self.outputs)
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:

@@ -17,6 +17,7 @@ from moe_live.snapshot import Snapshot
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.follow import Follower
 from moe_live.sources.source import Source
+from moe_live.statistics.step_distances import StepDistance
 
 _SLICE = 0.1  # seconds of reading at a time
 
@@ -36,15 +37,46 @@ def read(
     """
     names = tuple(os.fspath(each) for each in (path, *more))
     run = Session(ArchiveSource(names), Analyzer(settings, paths=names))
-    with closing(run.source):
-        while not run.ended:
-            run.ingest(_SLICE)
-            time.sleep(run.pause)  # of a FIFO; files have none
-        snapshot = run.finish()
+    for _ in _portions(run):
+        pass
+    snapshot = run.finish()
     if not has_usable_lines(snapshot.input.tally):
         name = printable(names[0]) if len(names) == 1 else f"{len(names)} files"
         raise MoeLiveError(f"no usable line in {name}{why_unusable(snapshot.input.tally)}")
     return snapshot
+
+
+def read_steps(
+    path: str | os.PathLike[str], *more: str | os.PathLike[str], settings: Settings | None = None
+) -> Iterator[StepDistance]:
+    """The distances between gate inputs in each step of finished logs, in their order, as they are read.
+
+    Args:
+        path: a log, packed by gzip or not.
+        more: others, which come after it.
+        settings: `include_prompt` for steps of prefill too, `gate_layers` for some layers only.
+
+    Raises:
+        MoeLiveError: a log is missing, damaged or may not be read.
+    """
+    names = tuple(os.fspath(each) for each in (path, *more))
+    return _steps(Session(ArchiveSource(names), Analyzer(settings, paths=names, keep_steps=True)))
+
+
+def _steps(run: Session) -> Iterator[StepDistance]:
+    for _ in _portions(run):
+        yield from run.take_steps()
+    run.finish()
+    yield from run.take_steps()
+
+
+def _portions(run: Session) -> Iterator[None]:
+    """Read to the end, a portion each time; the source is closed then, or when nobody goes on."""
+    with closing(run.source):
+        while not run.ended:
+            run.ingest(_SLICE)
+            yield
+            time.sleep(run.pause)  # of a FIFO; files have none
 
 
 def follow(

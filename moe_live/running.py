@@ -11,6 +11,7 @@ from moe_live.analyzer import Progress
 from moe_live.pace import Pace, PaceCounter
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Source, SourceStatus, State
+from moe_live.statistics.step_distances import StepDistance
 
 RATE_WINDOW = 5.0
 """Seconds over which rates are taken."""
@@ -100,6 +101,10 @@ class Run(Protocol):
         anew: bool = True,
     ) -> Snapshot:
         """The statistics of what is analyzed; see `Analyzer.snapshot`."""
+        ...
+
+    def take_steps(self) -> list[StepDistance]:
+        """The distances of each step since this was called last; see `Analyzer.take_steps`."""
         ...
 
     def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:

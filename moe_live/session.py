@@ -13,6 +13,7 @@ from moe_live.running import Meter, Status
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.label_file import LabelFile
 from moe_live.sources.source import Break, Source, State
+from moe_live.statistics.step_distances import StepDistance
 
 READ_SIZE = 1 << 20
 """Bytes asked of the source at a time: some milliseconds of work."""
@@ -197,6 +198,10 @@ class Session:
     ) -> Snapshot:
         """The statistics of what is analyzed; see `Analyzer.snapshot`."""
         return self._with_gaps(self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew))
+
+    def take_steps(self) -> list[StepDistance]:
+        """See `Run.take_steps`."""
+        return self.analyzer.take_steps()
 
     def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:
         """Close the source, analyze what is held, close the open step: the final statistics.

@@ -73,9 +73,25 @@ class LiveOutputs:
         return [turn.problem for turn in self._turns if turn.problem]
 
     def update(self, session: Run) -> None:
-        """Hand the figures of this moment to those who want them and have not had any for a while."""
+        """Hand the figures of this moment to those who want them and have not had any for a while.
+
+        Raises:
+            OSError: standard output cannot be written.
+        """
+        self.take_steps(session)
         for turn in self._turns:
             turn.take(session)
+
+    def take_steps(self, session: Run) -> None:
+        """Hand what steps were completed to those who want them.
+
+        Raises:
+            OSError: standard output cannot be written.
+        """
+        takers = [output for output in self._outputs if output.wants_steps]
+        if takers and (steps := session.take_steps()):
+            for output in takers:
+                output.take_steps(steps)
 
     def finish(self, snapshot: Snapshot) -> None:
         """Hand the final figures to each, even if another fails.

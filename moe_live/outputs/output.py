@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moe_live.running import Status
     from moe_live.snapshot import Section, Snapshot
+    from moe_live.statistics.step_distances import StepDistance
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,13 @@ class Output:
 
     Attributes:
         destination: the file it writes; None if it writes none.
+        takes_stdout: whether standard output is its own: nothing else is printed then.
+        wants_steps: whether it takes the distances of each step.
     """
 
     destination: Destination | None = None
+    takes_stdout: bool = False
+    wants_steps: bool = False
 
     def start(self) -> None:
         """Make ready, before anything is read.
@@ -58,6 +63,13 @@ class Output:
 
         Raises:
             MoeLiveError: they cannot be taken; the next ones may be.
+        """
+
+    def take_steps(self, steps: Sequence[StepDistance]) -> None:
+        """Take the distances of steps as they happen, if it `wants_steps`; the last ones after `close`.
+
+        Raises:
+            OSError: standard output cannot be written.
         """
 
     def close(self) -> None:

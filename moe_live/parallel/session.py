@@ -17,6 +17,7 @@ from moe_live.running import Meter, Status
 from moe_live.settings import Settings
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Source, State
+from moe_live.statistics.step_distances import StepDistance
 
 
 class ParallelSession:
@@ -161,6 +162,10 @@ class ParallelSession:
         if worker.problem:
             self._problems.append(worker.problem)
         self._merged += 1
+
+    def take_steps(self) -> list[StepDistance]:
+        """None: parts are not read in their order. Where steps are wanted one process reads."""
+        raise NotImplementedError
 
     def progress(self) -> Progress:
         """Totals of what is merged and of what is being read."""
