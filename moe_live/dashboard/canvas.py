@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from moe_live.dashboard.heat import Cells
+from moe_live.dashboard.heat import HeatRow
 from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.theme import BAR, COLD_BAR, FAINT, TITLE
 
@@ -30,7 +30,7 @@ class Spot:
     cell_length: ClassVar[int] = 0
 
 
-Piece = Segment | Cells | Spot
+Piece = Segment | HeatRow | Spot
 Line = tuple[Piece, ...]
 
 BLANK: Line = ()

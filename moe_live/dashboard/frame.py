@@ -11,7 +11,7 @@ from rich.segment import Segment
 from moe_live.dashboard.bindings import BINDINGS
 from moe_live.dashboard.canvas import Line, fill, fit, target, text
 from moe_live.dashboard.header import footer, header
-from moe_live.dashboard.heat import Cells
+from moe_live.dashboard.heat import HeatRow
 from moe_live.dashboard.moves import view_of
 from moe_live.dashboard.plain_text import ascii_line
 from moe_live.dashboard.selection import Selection
@@ -60,7 +60,7 @@ class Frame:
     def segments(line: Line) -> Iterator[Segment]:
         """A line in pieces of one style each."""
         for piece in line:
-            if isinstance(piece, Cells):
+            if isinstance(piece, HeatRow):
                 yield from piece.segments()
             elif isinstance(piece, Segment):
                 yield piece

@@ -157,7 +157,7 @@ def marked_half(ramp: Ramp, other: int, *, upper: bool) -> Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class HeatRow:
     """A row of coloured cells, each an upper and a lower half, one column wide.
 
     Attributes:
@@ -169,7 +169,7 @@ class Cells:
     ramp: Ramp
 
     @classmethod
-    def of(cls, upper: NDArray[np.uint8], lower: NDArray[np.uint8], ramp: Ramp) -> Cells:
+    def of(cls, upper: NDArray[np.uint8], lower: NDArray[np.uint8], ramp: Ramp) -> HeatRow:
         """Cells with these shades (n,)."""
         return cls((upper * SHADES + lower).tobytes(), ramp)
 

@@ -14,7 +14,7 @@ from rich.style import Style
 
 from moe_live.dashboard.canvas import Line
 from moe_live.dashboard.frame import Frame
-from moe_live.dashboard.heat import Cells
+from moe_live.dashboard.heat import HeatRow
 from moe_live.dashboard.theme import Look
 
 ColorChoice = Literal["auto", "always", "never"]
@@ -76,7 +76,7 @@ def ansi(line: Line, look: Look) -> str:
     known = _known(look)
     parts = []
     for piece in line:
-        if isinstance(piece, Cells):
+        if isinstance(piece, HeatRow):
             # They are only made where shades are colours.
             parts.append(piece.ansi(look.system or ColorSystem.EIGHT_BIT))
         elif isinstance(piece, Segment):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from moe_live.errors import printable
-from moe_live.formats.lines import SAMPLE_BYTES
+from moe_live.formats.spans import SAMPLE_BYTES
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_ROWS, MAX_TOP_K
 
 _FLOAT = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf|nan)")

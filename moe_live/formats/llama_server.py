@@ -29,8 +29,8 @@ from moe_live.formats.expert_lines import ExpertLineParser
 from moe_live.formats.fault import fault
 from moe_live.formats.float_text import FloatLines, FloatTextParser
 from moe_live.formats.gate_lines import GateLines, carve, interleave
-from moe_live.formats.lines import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
 from moe_live.formats.records import Experts, LineTally, Records
+from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
 from moe_live.memory import keep_freed_memory
 
 HEADER = b"layer_id,expert_ids"

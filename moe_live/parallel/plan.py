@@ -10,8 +10,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from moe_live.formats.dialect import Dialect
-from moe_live.formats.lines import MAX_LINE_BYTES
 from moe_live.formats.sniff import HEAD_BYTES, Sniffer
+from moe_live.formats.spans import MAX_LINE_BYTES
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
 from moe_live.sources.stream import GZIP_MAGIC

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from moe_live.statistics.cells import Cells
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.tables import roomy
 
 MAX_CELLS = 1 << 25
 """Cells of all tables together at most (64 MB, or 128): 250 layers of 512 experts. A larger model is not
@@ -30,7 +31,6 @@ MIN_DEVIATION = 1.1
 """Least factor between count and expectation of a pair that stands out. Where an expert is in most rows, ways
 to draw distinct experts independently differ by some percent, and enough rows would prove any of them."""
 
-_EXPERTS_STEP = 32
 _CHUNK = 1 << 15  # pairs handled at a time: what fits a processor's cache
 _MAX_UINT16_EXPERTS = 256  # so that the product of an expert and the next fits
 _FITTING_ROUNDS = 40
@@ -141,7 +141,7 @@ class Coactivation:
         if self.too_large or not (experts > self._capacity[slot]).any():
             return
         capacity = self._capacity.copy()
-        np.maximum.at(capacity, slot, -(-experts // _EXPERTS_STEP) * _EXPERTS_STEP)
+        np.maximum.at(capacity, slot, roomy(experts))
         cells = _cells(capacity)
         if cells.sum() > MAX_CELLS:
             self._give_up()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.settings import DEFAULT_WINDOW
 from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
+from moe_live.statistics.tables import places_of
 
 MAX_SELECTIONS = 1 << 21
 """Expert ids (4 MB) of the window at most: the window is shorter where its steps have more."""
@@ -153,8 +154,7 @@ class RecentSteps:
         counts = np.zeros(BLOCKS * len(layers) * n_experts, np.int64)
         if not len(number) or not len(counts):
             return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
-        slot = np.full(1 << 16, -1)
-        slot[list(layers)] = np.arange(len(layers))
+        slot = places_of(layers)
         for latest in chosen:
             for part in _pieces(latest.parts):
                 layer = slot[part.layer]

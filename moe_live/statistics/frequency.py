@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.planes import Slots, settle
+from moe_live.statistics.tables import grown, roomy
 
 _CHUNK = 1 << 14  # rows handled at a time
-EXPERTS_STEP = 32
-"""Tables have room for so many experts more at a time."""
 
 
 class Frequency:
@@ -86,9 +85,9 @@ class Frequency:
         _, n_slots, n_experts = self._selections.shape
         if len(self._slots) <= n_slots and self.n_experts <= n_experts:
             return
-        wanted = -(-max(self.n_experts, n_experts) // EXPERTS_STEP) * EXPERTS_STEP
+        wanted = roomy(max(self.n_experts, n_experts))
         slots = max(len(self._slots), n_slots)
-        self._selections = _grown(self._selections, (len(Kind), slots, wanted))
+        self._selections = grown(self._selections, (len(Kind), slots, wanted))
 
 
 def add_selections(
@@ -110,10 +109,3 @@ def add_selections(
         part = slice(start, start + _CHUNK)
         key = np.add(rows.experts.T[:, part], row_key[part].astype(short), dtype=short)
         np.add.at(counts.reshape(-1), key.reshape(-1).astype(np.int64, copy=False), 1)
-
-
-def _grown(counts: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """`counts` in the corner of a larger array of zeros."""
-    larger = np.zeros(shape, np.int64)
-    larger[tuple(map(slice, counts.shape))] = counts
-    return larger

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
-from moe_live.settings import MAX_LAYERS
 from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.tables import places_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +36,7 @@ def history(
     Bins are cut when they are asked for, so they are equally long however long the run was and whatever
     logs it was merged from. A token whose layers differ in k counts once for each k.
     """
-    slot = np.full(MAX_LAYERS, -1)
-    slot[list(layers)] = np.arange(len(layers))
+    slot = places_of(layers)
     tokens = np.zeros(bins, np.int64)
     counts = np.zeros(bins * len(layers) * n_experts, np.int64)
     wanted = [int(kind) for kind in kinds]

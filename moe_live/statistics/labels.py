@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.divergence import Divergence, compare
-from moe_live.statistics.frequency import EXPERTS_STEP, add_selections
+from moe_live.statistics.frequency import add_selections
 from moe_live.statistics.planes import Slots, settle
+from moe_live.statistics.tables import roomy
 
 MAX_LABELS = 32
 """Labels that are told apart: the first in alphabetical order. All others are counted as `OTHER`."""
@@ -121,7 +122,7 @@ class LabelCounts:
         """
         before = self._names
         self._n_experts = max(self._n_experts, n_experts)
-        shape = len(self._slots), -(-self._n_experts // EXPERTS_STEP) * EXPERTS_STEP
+        shape = len(self._slots), roomy(self._n_experts)
         if names <= set(before) and shape == self._counts.shape[2:]:
             return
         most = min(MAX_LABELS, max(1, MAX_CELLS // (len(Kind) * math.prod(shape)) - 1))

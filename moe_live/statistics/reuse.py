@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run, Scratch
+from moe_live.statistics.tables import grown, roomy
 
 LAGS = (1, 2, 4, 8)
 """Steps apart at which the overlap of two steps is measured."""
@@ -19,7 +19,6 @@ MAX_DISTANCE = 1000
 
 _FAR = MAX_DISTANCE + 1
 _KEPT = max(LAGS)
-_EXPERTS_STEP = 32
 _CELLS = 1 << 21  # experts x layers x steps handled at a time, and
 _PLACES = 1 << 9  # places in the order of use: what a processor's cache holds
 _ORDERED = 1 << 16  # experts x layers at a time, so that many steps of them are
@@ -71,19 +70,19 @@ class Reuse:
         if n_layers <= layers and n_experts <= experts:
             return
         layers = max(layers, n_layers)
-        experts = max(experts, -(-n_experts // _EXPERTS_STEP) * _EXPERTS_STEP)
-        self.steps = _grown(self.steps, (layers,))
-        self.uses = _grown(self.uses, (layers, experts))
-        self.depths = _grown(self.depths, (layers, 1 + experts))
-        self.distances = _grown(self.distances, (layers, _FAR + 1))
-        self.shared = _grown(self.shared, (len(LAGS), layers, 1 + experts))
-        self.first = _grown(self.first, (layers, experts), -1)
-        self.age = _grown(self.age, (layers, experts), NEVER)
+        experts = max(experts, roomy(n_experts))
+        self.steps = grown(self.steps, (layers,))
+        self.uses = grown(self.uses, (layers, experts))
+        self.depths = grown(self.depths, (layers, 1 + experts))
+        self.distances = grown(self.distances, (layers, _FAR + 1))
+        self.shared = grown(self.shared, (len(LAGS), layers, 1 + experts))
+        self.first = grown(self.first, (layers, experts), -1)
+        self.age = grown(self.age, (layers, experts), NEVER)
         depth = np.tile(np.arange(experts), (layers, 1))
         depth[: len(self.depth), : self.depth.shape[1]] = self.depth
         self.depth = depth
         words = (experts // 32, _KEPT, layers)
-        self.head, self.tail = _grown(self.head, words), _grown(self.tail, words)
+        self.head, self.tail = grown(self.head, words), grown(self.tail, words)
 
     def batch_layers(self) -> int:
         """How many layers `update` takes best at a time."""
@@ -209,10 +208,3 @@ def _aged(age: NDArray[np.int16], passed: NDArray[np.int64]) -> NDArray[np.int16
 def _latest(words: NDArray[np.uint32], passed: NDArray[np.int64]) -> NDArray[np.uint32]:
     """The `_KEPT` steps of each layer from `passed` (layers,) on."""
     return words[:, np.arange(_KEPT)[:, None] + passed, np.arange(len(passed))]
-
-
-def _grown(array: NDArray[Any], shape: tuple[int, ...], fill: int = 0) -> NDArray[Any]:
-    """`array` in the corner of a larger one."""
-    larger = np.full(shape, fill, array.dtype)
-    larger[tuple(map(slice, array.shape))] = array
-    return larger

@@ -16,6 +16,7 @@ from moe_live.statistics.cells import Cells
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer, same_tokens
 from moe_live.statistics.sampling import SampledRows, TokenSample
+from moe_live.statistics.tables import roomy
 
 MAX_CELLS = 1 << 25
 """Experts squared, summed over the layers, at most: the tables have fewer cells than that (64 MB, or 128). It
@@ -30,7 +31,6 @@ RENEWED = 4
 Pair = tuple[int, int]
 """A layer and the next."""
 
-_EXPERTS_STEP = 32
 _CHUNK = 1 << 16  # pairs handled at a time: what fits a processor's cache
 
 
@@ -150,7 +150,7 @@ class Transitions:
             # What turns out not to be consecutive is forgotten.
             self._tokens[self._next != before] = self._height[self._next != before] = 0
         if new or (experts > self._capacity[slot]).any():
-            np.maximum.at(self._capacity, slot, -(-experts // _EXPERTS_STEP) * _EXPERTS_STEP)
+            np.maximum.at(self._capacity, slot, roomy(experts))
             self._lay_out()
 
     def _lay_out(self) -> None:

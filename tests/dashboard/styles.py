@@ -12,13 +12,13 @@ from rich.style import Style
 from moe_live.dashboard import theme
 from moe_live.dashboard.canvas import Line
 from moe_live.dashboard.frame import Frame
-from moe_live.dashboard.heat import SHADES, Cells, Ramp, marked_half
+from moe_live.dashboard.heat import SHADES, HeatRow, Ramp, marked_half
 
 _REVERSED = Style(reverse=True)
 _DIGITS = "0123456789abc"
 
 
-def halves(cells: Cells) -> tuple[list[int], list[int]]:
+def halves(cells: HeatRow) -> tuple[list[int], list[int]]:
     """The shades of the upper and of the lower halves."""
     return [shade // SHADES for shade in cells.shades], [shade % SHADES for shade in cells.shades]
 
@@ -49,7 +49,7 @@ def _runs(line: Line, ramp: Ramp | None) -> Iterator[str]:
     for piece in line:
         if isinstance(piece, Segment) and piece.text:
             named.append((names(ramp)[piece.style], piece.cell_length))
-        elif isinstance(piece, Cells) and piece.shades:
+        elif isinstance(piece, HeatRow) and piece.shades:
             digits = ["".join(_DIGITS[shade] for shade in half) for half in halves(piece)]
             named.append(("/".join(dict.fromkeys(digits)), 0))
     for name, run in groupby(named, key=lambda entry: entry[0]):

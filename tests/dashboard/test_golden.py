@@ -14,7 +14,7 @@ import pytest
 from rich.color import ColorSystem
 
 from moe_live.dashboard.frame import MIN_HEIGHT, MIN_WIDTH, compose
-from moe_live.dashboard.heat import SHADES, Cells
+from moe_live.dashboard.heat import SHADES, HeatRow
 from moe_live.dashboard.screen import _sequences
 from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.state import ViewState
@@ -136,7 +136,7 @@ def test_palettes() -> None:
             if style is not None and style_name and not style_name.startswith("reversed")
         ]
         for shade in range(SHADES):
-            cell = Cells(bytes([shade * (SHADES + 1)]), look.ramp).ansi(look.system)
+            cell = HeatRow(bytes([shade * (SHADES + 1)]), look.ramp).ansi(look.system)
             lines.append(f"shade {shade:<10} {cell!r}")
         parts.append(f"== {name}\n" + "\n".join(lines) + "\n")
     compare("".join(parts), "palettes")

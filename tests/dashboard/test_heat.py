@@ -21,7 +21,7 @@ from moe_live.dashboard.heat import (
     LIGHT,
     LIGHT_16,
     SHADES,
-    Cells,
+    HeatRow,
     Ramp,
     glyphs,
     legend,
@@ -51,9 +51,9 @@ def painted(ansi: str) -> list[tuple[str, str, str]]:
     return out
 
 
-def whole(shade: int, ramp: Ramp) -> Cells:
+def whole(shade: int, ramp: Ramp) -> HeatRow:
     """A cell in one shade."""
-    return Cells(bytes([shade * (SHADES + 1)]), ramp)
+    return HeatRow(bytes([shade * (SHADES + 1)]), ramp)
 
 
 def test_shades_at_their_bounds() -> None:
@@ -93,7 +93,7 @@ def test_never_is_the_background(ramp: Ramp) -> None:
 @given(st.lists(st.tuples(levels, levels), min_size=1, max_size=80), st.sampled_from(RAMPS))
 def test_the_fast_way_draws_what_rich_would(columns: list[tuple[int, int]], ramp: Ramp) -> None:
     upper, lower = np.array(columns, np.uint8).T
-    cells = Cells.of(upper, lower, ramp)
+    cells = HeatRow.of(upper, lower, ramp)
     assert halves(cells) == (upper.tolist(), lower.tolist())
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=200)
     with console.capture() as captured:

@@ -14,7 +14,7 @@ from rich.color import ColorSystem
 from moe_live.dashboard.bindings import press
 from moe_live.dashboard.canvas import line_width
 from moe_live.dashboard.frame import compose
-from moe_live.dashboard.heat import SHADES, Cells
+from moe_live.dashboard.heat import SHADES, HeatRow
 from moe_live.dashboard.plan import SORTS, Plan
 from moe_live.dashboard.readout import Standing, readout, standing
 from moe_live.dashboard.selection import Selection
@@ -158,12 +158,12 @@ def test_arrows_pick_the_hottest_of_each_cell() -> None:
 def test_by_heat_each_row_falls_from_left_to_right() -> None:
     state = after("s", look=Look(ColorSystem.TRUECOLOR))
     frame = compose(SHOWN, status(), state, 200, 60)
-    rows = [halves(piece)[0] for line in frame.lines for piece in line if isinstance(piece, Cells)]
+    rows = [halves(piece)[0] for line in frame.lines for piece in line if isinstance(piece, HeatRow)]
     assert len(rows) >= 24
     assert all(list(row) == sorted(row, reverse=True) for row in rows)
     press(state, "r", SHOWN)
     frame = compose(SHOWN, status(), state, 200, 60)
-    rows = [halves(piece)[0] for line in frame.lines for piece in line if isinstance(piece, Cells)]
+    rows = [halves(piece)[0] for line in frame.lines for piece in line if isinstance(piece, HeatRow)]
     assert all(list(row) == sorted(row) for row in rows)
 
 
@@ -203,7 +203,7 @@ def test_a_cell_never_hides_what_is_hot(width: int, height: int, hot: int, by_he
     state = heatmap(Look(), Selection(0, 0))
     state.place.sort = int(by_heat)
     frame = compose(shown, status(), state, width, height)
-    cells = [piece for line in frame.lines for piece in line if isinstance(piece, Cells)]
+    cells = [piece for line in frame.lines for piece in line if isinstance(piece, HeatRow)]
     assert SHADES - 1 in {shade for piece in cells for shade in halves(piece)[0]}
 
 

@@ -12,7 +12,7 @@ from rich.style import Style
 from moe_live.dashboard import draw_static
 from moe_live.dashboard.canvas import Line, fit, text
 from moe_live.dashboard.frame import Frame
-from moe_live.dashboard.heat import DARK, SHADES, Cells
+from moe_live.dashboard.heat import DARK, SHADES, HeatRow
 from moe_live.dashboard.screen import Screen, color_system
 from moe_live.dashboard.theme import CAUTION, Look
 from tests.dashboard.factory import snapshot, status
@@ -51,7 +51,7 @@ pieces = st.one_of(
     st.builds(
         text, st.text("abc ", max_size=5), st.sampled_from([None, Style(bold=True), Style(color="red")])
     ),
-    st.binary(max_size=4).map(lambda b: Cells(bytes(x % SHADES**2 for x in b), DARK)),
+    st.binary(max_size=4).map(lambda b: HeatRow(bytes(x % SHADES**2 for x in b), DARK)),
 )
 frames = st.tuples(st.integers(1, 5), st.lists(st.lists(pieces, max_size=3), min_size=1, max_size=4)).map(
     lambda drawn: Frame([fit(tuple(line), 12 * drawn[0]) for line in drawn[1]], 12 * drawn[0])

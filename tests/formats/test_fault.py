@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live.formats.fault import fault
-from moe_live.formats.lines import SAMPLE_BYTES
+from moe_live.formats.spans import SAMPLE_BYTES
 from tests.formats.reference import parse_line
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_live.formats import expert_lines, lines
+from moe_live.formats import expert_lines, spans
 from moe_live.formats.llama_server import LlamaServerDecoder
 from tests.formats.reference import Event, decode, events_of, reference
 
@@ -273,7 +273,7 @@ def test_a_hole_in_the_file_is_skipped() -> None:
 
 @pytest.mark.parametrize("size", [1000, 1 << 18, 1 << 24])
 def test_an_overlong_line_costs_only_itself(size: int) -> None:
-    longest = lines.MAX_LINE_BYTES
+    longest = spans.MAX_LINE_BYTES
     row = b"gate_input,3,1," + b"1" * (longest - 15)
     text = b"3,1 2\n" + b"5" * 3_000_000 + b"\n" + row + b"\n" + row + b"1\n4,5 6\n"
     events, tally = decode(cut(text, size))

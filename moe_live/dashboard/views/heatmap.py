@@ -10,7 +10,7 @@ from rich.segment import Segment
 
 from moe_live.dashboard.canvas import NOWHERE, Line, Piece, Spot, choosing, fill, flow, text
 from moe_live.dashboard.grid import NUMBERED_CELL, Grid
-from moe_live.dashboard.heat import Cells, glyphs, legend, marked_half, shades
+from moe_live.dashboard.heat import HeatRow, glyphs, legend, marked_half, shades
 from moe_live.dashboard.plan import SORTS, Plan, experts_axis, layers_axis
 from moe_live.dashboard.readout import readout, standing
 from moe_live.dashboard.selection import Selection
@@ -202,7 +202,7 @@ def _run(found: NDArray[np.uint8], look: Look) -> Piece:
     """Columns without the cursor."""
     if look.ramp is None:
         return text(glyphs(found[0], ascii_only=look.ascii_only))
-    return Cells.of(found[0], found[-1], look.ramp)
+    return HeatRow.of(found[0], found[-1], look.ramp)
 
 
 def _marked(found: NDArray[np.uint8], grid: Grid, look: Look, mark: Mark) -> Segment:

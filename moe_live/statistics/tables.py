@@ -1,0 +1,43 @@
+"""Tables indexed by layer and expert that grow as more of them show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.settings import MAX_LAYERS
+
+Number = TypeVar("Number", int, NDArray[np.int64])
+
+_EXPERTS_STEP = 32
+"""Tables have room for a multiple of so many experts: they seldom grow while experts show one by one."""
+
+
+def roomy(n_experts: Number) -> Number:
+    """How many experts a table has room for that needs room for so many: a number, or an array of them.
+
+    >>> roomy(33), roomy(np.array([1, 32])).tolist()
+    (64, [32, 32])
+    """
+    return -(-n_experts // _EXPERTS_STEP) * _EXPERTS_STEP
+
+
+def grown(array: NDArray[Any], shape: tuple[int, ...], fill: int = 0) -> NDArray[Any]:
+    """`array` in the corner of a larger one, which is filled with `fill` elsewhere."""
+    larger = np.full(shape, fill, array.dtype)
+    larger[tuple(map(slice, array.shape))] = array
+    return larger
+
+
+def places_of(layers: Sequence[int]) -> NDArray[np.int64]:
+    """(MAX_LAYERS,) the place in `layers` of each layer number, -1 where it is none of them.
+
+    >>> places_of([5, 3])[[3, 4, 5]].tolist()
+    [1, -1, 0]
+    """
+    places = np.full(MAX_LAYERS, -1)
+    places[list(layers)] = np.arange(len(layers))
+    return places
