@@ -1,11 +1,14 @@
-"""What the C library and the system are told about memory."""
+"""Memory that is used again instead of given back, and memory that is given back at once."""
 
 from __future__ import annotations
 
 import functools
+import math
 from mmap import mmap
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 
 @functools.cache
@@ -33,3 +36,35 @@ def own_pages(size: int) -> mmap:
         return mmap(-1, size)
     except OSError as error:
         raise MemoryError(f"no {size:,} bytes of memory: {error.strerror}") from None
+
+
+class Scratch:
+    """Arrays that are needed for a moment, again and again.
+
+    Large ones that are freed go back to the system, and clearing them anew costs more than what they hold.
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[str, NDArray[np.uint8]] = {}
+
+    def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
+        """In another process there is nothing: what is held is of no use to anybody."""
+        return Scratch, ()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Scratch:
+        """Copies in one process take turns with the same memory."""
+        return self
+
+    def empty(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array of that name; it holds until the next one of the same name is asked for."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = self._memory.get(name)
+        if memory is None or len(memory) < size:
+            memory = self._memory[name] = np.empty(size, np.uint8)
+        return memory[:size].view(dtype).reshape(shape)
+
+    def zeros(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """The same, filled with zeros."""
+        array = self.empty(name, shape, dtype)
+        array.fill(0)
+        return array

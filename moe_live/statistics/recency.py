@@ -1,14 +1,29 @@
-"""The order in which experts were last used, and what it says of each use: reuse distance and stack depth."""
+"""For each use of an expert: how many steps ago it was used before, and how many others were used since.
+
+These are its reuse distance and its stack depth. Steps list experts of a layer, in the order of their use:
+
+    >>> def distance_and_depth(steps, t, expert):
+    ...     before = max(s for s in range(t) if expert in steps[s])
+    ...     used = [other for step in steps[:t] for other in step]
+    ...     since = used[::-1][: used[::-1].index(expert)]
+    ...     return t - before, len(set(since))
+    >>> steps = [[0, 1], [1, 2], [0, 1]]
+    >>> distance_and_depth(steps, 2, 0), distance_and_depth(steps, 2, 1)
+    ((2, 2), (1, 1))
+
+That looks back over all steps for every use. `Run` finds the same for many steps of many layers at once: it
+gives every use a place in the order of use and counts, with bits, the places between that still hold.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
+
+from moe_live.memory import Scratch
 
 MAX_STEPS = 1 << 10
 """Steps of a run at most, so that ages fit 16 bits."""
@@ -47,38 +62,6 @@ class Uses:
     distance: NDArray[np.int64]
     depth: NDArray[np.int64]
     weight: NDArray[np.int64] | int
-
-
-class Scratch:
-    """Arrays that are needed for a moment, again and again.
-
-    Large ones that are freed go back to the system, and clearing them anew costs more than what they hold.
-    """
-
-    def __init__(self) -> None:
-        self._memory: dict[str, NDArray[np.uint8]] = {}
-
-    def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
-        """In another process there is nothing: what is held is of no use to anybody."""
-        return Scratch, ()
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Scratch:
-        """Copies in one process take turns with the same memory."""
-        return self
-
-    def empty(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An array of that name; it holds until the next one of the same name is asked for."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        memory = self._memory.get(name)
-        if memory is None or len(memory) < size:
-            memory = self._memory[name] = np.empty(size, np.uint8)
-        return memory[:size].view(dtype).reshape(shape)
-
-    def zeros(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """The same, filled with zeros."""
-        array = self.empty(name, shape, dtype)
-        array.fill(0)
-        return array
 
 
 class Run:

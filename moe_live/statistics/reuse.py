@@ -1,4 +1,20 @@
-"""Sums over all uses of experts: reuse distances, depths in the order of use, experts that steps share."""
+"""Sums over all uses of experts: reuse distances, depths in the order of use, experts that steps share.
+
+What a cache that gives up the least recently used expert serves follows from the depths alone:
+
+    >>> def lru_hits(steps, size):
+    ...     order, hits = [], 0  # of use, the latest first: what the cache holds stands in front
+    ...     for step in steps:
+    ...         hits += len(set(step) & set(order[:size]))  # all are looked up before any enters
+    ...         for expert in step:
+    ...             order = [expert, *(other for other in order if other != expert)]
+    ...     return hits
+    >>> [lru_hits([[0, 1], [1, 2], [0, 1], [0, 1]], size) for size in (1, 2, 3, 4)]
+    [2, 4, 5, 5]
+
+A use is a hit in every cache of more experts than its depth. So `Reuse` counts the uses by depth, once for
+all sizes; by the steps since the use before; and the experts that each step shares with earlier ones.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +24,8 @@ from copy import deepcopy
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run, Scratch
+from moe_live.memory import Scratch
+from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run
 from moe_live.statistics.tables import grown, roomy
 
 LAGS = (1, 2, 4, 8)
