@@ -164,7 +164,7 @@ class Analyzer:
 
     def interrupt(self, reason: Break) -> None:
         """What follows does not continue what was fed: drop an unfinished line, close the open step."""
-        self._end(emptied=reason in (Break.RESTARTED, Break.SHORTENED))
+        self._end(emptied=reason in (Break.RESTARTED, Break.SHORTENED), goes_on=reason is Break.ROTATED)
         self._rotations += reason is Break.ROTATED
         if reason is Break.RESTARTED:
             self._restart()
@@ -197,9 +197,9 @@ class Analyzer:
             raise ValueError("steps are not kept: give Analyzer keep_steps=True")
         return self._steps.take()
 
-    def _end(self, *, emptied: bool) -> None:
+    def _end(self, *, emptied: bool, goes_on: bool = False) -> None:
         self._take(self._decoder.restart(emptied=emptied))
-        self._update(self._assembler.interrupt())
+        self._update(self._assembler.interrupt(goes_on=goes_on))
         self._statistics.flush()
         self._is_open = False
 

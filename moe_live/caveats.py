@@ -120,6 +120,12 @@ def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
             f"{facts.too_wide:,} of the malformed lines name more experts than a layer has "
             f"({snapshot.model.n_experts})"
         )
+    if tally.dropped_steps:
+        steps = "step is" if tally.dropped_steps == 1 else "steps are"
+        yield (
+            f"{tally.dropped_steps:,} {steps} not in the log, which could not be written as fast as they "
+            "came: no figure knows them, and texts have gaps there"
+        )
     if tally.nul_bytes:
         yield (
             f"{tally.nul_bytes:,} NUL bytes skipped: the log was emptied while the server wrote; "

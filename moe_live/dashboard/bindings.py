@@ -19,7 +19,7 @@ from moe_live.dashboard.moves import (
 from moe_live.dashboard.state import Asking, Prompt, ViewState
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import INPUT, VIEWS
-from moe_live.formats.llama_server import MAX_LABEL
+from moe_live.formats.comments import MAX_LABEL
 from moe_live.snapshot import Snapshot
 
 

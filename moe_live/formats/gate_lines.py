@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.comments import Comments
 from moe_live.formats.expert_lines import ExpertLines
 from moe_live.formats.float_text import FloatLines
-from moe_live.formats.records import GateRows, Records
+from moe_live.formats.records import GateRows, Records, StepMarks
 from moe_live.settings import MAX_LAYERS, MAX_ROWS
 
 Bounds = tuple[int, int]
@@ -99,26 +100,28 @@ def interleave(
     bounds: Sequence[Bounds],
     lines: GateLines,
     floats: FloatLines,
-    labels: Sequence[tuple[int, str]],
+    comments: Comments | None,
 ) -> Iterator[Records]:
-    """Put expert rows, gate lines and labels into one order again.
+    """Put expert rows, gate lines, labels and marks into one order again.
 
     Args:
         rows: the expert rows, with offsets counted in the bytes of other than gate lines.
         bounds: where these are in the text.
         lines: the gate lines.
         floats: of the wanted ones; those that are not good are left out.
-        labels: names, and from which offset in the text on they hold, ascending.
+        comments: labels and marks, by their offsets in the text; None for none.
 
     Yields:
         Records, a new one where n_embd changes.
     """
     good = np.ones(len(lines.start), np.bool_)
     good[lines.wanted] = floats.good
-    placed = _placed(labels, rows, bounds, np.array(lines.start)[good]) if labels else []
+    placed = _Placed.none()
+    if comments is not None:
+        placed = _Placed.of(comments, rows, bounds, np.array(lines.start)[good])
     if not good.any():
-        if len(rows) or labels:
-            yield Records(rows.layer, rows.experts, labels=tuple(placed))
+        if len(rows) or len(placed):
+            yield Records(rows.layer, rows.experts, labels=placed.labels, marks=placed.marks)
         return
     width = np.zeros(len(lines.start), np.int64)
     width[lines.wanted] = floats.width
@@ -146,24 +149,50 @@ def interleave(
             vector=np.maximum(vector[first:stop] - np.searchsorted(wanted, first), -1),
             vectors=vectors,
         )
-        lines_before, lines_end = rows_before + first, rows_end + stop + (stop == len(width))
+        part = placed.part(rows_before + first, rows_end + stop + (stop == len(width)))
         yield Records(
             rows.layer[rows_before:rows_end],
             rows.experts.part(rows_before, rows_end),
             gates,
-            tuple((line - lines_before, name) for line, name in placed if lines_before <= line < lines_end),
+            part.labels,
+            marks=part.marks,
         )
         rows_before = rows_end
 
 
-def _placed(
-    labels: Sequence[tuple[int, str]], rows: ExpertLines, bounds: Sequence[Bounds], gates: NDArray[np.int64]
-) -> list[tuple[int, str]]:
-    """The labels with the number of lines before them: expert rows, and `gates` (m,), by where they start."""
-    offset = np.array([offset for offset, _ in labels])
-    begin, end = np.array([(0, 0), *bounds]).T
-    size = end - begin
-    index = np.searchsorted(begin, offset, "right") - 1
-    others = (np.cumsum(size) - size)[index] + np.minimum(offset, end[index]) - begin[index]
-    lines = rows.before(others) + np.searchsorted(gates, offset)
-    return list(zip(lines.tolist(), (name for _, name in labels), strict=True))
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Labels and marks with the number of lines before them: expert rows and gate lines."""
+
+    labels: tuple[tuple[int, str], ...]
+    marks: StepMarks
+
+    @classmethod
+    def none(cls) -> _Placed:
+        return cls((), StepMarks.none())
+
+    @classmethod
+    def of(
+        cls, comments: Comments, rows: ExpertLines, bounds: Sequence[Bounds], gates: NDArray[np.int64]
+    ) -> _Placed:
+        """Those of comments, where `gates` (m,) is where gate lines start."""
+        names = [name for _, name in comments.labels]
+        offset = np.array([*(offset for offset, _ in comments.labels), *comments.offsets], np.int64)
+        begin, end = np.array([(0, 0), *bounds]).T
+        size = end - begin
+        index = np.searchsorted(begin, offset, "right") - 1
+        others = (np.cumsum(size) - size)[index] + np.minimum(offset, end[index]) - begin[index]
+        lines = rows.before(others) + np.searchsorted(gates, offset)
+        marks = comments.marks.part(0, len(comments.marks), lines[len(names) :])
+        return cls(tuple(zip(lines.tolist(), names, strict=False)), marks)
+
+    def __len__(self) -> int:
+        return len(self.labels) + len(self.marks)
+
+    def part(self, begin: int, end: int) -> _Placed:
+        """Those from line `begin` to before `end`, counted from there."""
+        first, stop = np.searchsorted(self.marks.place, (begin, end)).tolist()
+        return _Placed(
+            tuple((line - begin, name) for line, name in self.labels if begin <= line < end),
+            self.marks.part(first, stop, self.marks.place[first:stop] - begin),
+        )

@@ -5,8 +5,7 @@ Grammar (a line ends in ``\n``; one ``\r`` before it is ignored)::
     header := "layer_id,expert_ids"
     expert := LAYER "," ID (" " ID)*
     gate   := "gate_input," LAYER "," ROW "," F (" " F)*
-    label  := ("# label:" | "#label ") NAME
-    note   := "#" ANYTHING ELSE
+    other  := "#" ANYTHING, see `moe_live.formats.comments`
 
 LAYER and ID are one to four digits, ROW one to ten. Leading zeros are accepted; values, and more IDs, than
 the bounds of `moe_live.settings` allow are not. F is what C's %g prints, with any number of digits.
@@ -19,11 +18,11 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.comments import without_comments
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.expert_lines import ExpertLineParser
 from moe_live.formats.fault import fault
@@ -38,13 +37,9 @@ HEADER = b"layer_id,expert_ids"
 _NEWLINE = ord("\n")
 _LINE_ENDS = (b"\n", b"\r\n")
 
-MAX_LABEL = 64
-"""Characters of a label that are kept."""
-
 _CERTAIN = re.compile(rb"layer_id,expert_ids\r?$|[0-9]{1,4},[0-9]{1,4} [0-9 ]+\r?$|gate_input,[0-9]")
 _SINGLE = re.compile(rb"[0-9]{1,4},[0-9]{1,4}\r?")
 _LAYER = re.compile(rb"(gate_input,)?([0-9]{1,4}),(0,)?")
-_COMMENT = re.compile(rb"^#( label:|label )?([^\n]*)\n", re.MULTILINE)
 
 
 class LlamaServerDecoder:
@@ -143,13 +138,14 @@ class LlamaServerDecoder:
         if text.find(b"\r", start, end) >= 0:
             text = text[start:end].replace(b"\r\n", b"\n")
             start, end = 0, len(text)
-        labels: list[tuple[int, str]] = []
+        comments = None
         if text.find(b"#", start, end) >= 0:
-            text, labels, comments = _without_comments(text, start, end)
-            start, end = 0, len(text)
-            self._counter.lines += len(labels) + comments
-            self._counter.label_lines += len(labels)
-            self._counter.comment_lines += comments
+            comments = without_comments(text, start, end)
+            text, start, end = comments.others, 0, len(comments.others)
+            self._counter.lines += len(comments.labels) + comments.count
+            self._counter.label_lines += len(comments.labels)
+            self._counter.comment_lines += comments.count
+            self._counter.dropped_steps += comments.dropped
         gates, bounds = carve(text, start, end, self._gate_layers, every_row=self._every_row)
         if len(bounds) == 1:
             other_text, (start, end) = text, bounds[0]
@@ -164,7 +160,7 @@ class LlamaServerDecoder:
         if len(rows.others) or (gates.wanted and not floats.good.all()):
             parsed = memoryview(other_text)[start:end]
             self._count_others(parsed, rows.others, memoryview(text), gates, floats)
-        yield from interleave(rows, bounds, gates, floats, labels)
+        yield from interleave(rows, bounds, gates, floats, comments)
 
     def _count_others(
         self,
@@ -206,27 +202,6 @@ def _is_row(line: bytes) -> bool:
     """Whether this is one well-formed line of experts or of a gate input."""
     decoder = LlamaServerDecoder()
     return any(len(records.layer) + len(records.gates.layer) for records in decoder.feed(line))
-
-
-def _without_comments(
-    text: bytes | bytearray, start: int, end: int
-) -> tuple[bytes, list[tuple[int, str]], int]:
-    """The complete lines ``text[start:end]`` without those that begin with a `#`.
-
-    Returns:
-        The others; for each label the offset in them from which on it holds, and its name; and how many
-        lines were no labels.
-    """
-    found = list(_COMMENT.finditer(text, start, end))
-    bounds = [start, *(bound for comment in found for bound in comment.span()), end]
-    view = memoryview(text)
-    others = [view[begin:stop] for begin, stop in zip(bounds[::2], bounds[1::2], strict=True)]
-    labels = [
-        (offset, comment[2].decode("utf-8", "replace").strip()[:MAX_LABEL])
-        for offset, comment in zip(accumulate(map(len, others)), found, strict=False)
-        if comment[1] is not None
-    ]
-    return b"".join(others), labels, len(found) - len(labels)
 
 
 def recognize(lines: Sequence[bytes]) -> Fit:

@@ -90,6 +90,69 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StepMarks:
+    """What lines that begin steps tell of them.
+
+    Attributes:
+        place: (m,) int64, how many of the expert rows and gate lines of the same `Records` stand before each,
+            ascending.
+        warmup: (m,) bool, whether the step only warms the server up.
+        tokens: (m,) int64, how many tokens the line tells of.
+        position: (n,) int64, places in their texts of all these tokens, one step after the other.
+        sequence: (n,) int64, which text each belongs to; -1 where that is not told.
+        output: (n,) int8, whether the model's output is computed; -1 where that is not told.
+    """
+
+    place: NDArray[np.int64]
+    warmup: NDArray[np.bool_]
+    tokens: NDArray[np.int64]
+    position: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    output: NDArray[np.int8]
+
+    @classmethod
+    @functools.cache
+    def none(cls) -> StepMarks:
+        """No such lines at all."""
+        empty = np.empty(0, np.int64)
+        return cls(empty, empty.astype(np.bool_), empty, empty, empty, empty.astype(np.int8))
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def at(self, places: NDArray[np.int64]) -> StepMarks:
+        """One for each of these places (p,), ascending, all of these among them; others tell nothing."""
+        index = np.searchsorted(places, self.place)
+        warmup, tokens = np.zeros(len(places), np.bool_), np.zeros(len(places), np.int64)
+        warmup[index], tokens[index] = self.warmup, self.tokens
+        return StepMarks(places, warmup, tokens, self.position, self.sequence, self.output)
+
+    def part(self, begin: int, end: int, place: NDArray[np.int64]) -> StepMarks:
+        """The lines `begin` to before `end`, at other places (end - begin,)."""
+        first, stop = int(self.tokens[:begin].sum()), int(self.tokens[:end].sum())
+        return StepMarks(
+            place,
+            self.warmup[begin:end],
+            self.tokens[begin:end],
+            self.position[first:stop],
+            self.sequence[first:stop],
+            self.output[first:stop],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[StepMarks]) -> StepMarks:
+        """All of them, one after the other; their places are as they were."""
+        return cls(
+            np.concatenate([part.place for part in parts]),
+            np.concatenate([part.warmup for part in parts]),
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.position for part in parts]),
+            np.concatenate([part.sequence for part in parts]),
+            np.concatenate([part.output for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Records:
     """Consecutive well-formed lines of a log, in their order.
 
@@ -104,6 +167,7 @@ class Records:
         labels: what lines among these call the steps that begin from there on: for each such line how many of
             the expert rows and gate lines stand before it, ascending, and the name.
         restarts: the server was started anew: these lines do not continue those before.
+        marks: what lines among these tell of the steps that begin there.
     """
 
     layer: NDArray[np.uint16]
@@ -111,6 +175,7 @@ class Records:
     gates: GateRows = field(default_factory=GateRows.none)
     labels: tuple[tuple[int, str], ...] = ()
     restarts: bool = False
+    marks: StepMarks = field(default_factory=StepMarks.none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +188,7 @@ class LineTally:
         header_lines: lines equal to the header of the format.
         label_lines: lines that name what follows; no server writes them, but who drives it may.
         comment_lines: other lines that begin with a `#`.
+        dropped_steps: steps that are not in the log, as these lines say.
         malformed_lines: complete lines that are none of these nor well formed (over-long ones included).
         overlong_lines: those of them longer than the line limit.
         incomplete_bytes: bytes of unfinished last lines, dropped at a restart or at the end.
@@ -138,6 +204,7 @@ class LineTally:
     header_lines: int = 0
     label_lines: int = 0
     comment_lines: int = 0
+    dropped_steps: int = 0
     malformed_lines: int = 0
     overlong_lines: int = 0
     incomplete_bytes: int = 0
@@ -156,6 +223,7 @@ class LineTally:
             header_lines=self.header_lines + other.header_lines,
             label_lines=self.label_lines + other.label_lines,
             comment_lines=self.comment_lines + other.comment_lines,
+            dropped_steps=self.dropped_steps + other.dropped_steps,
             malformed_lines=self.malformed_lines + other.malformed_lines,
             overlong_lines=self.overlong_lines + other.overlong_lines,
             incomplete_bytes=self.incomplete_bytes + other.incomplete_bytes,

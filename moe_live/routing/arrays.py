@@ -88,6 +88,7 @@ class ExpertArrays:
                     begins=np.full(n_steps, not prefill or start == begin),
                     labels=(label,),
                     label=np.zeros(n_steps, np.int64),
+                    sequence=np.full(n_steps, -1),
                     highest=highest,
                     single=(rows,) if len(rows) else (),  # no logger can have strided over them
                     written=(),

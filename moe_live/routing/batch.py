@@ -108,6 +108,8 @@ class StepBatch:
         begins: (s,) bool, False where the step continues one of an earlier batch.
         labels: what the user called the times in which these steps began, "" for nothing.
         label: (s,) int64, which of `labels` each step has.
+        sequence: (s,) int64, the text that all tokens of the step belong to; -1 if that is not told. Where it
+            is, a forward pass is several steps, one for each of its sequences; the first of them `begins`.
         highest: highest layer with expert rows seen so far, -1 for none.
         single: rows of one-row blocks.
         written: rows of other blocks as logged, but for those that name an expert twice.
@@ -122,6 +124,7 @@ class StepBatch:
     begins: NDArray[np.bool_]
     labels: tuple[str, ...]
     label: NDArray[np.int64]
+    sequence: NDArray[np.int64]
     highest: int
     single: tuple[ExpertRows, ...]
     written: tuple[ExpertRows, ...]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import Experts, Records
+from moe_live.formats.records import Experts, Records, StepMarks
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates, repeats
 from moe_live.routing.lines import Lines, joined
 from moe_live.routing.strided import StrideEvidence
+from moe_live.routing.texts import Texts, outputs
 from moe_live.settings import DEFAULT_MAX_SLOTS
 
 MAX_HELD_LINES = 1 << 18
@@ -36,8 +37,9 @@ class _Blocks:
 class StepAssembler:
     """Cuts records into steps.
 
-    A step begins where the layer number goes down, and with a gate line that cannot belong to the open step:
-    one of the same layer whose ROW does not go up, or that follows the layer's expert rows.
+    A step begins where the log says so, where the layer number goes down, and with a gate line that cannot
+    belong to the open step: one of the same layer whose ROW does not go up, or that follows the layer's
+    expert rows. Where the log tells what its tokens are, it is cut into one step for each text; see `Texts`.
 
     The kind of a step with several rows in every layer depends on whether its highest layer is the model's
     last, which may be learned later: such steps are `Kind.UNDECIDED` while their highest layer is the highest
@@ -64,6 +66,9 @@ class StepAssembler:
         self._held: list[Lines] = []
         self._held_lines = self._held_values = 0
         self._first_layer: int | None = None  # of a step whose beginning was passed on already
+        self._texts = Texts()
+        self._open_mark = _UNTOLD
+        self._next_mark: StepMarks | None = None  # of the step that begins with the next line
 
     @property
     def last_layer_known(self) -> bool:
@@ -80,19 +85,33 @@ class StepAssembler:
         places = [place for place, _ in records.labels]
         names = [self.label, *(name for _, name in records.labels)]
         self.label = names[-1]
+        marks = self._marks(records.marks, len(lines))
         if not len(lines):
             return
         begins = self._begins(lines)
+        if len(marks):
+            begins = np.union1d(begins, marks.place)
+        marks = marks.at(begins)
         if not self._held:
-            self._open_label = names[places.count(0)]
-        yield from self._take(lines, begins, names, np.searchsorted(places, begins, "right"))
+            self._open_label, self._open_mark = names[places.count(0)], _UNTOLD
+            if len(begins) and not begins[0]:
+                self._open_mark = marks.part(0, 1, begins[:1])
+                begins, marks = begins[1:], marks.part(1, len(begins), begins[1:])
+        yield from self._take(lines, begins, names, np.searchsorted(places, begins, "right"), marks)
 
-    def interrupt(self) -> Iterator[StepBatch]:
-        """Close the open step: the lines that follow do not belong to it."""
+    def interrupt(self, *, goes_on: bool = False) -> Iterator[StepBatch]:
+        """Close the open step: the lines that follow do not belong to it.
+
+        Args:
+            goes_on: they may belong to the same texts.
+        """
+        self._next_mark = None
         if self._held:
             nothing = self._held[-1].part(0, 0)
             none = np.empty(0, np.int64)
-            yield self._close(nothing, none, (), none)
+            yield self._close(nothing, none, (), none, StepMarks.none())
+        if not goes_on:
+            self._texts.forget()
 
     def absorb(self, other: StepAssembler) -> None:
         """Take over what another assembler learned. Both have no open step."""
@@ -105,18 +124,47 @@ class StepAssembler:
         self.highest = max(self.highest, layer)
         self._shown_last = max(self._shown_last, layer)
 
+    def _marks(self, marks: StepMarks, n_lines: int) -> StepMarks:
+        """Those at the next lines, the last one of each line; one behind the last line waits for more."""
+        if self._next_mark is not None:
+            marks, self._next_mark = StepMarks.joined([self._next_mark, marks]), None
+        if not len(marks):
+            return marks
+        last = np.append(marks.place[1:] != marks.place[:-1], [True])
+        marks = _selected(marks, last)
+        if marks.place[-1] == n_lines:
+            self._next_mark = marks.part(len(marks) - 1, len(marks), np.zeros(1, np.int64))
+            marks = marks.part(0, len(marks) - 1, marks.place[:-1])
+        return marks
+
     def _take(
-        self, lines: Lines, begins: NDArray[np.intp], names: Sequence[str], label: NDArray[np.intp]
+        self,
+        lines: Lines,
+        begins: NDArray[np.intp],
+        names: Sequence[str],
+        label: NDArray[np.intp],
+        marks: StepMarks,
     ) -> Iterator[StepBatch]:
-        """The steps that `lines` complete; new ones begin at `begins` (b,), with these of `names` (b,)."""
+        """The steps that `lines` complete.
+
+        Args:
+            lines: the next ones.
+            begins: (b,) where new steps begin.
+            names: labels, and
+            label: (b,) which of them these steps have.
+            marks: of these steps (b,).
+        """
         if not len(begins):
             yield from self._hold(lines)
             return
         first, last = int(begins[0]), int(begins[-1])
         if first:
             yield from self._hold(lines.part(0, first))
-        yield self._close(lines.part(first, last), begins[:-1] - first, names, label[:-1])
+        last_mark = len(marks) - 1
+        complete = marks.part(0, last_mark, marks.place[:-1])
+        yield self._close(lines.part(first, last), begins[:-1] - first, names, label[:-1], complete)
         self._open_label = names[label[-1]]
+        self._open_mark = marks.part(last_mark, len(marks), marks.place[-1:])
         yield from self._hold(lines.part(last, len(lines)))
 
     def _begins(self, lines: Lines) -> NDArray[np.intp]:
@@ -146,10 +194,16 @@ class StepAssembler:
             self._held = [held.part(cut, len(held)).copy()]
             self._held_lines = len(held) - cut
             start = np.zeros(1, np.int64)
-            yield self._batch(held.part(0, cut), start, (self._open_label,), start, unfinished=True)
+            self._open_mark = _UNTOLD
+            yield self._batch(held.part(0, cut), start, (self._open_label,), start, _UNTOLD, unfinished=True)
 
     def _close(
-        self, following: Lines, begins: NDArray[np.intp], names: Sequence[str], label: NDArray[np.intp]
+        self,
+        following: Lines,
+        begins: NDArray[np.intp],
+        names: Sequence[str],
+        label: NDArray[np.intp],
+        marks: StepMarks,
     ) -> StepBatch:
         """The open step and the complete steps `following` it, which begin at `begins`; see `_take`."""
         length = self._held_lines
@@ -161,6 +215,7 @@ class StepAssembler:
             np.concatenate(([0], begins + length)),
             (self._open_label, *names),
             np.concatenate(([0], label + 1)),
+            StepMarks.joined([self._open_mark, marks]),
         )
 
     def _batch(
@@ -169,6 +224,7 @@ class StepAssembler:
         begins: NDArray[np.intp],
         names: tuple[str, ...],
         label: NDArray[np.intp],
+        marks: StepMarks,
         *,
         unfinished: bool = False,
     ) -> StepBatch:
@@ -195,12 +251,13 @@ class StepAssembler:
         sets = _RowSets()
         for table, is_single, is_uniform in _tables(lines, row_step, row_layer, blocks, tokens):
             sets.add(table, is_single, is_uniform, self.evidence)
-        return StepBatch(
+        batch = StepBatch(
             kind=kind,
             tokens=tokens,
             begins=steps_begin,
             labels=names,
             label=label,
+            sequence=np.full(n_steps, -1),
             highest=self.highest,
             single=_filled(sets.single),
             written=_filled(sets.written),
@@ -209,6 +266,12 @@ class StepAssembler:
             verified=_filled(sets.verified),
             gates=_gates(lines, step),
         )
+        if not len(marks.position) and not marks.warmup.any():
+            return batch
+        told = _fits(marks, tokens, blocks)
+        has_output = blocks.layer[told[blocks.step] & (outputs(marks) > 0)[blocks.step]]
+        self._shown_last = max(self._shown_last, int(has_output.max(initial=-1)))
+        return self._texts.cut(batch, marks, told)
 
     def _kinds(
         self, lines: Lines, begins: NDArray[np.intp], blocks: _Blocks
@@ -239,6 +302,32 @@ class StepAssembler:
         kind[has_rows & undecided] = Kind.UNDECIDED
         kind[tokens == 1] = Kind.DECODE
         return tokens, kind
+
+
+_UNTOLD = StepMarks.none().at(np.zeros(1, np.int64))
+
+
+def _selected(marks: StepMarks, which: NDArray[np.bool_]) -> StepMarks:
+    """Those at which the mask (m,) is True."""
+    if which.all():
+        return marks
+    tokens = np.repeat(which, marks.tokens)
+    return StepMarks(
+        marks.place[which],
+        marks.warmup[which],
+        marks.tokens[which],
+        marks.position[tokens],
+        marks.sequence[tokens],
+        marks.output[tokens],
+    )
+
+
+def _fits(marks: StepMarks, tokens: NDArray[np.int64], blocks: _Blocks) -> NDArray[np.bool_]:
+    """(s,) Whether what is told of a step's tokens fits its blocks: a row for each token, or with output."""
+    fits: NDArray[np.bool_] = (marks.tokens == tokens) & (tokens > 0)
+    n_rows, step = blocks.length, blocks.step
+    fits[step[(n_rows != tokens[step]) & (n_rows != outputs(marks)[step])]] = False
+    return fits
 
 
 @dataclass(slots=True, eq=False)

@@ -20,11 +20,11 @@ from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.latest import LatestSteps
-from moe_live.statistics.locality import Locality
 from moe_live.statistics.pending import ENOUGH, PendingRows
 from moe_live.statistics.planes import settle
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
+from moe_live.statistics.sequences import LocalityBySequence
 from moe_live.statistics.transitions import LayerTransition, Pair, Transitions
 
 _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
@@ -86,7 +86,7 @@ class RowStatistics:
         attempt = self.failures.attempt
         attempt("anomalies", lambda: self.anomalies.update(tables), None)
         attempt("labels", lambda: self.labels.update(tables, batch.kind, batch.label, batch.labels), None)
-        self.pending.add(tables, batch.kind)
+        self.pending.add(tables, batch.kind, batch.sequence)
 
     def flush(self) -> None:
         """Count what was put off."""
@@ -96,7 +96,7 @@ class RowStatistics:
 
     def _take(self) -> list[RowsByLayer]:
         """What was put off, for those who want it by layer; the sample takes it as it is."""
-        tables, kind = self.pending.take()
+        tables, kind, _ = self.pending.take()
         self.failures.attempt(SAMPLE, lambda: self.sample.update(tables, kind), None)
         return [RowsByLayer(rows) for rows in tables]
 
@@ -131,19 +131,20 @@ class StepStatistics:
     def __init__(self, window: int, failures: Failures) -> None:
         self.failures = failures
         self.recent = RecentSteps(window)
-        self.locality = Locality()
+        self.locality = LocalityBySequence()
         self.pending = PendingRows()
 
-    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
-        """Add steps; the rows' `step` indexes `kind`."""
-        counts = kind != Kind.PREFILL  # what there is of prefill would be left out later
-        self.pending.add([rows.select(counts[rows.step]) for rows in tables], kind)
+    def update(self, tables: Sequence[ExpertRows], batch: StepBatch) -> None:
+        """Add rows of the steps of a batch."""
+        counts = batch.kind != Kind.PREFILL  # what there is of prefill would be left out later
+        counted = [rows.select(counts[rows.step]) for rows in tables]
+        self.pending.add(counted, batch.kind, batch.sequence)
 
     def flush(self) -> None:
         """Count what was put off."""
-        tables, kind = self.pending.take()
+        tables, kind, sequence = self.pending.take()
         self.failures.attempt("drift", lambda: self.recent.update(tables, kind), None)
-        self.failures.attempt("locality", lambda: self.locality.update(tables, kind), None)
+        self.failures.attempt("locality", lambda: self.locality.update(tables, kind, sequence), None)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
@@ -210,9 +211,9 @@ class Analysis:
             )
         if any((kind[rows.step] != Kind.PREFILL).any() for rows in (*written, *repeating)):
             self._tell_apart()
-        self.as_logged.update((*single, *written), kind)
+        self.as_logged.update((*single, *written), batch)
         if self.as_verified is not self.as_logged:
-            self.as_verified.update((*single, *verified), kind)
+            self.as_verified.update((*single, *verified), batch)
         self._keep_up()
         self.failures.attempt("distances", lambda: self.distances.update(batch.gates, kind), None)
         if (latest := self.latest) is not None:

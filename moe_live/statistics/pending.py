@@ -22,6 +22,7 @@ class PendingRows:
     def __init__(self) -> None:
         self._tables: dict[tuple[int, int], list[tuple[int, ExpertRows]]] = {}
         self._kinds: list[NDArray[np.int8]] = []
+        self._sequences: list[NDArray[np.int64]] = []
         self._steps = self._rows = 0
 
     @property
@@ -29,22 +30,24 @@ class PendingRows:
         """How many rows there are, or steps if those are more."""
         return max(self._rows, self._steps)
 
-    def add(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
-        """Keep the rows of some steps, which nobody changes any more; their `step` indexes `kind`."""
+    def add(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
+        """Keep the rows of some steps, which nobody changes any more; their `step` indexes the others."""
         for place, rows in enumerate(tables):
             key = rows.experts.shape[1], place
             self._tables.setdefault(key, []).append((self._steps, rows))
             self._rows += len(rows)
         self._kinds.append(kind)
+        self._sequences.append(sequence)
         self._steps += len(kind)
 
-    def take(self) -> tuple[tuple[ExpertRows, ...], NDArray[np.int8]]:
-        """All rows collected, in few tables, and the kinds of their steps; then there are none."""
+    def take(self) -> tuple[tuple[ExpertRows, ...], NDArray[np.int8], NDArray[np.int64]]:
+        """All rows collected, in few tables, the kinds and sequences of their steps; then there are none."""
         tables = tuple(_joined(parts) for _, parts in sorted(self._tables.items()))
         kind = np.concatenate(self._kinds) if self._kinds else np.empty(0, np.int8)
-        self._tables, self._kinds = {}, []
+        sequence = np.concatenate(self._sequences) if self._sequences else np.empty(0, np.int64)
+        self._tables, self._kinds, self._sequences = {}, [], []
         self._steps = self._rows = 0
-        return tables, kind
+        return tables, kind, sequence
 
 
 def _joined(parts: Sequence[tuple[int, ExpertRows]]) -> ExpertRows:

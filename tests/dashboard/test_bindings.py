@@ -11,7 +11,7 @@ from moe_live.dashboard.state import CellOf, Phase, ViewState
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
-from moe_live.formats.llama_server import MAX_LABEL
+from moe_live.formats.comments import MAX_LABEL
 from tests.dashboard.factory import nothing, snapshot, status
 
 KEYS = [key for binding in BINDINGS for key in binding.keys]

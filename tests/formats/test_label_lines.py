@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_live.formats.llama_server import MAX_LABEL, LlamaServerDecoder
+from moe_live.formats.comments import MAX_LABEL
+from moe_live.formats.llama_server import LlamaServerDecoder
 
 TEXT = (
     b"layer_id,expert_ids\n1,2 3\n# label: code \n2,3 4\n1,4 5\n# label: first\n# label:math\r\n"

@@ -1,0 +1,86 @@
+"""Locality along sequences: each text is followed by itself, whatever others are decoded beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.locality import LayerLocality, Locality
+
+MAX_SEQUENCES = 32
+"""Sequences that are followed each by itself; the others are taken for one, and its steps for successive."""
+
+_OTHERS = -1
+
+
+class LocalityBySequence:
+    """`Locality` of several sequences: as if the rows of one after the other had been read.
+
+    Memory: that of a `Locality` for each sequence. One server slot is one sequence.
+    """
+
+    def __init__(self) -> None:
+        self._sequences: dict[int, Locality] = {}
+
+    def update(
+        self, tables: Iterable[ExpertRows], kind: NDArray[np.int8], sequence: NDArray[np.int64]
+    ) -> None:
+        """Add steps; see `Locality.update`.
+
+        Args:
+            tables: their rows.
+            kind: (s,) the kind of each step.
+            sequence: (s,) which text each belongs to, -1 for unknown: then one step follows the other.
+        """
+        tables = tuple(tables)
+        counts = kind != Kind.PREFILL
+        numbers, place = np.unique(np.where(counts, sequence, _OTHERS), return_inverse=True)
+        followed = np.array([self._follows(number) for number in numbers.tolist()])
+        name = np.where(followed, numbers, _OTHERS)[place]
+        for one in np.unique(name[counts]).tolist():
+            mine = counts & (name == one)
+            rows = [table.select(mine[table.step]) for table in tables]
+            self._of(one).update(rows, np.where(mine, kind, np.int8(Kind.PREFILL)))
+
+    def settle(self) -> None:
+        """What was undecided so far is prefill: leave it out."""
+        for locality in self._sequences.values():
+            locality.settle()
+
+    def __iadd__(self, other: LocalityBySequence) -> Self:
+        """Add the steps of another log, which come after these."""
+        for number, locality in other._sequences.items():
+            mine = self._of(number if self._follows(number) else _OTHERS)
+            mine += locality
+        return self
+
+    def summary(self, kinds: Iterable[Kind], n_experts: int) -> tuple[LayerLocality, ...]:
+        """See `Locality.summary`; an expert is idle since any of the sequences used it."""
+        kinds = tuple(kinds)
+        sequences = [self._sequences[number] for number in sorted(self._sequences)]
+        if len(sequences) < 2:
+            return sequences[0].summary(kinds, n_experts) if sequences else ()
+        whole = deepcopy(sequences[0])
+        for locality in sequences[1:]:
+            whole += locality
+        idle: dict[int, NDArray[np.float64]] = {}
+        for layer in (layer for locality in sequences for layer in locality.summary(kinds, n_experts)):
+            idle[layer.layer] = np.fmin(idle.get(layer.layer, layer.idle_steps), layer.idle_steps)
+        return tuple(
+            replace(layer, idle_steps=idle[layer.layer]) for layer in whole.summary(kinds, n_experts)
+        )
+
+    def _follows(self, sequence: int) -> bool:
+        """Whether a sequence is followed by itself, from now on at least."""
+        if sequence not in self._sequences and len(self._sequences) < MAX_SEQUENCES and sequence != _OTHERS:
+            self._sequences[sequence] = Locality()
+        return sequence in self._sequences
+
+    def _of(self, name: int) -> Locality:
+        return self._sequences.setdefault(name, Locality())
