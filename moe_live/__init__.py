@@ -5,6 +5,7 @@
     analyzer = moe_live.Analyzer(moe_live.Settings(n_experts=128))
     analyzer.feed(data)                                       # bytes of a log, cut anywhere
     analyzer.feed_rows(experts)                               # or arrays (tokens, layers, k) of an engine
+    moe_live.compare("a.log", "b.log").agreement              # is it still the same model?
 
 Everything is loaded when it is first asked for.
 """
@@ -19,6 +20,7 @@ from moe_live.version import __version__
 if TYPE_CHECKING:
     from moe_live.analyzer import Analyzer
     from moe_live.errors import MoeLiveError
+    from moe_live.plans.comparison import Comparison, compare
     from moe_live.reading import follow, read, read_steps
     from moe_live.settings import Phase, RowMode, Settings
     from moe_live.snapshot import Section, Snapshot
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Analyzer",
+    "Comparison",
     "MoeLiveError",
     "Phase",
     "RowMode",
@@ -34,6 +37,7 @@ __all__ = [
     "Snapshot",
     "StepDistance",
     "__version__",
+    "compare",
     "follow",
     "read",
     "read_steps",
@@ -41,6 +45,7 @@ __all__ = [
 
 _HOME = {
     "Analyzer": "analyzer",
+    "Comparison": "plans.comparison",
     "MoeLiveError": "errors",
     "Phase": "settings",
     "RowMode": "settings",
@@ -48,6 +53,7 @@ _HOME = {
     "Settings": "settings",
     "Snapshot": "snapshot",
     "StepDistance": "statistics.step_distances",
+    "compare": "plans.comparison",
     "follow": "reading",
     "read": "reading",
     "read_steps": "reading",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy, deepcopy
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -75,6 +75,7 @@ class Analyzer:
         paths: where the bytes come from, for the report.
         dialect: what the log is written in; None to find out from its first lines.
         keep_steps: whether the distances of each step are kept until `take_steps` is called.
+        watch: is given each batch of complete steps too, after they are counted; its arrays are used again.
     """
 
     def __init__(
@@ -84,9 +85,11 @@ class Analyzer:
         paths: tuple[str, ...] = (),
         dialect: Dialect | None = None,
         keep_steps: bool = False,
+        watch: Callable[[StepBatch], object] = lambda _: None,
     ) -> None:
         self._settings = settings or Settings()
         self._paths = paths
+        self._watch = watch
         self._decoder = SniffingDecoder(
             gate_layers=frozenset() if self._settings.counts_only else self._settings.gate_layers,
             dialect=dialect,
@@ -328,3 +331,4 @@ class Analyzer:
             self._statistics.update(batch)
             if self._steps is not None:
                 self._steps.update(batch, last_layer_known=self._assembler.last_layer_known)
+            self._watch(batch)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import byte_count, file_name
 from moe_live.errors import MoeLiveError, UsageError
-from moe_live.plans.plan import Plan, Progress, Result
+from moe_live.plans.plan import Plan, Progress
+from moe_live.plans.result import Result
 
 if TYPE_CHECKING:
     from moe_live.snapshot import CacheSizing, Snapshot

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from moe_live.arguments import byte_count
 from moe_live.errors import MoeLiveError, UsageError
 from moe_live.plans.cache import add_sizes
-from moe_live.plans.plan import Plan, Progress, Result
+from moe_live.plans.plan import Plan, Progress
+from moe_live.plans.result import Result
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from moe_live.arguments import file_name, whole_number
 from moe_live.errors import MoeLiveError, UsageError
-from moe_live.plans.plan import Plan, Progress, Result
+from moe_live.plans.plan import Plan, Progress
+from moe_live.plans.result import Result
 from moe_live.settings import MAX_LAYERS
 
 if TYPE_CHECKING:

@@ -5,26 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from moe_live.plans.result import Result
 
 if TYPE_CHECKING:
     from moe_live.snapshot import Snapshot
 
 Progress = Callable[[float], object]
 """Is told the share that is done, 0 to 1, every second or so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A plan that was made.
-
-    Attributes:
-        lines: for people, without line ends and control characters.
-        json: values that `json.dumps` takes with `allow_nan=False`.
-    """
-
-    lines: tuple[str, ...]
-    json: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from moe_live.arguments import file_name
 from moe_live.errors import MoeLiveError
-from moe_live.plans.plan import Plan, Progress, Result
+from moe_live.plans.plan import Plan, Progress
+from moe_live.plans.result import Result
 
 if TYPE_CHECKING:
     import numpy as np

@@ -108,19 +108,31 @@ class LatestUses:
         self._has_dropped = False
         self._pieces: deque[_Piece] = deque()
 
-    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
+    def update(
+        self,
+        tables: Sequence[ExpertRows],
+        kind: NDArray[np.int8],
+        begins: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Add steps.
 
         Args:
-            tables: all rows of the steps that count, the steps ascending in each; `step` indexes `kind`.
+            tables: all rows of the steps that count; `step` indexes `kind`.
             kind: (s,) the kind of each step.
+            begins: (s,) False where a step belongs to the forward pass of the one before: they are one here,
+                and prefill if one of them is. None for no such steps.
         """
         tables = [rows for rows in tables if len(rows)]
         if tables:
-            piece = _uses(tables)
             tokens = np.zeros(len(kind), np.int64)
             for rows in tables:
                 np.maximum.at(tokens, rows.step, rows.token + 1)
+            if begins is not None and not begins[1:].all():
+                first = np.flatnonzero(np.concatenate(([True], begins[1:])))
+                number = np.cumsum(np.concatenate(([False], begins[1:])))
+                tables = [replace(rows, step=number[rows.step]) for rows in tables]
+                kind, tokens = np.minimum.reduceat(kind, first), np.add.reduceat(tokens, first)
+            piece = _uses(tables)
             uses = np.bincount(piece.step, minlength=len(kind))
             steps = np.flatnonzero(uses)
             piece = replace(piece, step=piece.step + self._steps)
@@ -206,8 +218,8 @@ class LatestSteps:
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
-        self.logged.update((*batch.single, *batch.written), batch.kind)
-        self.verified.update((*batch.single, *batch.verified), batch.kind)
+        self.logged.update((*batch.single, *batch.written), batch.kind, batch.begins)
+        self.verified.update((*batch.single, *batch.verified), batch.kind, batch.begins)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
@@ -226,7 +238,7 @@ def _uses(tables: Sequence[ExpertRows]) -> _Piece:
     width = np.concatenate([np.full(len(rows), rows.experts.shape[1]) for rows in tables])
     block = np.concatenate([(rows.step << 16) + rows.layer for rows in tables])
     expert = np.concatenate([rows.experts.reshape(-1) for rows in tables])
-    if len(tables) > 1:  # rows of one block may be in several
+    if (block[1:] < block[:-1]).any():  # rows of one block are in several tables, or in several sequences
         order = np.lexsort((np.concatenate([rows.token for rows in tables]), block))
         begin = np.cumsum(width) - width
         block, begin, width = block[order], begin[order], width[order]
@@ -234,9 +246,10 @@ def _uses(tables: Sequence[ExpertRows]) -> _Piece:
     block = np.repeat(block, width)
     once = np.ones(len(expert), np.int32)
     every = _Piece(block >> 16, (block & 0xFFFF).astype(np.uint16), expert, once)
-    if len(tables) == 1 and not tables[0].token.any() and repeats(tables[0].experts.T) is None:
-        return every
     is_first = np.concatenate(([True], block[1:] != block[:-1]))
+    one_row = np.array_equal(np.flatnonzero(is_first), np.cumsum(width) - width)
+    if one_row and all(repeats(rows.experts.T) is None for rows in tables):
+        return every
     number, bounds = np.cumsum(is_first) - 1, np.append(np.flatnonzero(is_first), len(block))
     n_experts = int(expert.max()) + 1
     at_once = max(1, _CELLS // n_experts)

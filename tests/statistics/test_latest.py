@@ -110,6 +110,22 @@ def test_halves_of_the_decode_steps() -> None:
     assert (first.tolist(), second.tolist()) == ([[2, 2, 2, 0]], [[0, 1, 1, 0]])
 
 
+def test_sequences_of_a_forward_pass_are_one_step() -> None:
+    steps = [
+        DrawnStep(Kind.DECODE, {3: [(0, 1)], 4: [(5, 6)]}),
+        DrawnStep(Kind.DECODE, {3: [(1, 2)], 4: [(6, 5)]}),  # of the same pass
+        DrawnStep(Kind.DECODE, {3: [(7, 1)], 4: [(5, 6)]}),
+        DrawnStep(Kind.PREFILL, {3: [(0, 1), (1, 2)], 4: [(5, 6)]}),  # of the same
+    ]
+    accumulator = LatestUses()
+    accumulator.update(*tables(steps), np.array([True, False, True, False]))
+    uses = accumulator.uses([Kind.DECODE], 8)
+    assert content(uses) == [
+        (True, 2, [(3, 0, 1), (3, 1, 2), (3, 2, 1), (4, 6, 2), (4, 5, 2)]),
+        (False, 3, [(3, 7, 1), (3, 0, 1), (3, 1, 3), (3, 2, 1), (4, 5, 2), (4, 6, 2)]),
+    ]
+
+
 def test_nothing_is_nothing() -> None:
     uses = LatestUses().uses([Kind.DECODE], 8)
     assert (len(uses), uses.steps, uses.decode_tokens, uses.layers) == (0, 0, 0, ())

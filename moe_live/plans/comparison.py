@@ -1,0 +1,188 @@
+"""Two logs, or two labels of one, held against each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.analyzer import Analyzer
+from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.reports.unusable import has_usable_lines, why_unusable
+from moe_live.routing.strided import Verdict
+from moe_live.session import Session
+from moe_live.settings import DEFAULT_LATEST_USES, RowMode, Settings
+from moe_live.snapshot import Snapshot
+from moe_live.sources.archive import ArchiveSource
+from moe_live.statistics.agreement import Pairing, RowAgreement
+from moe_live.statistics.likeness import Likeness, likeness
+
+_SLICE = 0.05  # seconds of reading one log before the other has its turn
+_MATCHED = 0.9  # of the rows of both logs, for them to be taken for one text
+
+_STRIDED = (Verdict.STRIDED, Verdict.MIXED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What two sides have in common.
+
+    Attributes:
+        names: what the sides are called.
+        layers: those of both, ascending.
+        snapshots: of each log; of two labels the one log twice.
+        usage: how alike the usage of the experts is, over decode steps where both have some, else over all.
+        rows: what rows of the same step, layer and token have in common; None for labels.
+        matched: share of the rows of both logs that have a counterpart in the other.
+        same_text: whether the logs are of one text: nearly all rows have a counterpart, and more in common
+            with it than with others. None if that cannot be told.
+    """
+
+    names: tuple[str, str]
+    layers: tuple[int, ...]
+    snapshots: tuple[Snapshot, Snapshot]
+    usage: Likeness
+    rows: RowAgreement | None = None
+    matched: float = 0.0
+    same_text: bool | None = None
+
+    @property
+    def agreement(self) -> float:
+        """One figure, 0 to 1: of the experts of one text's rows, else of the selections; NaN without any."""
+        if self.same_text and self.rows is not None:
+            return self.rows.spans.share(shifted=False)
+        known = self.usage.common[np.isfinite(self.usage.common)]
+        return float(known.mean()) if len(known) else float("nan")
+
+
+def compare(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *,
+    settings: Settings | None = None,
+    same_text: bool | None = None,
+) -> Comparison:
+    """Hold two finished logs against each other: is it still the same model?
+
+    Args:
+        a: a log, packed by gzip or not.
+        b: the other.
+        settings: what to count; by default what the command does.
+        same_text: whether they are of one text; None to find out.
+
+    Raises:
+        MoeLiveError: a log cannot be read, has no usable line, or both have no layer in common.
+    """
+    return compare_logs((os.fspath(a), os.fspath(b)), settings, same_text=same_text)
+
+
+def compare_logs(
+    paths: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    same_text: bool | None = None,
+    progress: Callable[[float], object] = lambda _: None,
+) -> Comparison:
+    """Hold two finished logs against each other, row by row and as a whole.
+
+    Args:
+        paths: of the two.
+        settings: what to count.
+        same_text: whether they are of one text; None to find out.
+        progress: is told the share that is read.
+
+    Raises:
+        MoeLiveError: a log cannot be read, has no usable line, or both have no layer in common.
+    """
+    settings = replace(settings or Settings(), latest_uses=DEFAULT_LATEST_USES)
+    pairing = Pairing()
+    with ExitStack() as stack:
+        runs = []
+        for log, path in enumerate(paths):
+            analyzer = Analyzer(settings, paths=(path,), watch=partial(pairing.add, log))
+            runs.append(Session(ArchiveSource((path,)), analyzer))
+            stack.callback(runs[-1].source.close)
+        while not all(run.ended for run in runs):
+            behind = pairing.behind()
+            run = runs[1 - behind if runs[behind].ended else behind]
+            run.ingest(_SLICE)
+            statuses = [run.source.status() for run in runs]
+            sizes = sum(status.total or 0 for status in statuses)
+            progress(sum(status.position for status in statuses) / max(1, sizes))
+        first, second = (run.finish() for run in runs)
+    pairing.finish()
+    for path, snapshot in zip(paths, (first, second), strict=True):
+        if not has_usable_lines(snapshot.input.tally):
+            raise MoeLiveError(f"no usable line in {printable(path)}{why_unusable(snapshot.input.tally)}")
+    strided = any(snapshot.rows.soundness in _STRIDED for snapshot in (first, second))
+    as_written = settings.rows is RowMode.LOGGED or (settings.rows is RowMode.AUTO and not strided)
+    rows = pairing.agreement(as_written=as_written)
+    # In a strided log rows without a counterpart are those that are not real.
+    matched = 2 * float(pairing.agreement(as_written=True).rows.sum()) / max(1, sum(pairing.rows))
+    if same_text is None:
+        same_text = matched >= _MATCHED and rows.spans.belong_together()
+    layers = sorted(set(first.model.layers) & set(second.model.layers))
+    if not layers:
+        raise MoeLiveError("the logs have no layer in common: they are of different models")
+    counts = [_counts(snapshot, layers) for snapshot in (first, second)]
+    width = max(each.shape[1] for each in counts)
+    return Comparison(
+        names=(paths[0], paths[1]),
+        layers=tuple(layers),
+        snapshots=(first, second),
+        usage=likeness(
+            _wide(counts[0], width),
+            _wide(counts[1], width),
+            (_halves(first, layers, width), _halves(second, layers, width)),
+        ),
+        rows=rows,
+        matched=matched,
+        same_text=same_text,
+    )
+
+
+def compare_labels(snapshot: Snapshot, names: tuple[str, str]) -> Comparison:
+    """Hold two labels of one log against each other.
+
+    Raises:
+        UsageError: the log has no such label.
+    """
+    usages = {usage.label: usage for usage in snapshot.labels.usages} if snapshot.labels else {}
+    for name in names:
+        if name not in usages:
+            known = f"its labels are {', '.join(map(printable, usages))}" if usages else "it has no labels"
+            raise UsageError(f"there is no label {printable(name)} in the log: {known}")
+    counts = [usages[name].counts for name in names]
+    return Comparison(names, snapshot.model.layers, (snapshot, snapshot), likeness(counts[0], counts[1]))
+
+
+def _counts(snapshot: Snapshot, layers: Sequence[int]) -> NDArray[np.int64]:
+    """Selections (layers, n_experts) in decode steps, if there are some, else in all."""
+    of_layer = {entry.layer: entry.usage for entry in snapshot.layers}
+    usages = [of_layer[layer] for layer in layers]
+    decode = np.stack([usage.decode for usage in usages])
+    return decode if decode.sum() else np.stack([usage.counts for usage in usages])
+
+
+def _halves(
+    snapshot: Snapshot, layers: Sequence[int], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Selections (layers, width) of the two halves of the latest decode steps."""
+    empty = np.zeros((len(layers), width), np.int64)
+    if snapshot.latest is None or not snapshot.latest.steps:
+        return empty, empty
+    there = {layer: row for row, layer in enumerate(snapshot.latest.layers)}
+    first, second = (_wide(half, width) for half in snapshot.latest.halves())
+    return (
+        np.stack([first[there[layer]] if layer in there else empty[0] for layer in layers]),
+        np.stack([second[there[layer]] if layer in there else empty[0] for layer in layers]),
+    )
+
+
+def _wide(counts: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    return np.pad(counts, ((0, 0), (0, width - counts.shape[1])))
