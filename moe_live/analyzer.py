@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy, deepcopy
+from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from moe_live.settings import Settings
 from moe_live.snapshot import Input, Section, Snapshot
 from moe_live.snapshot_maker import SnapshotMaker, decode_kinds, phases
 from moe_live.sources.source import Break
-from moe_live.statistics.collection import Statistics
+from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.step_distances import StepDistance, StepDistances
 
 
@@ -128,7 +129,7 @@ class Analyzer:
         Args:
             experts: (tokens, layers, k) integers of any type, the expert ids of each token's row in each
                 layer, best first; tokens in their order.
-            weights: (tokens, layers, k) floats, of the experts. They are checked; no figure rests on them.
+            weights: (tokens, layers, k) floats, what the experts are multiplied with: for gate mass.
             layers: (layers,) the number of each layer, ascending; None for 0, 1, 2 and so on.
             phase: what the tokens belong to. None and "decode": each is one step of one sequence. "prefill":
                 all are one step. An array (tokens,) of both names: each run of prefill is one step.
@@ -143,6 +144,13 @@ class Analyzer:
             raise TypeError(f"label is {label!r}; it must be a str or None")
         if self._is_open:
             self.finish()
+        if len(rows.experts) and weights is not None:
+            tokens, n_layers, k = rows.experts.shape
+            self._statistics.gate_mass.add(
+                np.tile(rows.layers, tokens),
+                rows.experts.reshape(-1, k),
+                np.asarray(weights, np.float64).reshape(tokens * n_layers, k),
+            )
         if len(rows.experts):
             self._assembler.show_last(int(rows.layers[-1]))
             self._update(rows.steps(self.label if label is None else label, self._assembler.highest))
@@ -152,6 +160,9 @@ class Analyzer:
             if records.restarts:
                 self._update(self._assembler.interrupt())
                 self._restart()
+            if len(records.weights) or len(records.marks):
+                update = partial(self._statistics.gate_mass.update, records)
+                self._statistics.failures.attempt(GATE_MASS, update, None)
             if len(records.gates.layer):
                 self._statistics.gate_layers.update(np.unique(records.gates.layer).tolist())
             self._update(self._assembler.feed(records))
@@ -203,6 +214,7 @@ class Analyzer:
     def _end(self, *, emptied: bool, goes_on: bool = False) -> None:
         self._take(self._decoder.restart(emptied=emptied))
         self._update(self._assembler.interrupt(goes_on=goes_on))
+        self._statistics.gate_mass.interrupt()
         self._statistics.flush()
         self._is_open = False
 

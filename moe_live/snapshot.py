@@ -20,6 +20,7 @@ from moe_live.statistics.balance import Balance, balance
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
 from moe_live.statistics.drift import Drift
+from moe_live.statistics.gate_mass import LayerGateMass
 from moe_live.statistics.history import History
 from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budgets, coverage, hot_list
 from moe_live.statistics.labels import LabelDivergence, LabelUsage, SpecificExpert
@@ -48,6 +49,7 @@ __all__ = [
     "LabelDivergence",
     "LabelUsage",
     "Labels",
+    "LayerGateMass",
     "LayerLocality",
     "LayerPairs",
     "LayerTransition",
@@ -283,6 +285,7 @@ class Snapshot:
         labels: use by label; their layers are those of `layers`.
         latest: which experts the latest steps use; None too if these are not kept.
         cache: what caches of the sizes that were asked for would have served; None if none were.
+        gate_mass: of each layer with weights; empty if the log has none.
         counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
         left_out: what could not be made, or was given up while it was counted, by names like those of
             `Section`; the warnings tell more.
@@ -307,6 +310,7 @@ class Snapshot:
     labels: Labels | None = None
     latest: Uses | None = None
     cache: CacheSizing | None = None
+    gate_mass: tuple[LayerGateMass, ...] = ()
     counts_only: bool = False
     left_out: frozenset[str] = frozenset()
     last_layer_known: bool = False

@@ -29,9 +29,10 @@ from moe_live.snapshot import (
     Usage,
 )
 from moe_live.statistics.anomalies import Anomalies
-from moe_live.statistics.collection import SAMPLE, Statistics
+from moe_live.statistics.collection import GATE_MASS, SAMPLE, Statistics
 from moe_live.statistics.drift import Drift
 from moe_live.statistics.frequency import Frequency
+from moe_live.statistics.gate_mass import LayerGateMass
 from moe_live.statistics.latest import LatestSteps, LatestUses
 
 Made = TypeVar("Made")
@@ -93,6 +94,7 @@ class SnapshotMaker:
             overall=sum(usages.values(), Usage.none(model.n_experts or 0)),
             distances=self._distances(decode, failures),
             warnings=(),
+            gate_mass=self._gate_mass(model, failures, use_verified=use_verified),
             counts_only=analysis is None,
             last_layer_known=self.assembler.last_layer_known,
         )
@@ -120,6 +122,16 @@ class SnapshotMaker:
         )
         warnings = caveats(snapshot, facts, failures)
         return replace(snapshot, warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))
+
+    def _gate_mass(
+        self, model: Model, failures: Failures, *, use_verified: bool
+    ) -> tuple[LayerGateMass, ...]:
+        """Nothing where rows as written are not real selections: weights tell of these too."""
+        if use_verified:
+            return ()
+        none: tuple[LayerGateMass, ...] = ()
+        mass = self.statistics.gate_mass
+        return failures.attempt(GATE_MASS, lambda: mass.summary(model.n_experts or 0), none)
 
     def _too_wide(self, model: Model) -> int:
         """How many rows name more experts than a layer has."""

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from moe_live.analyzer import Analyzer
 from moe_live.simulator import (
     HEADER,
     Block,
@@ -93,6 +94,27 @@ def test_log_follows_the_grammar(
                 assert max(row) < shape.n_experts
             if not strided:
                 np.testing.assert_array_equal(block.logged, block.experts)
+
+
+def test_the_extended_log_tells_the_same_and_more() -> None:
+    served = Request(0, 20, 30), Request(1, 10, 50)
+    plain, extended = (SimulatedServer(SMALL, ubatch=8, extended=extended) for extended in (False, True))
+    snapshots = []
+    for server in (plain, extended):
+        analyzer = Analyzer()
+        analyzer.feed(server.header)
+        for step in server.serve(*served):
+            analyzer.feed(step.text)
+        analyzer.finish()
+        snapshots.append(analyzer.snapshot())
+    before, after = snapshots
+    assert (before.tokens, before.steps) == (after.tokens, after.steps)
+    assert before.counts.tolist() == after.counts.tolist()
+    assert (after.input.tally.malformed_lines, after.input.tally.header_lines) == (0, 1)
+    assert [layer.rows for layer in after.gate_mass] == [30 + 29 + 49] * 3 + [2 + 29 + 49]
+    assert all(layer.by_rank.sum() == pytest.approx(1) for layer in after.gate_mass)
+    assert any("interleaved" in warning for warning in before.warnings)
+    assert not any("interleaved" in warning for warning in after.warnings)
 
 
 def test_gate_inputs_are_written_with_six_digits() -> None:
@@ -274,7 +296,7 @@ def test_full_log_is_started_anew(tmp_path: Path) -> None:
 def test_demo_writes_and_leaves_nothing() -> None:
     with demo_server() as path:
         until(lambda: path.exists() and path.stat().st_size > 10_000)
-        assert path.read_bytes().startswith(HEADER)
+        assert path.read_bytes().startswith(HEADER[:-1])
     assert not path.parent.exists()
 
 

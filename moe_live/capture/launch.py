@@ -21,6 +21,7 @@ class Launch:
 
     Attributes:
         command: its name and its arguments.
+        weights: whether the weights of the experts are logged.
         gate_layers: layers of which the routers' inputs are logged.
         drafts: a log for drafts and other models; None to leave them out.
         output: the file for what it prints; None for a temporary one.
@@ -29,6 +30,7 @@ class Launch:
     """
 
     command: tuple[str, ...]
+    weights: bool
     gate_layers: frozenset[int]
     drafts: str | None
     output: str | None
@@ -56,6 +58,7 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="begin a new FILE after SIZE bytes (500M, 2G); the last ones are kept as FILE.1 to FILE.4",
     )
+    group.add_argument("--weights", action="store_true", help="read the weights of the experts too")
     group.add_argument(
         "--drafts",
         type=file_name,
@@ -84,6 +87,7 @@ def launch(parser: argparse.ArgumentParser, options: argparse.Namespace, command
         parser.error("--log-limit SIZE goes with --log FILE")
     return Launch(
         command=command,
+        weights=options.weights,
         gate_layers=options.gate_layers or frozenset(),
         drafts=options.drafts,
         output=options.output,

@@ -219,7 +219,9 @@ def started(launch: Launch, signals: Signals) -> Iterator[CommandSource]:
             stack.callback(rows.close)
         else:
             log, kept = launch.log, KeptLog(Path(launch.log), launch.log_limit)
-        settings = TapSettings(log=log, weights=False, gate_layers=launch.gate_layers, drafts=launch.drafts)
+        settings = TapSettings(
+            log=log, weights=launch.weights, gate_layers=launch.gate_layers, drafts=launch.drafts
+        )
         path, library = prepared(launch.command[0], settings)
         if kept is not None:
             _check_unwritten(log)

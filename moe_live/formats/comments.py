@@ -1,4 +1,4 @@
-"""Lines that begin with a `#`: labels, what is told of steps, and what only people read.
+"""What stands beside rows: lines that begin with a `#`, and the column of weights.
 
 Grammar::
 
@@ -6,10 +6,12 @@ Grammar::
     step    := "# step" [" pos=" N (" " N)*] [" seq=" N (" " N)*] [" out=" BIT (" " BIT)*] [" warmup=1"]
     dropped := "# dropped " N
     comment := "#" ANYTHING ELSE
+    expert  := LAYER "," ID (" " ID)* "," WEIGHT (" " WEIGHT)*
 
 A step line stands before the first line of its step, and tells of each of its tokens the position in its
 text, the sequence (which text that is), and whether the model's output is computed. `seq` or `out` with
-another number of values than `pos` is not believed.
+another number of values than `pos` is not believed. A weight is a float as C's %g prints it; a line with
+another number of weights than experts is malformed.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from itertools import accumulate
 
 import numpy as np
 
-from moe_live.formats.records import StepMarks
+from moe_live.formats.float_text import FloatTextParser
+from moe_live.formats.records import RowWeights, StepMarks
 
 MAX_LABEL = 64
 """Characters of a label that are kept."""
 
-_COMMENT = re.compile(
-    rb"""^\#(?:
+_COMMENT_PATTERN = rb"""^\#(?:
         (?:[ ]label:|label[ ])(?P<label>[^\n]*)
         |(?P<step>[ ]step)
             (?:[ ]pos=(?P<pos>[0-9]{1,10}(?:[ ][0-9]{1,10})*))?
@@ -36,22 +38,26 @@ _COMMENT = re.compile(
             (?P<warmup>[ ]warmup=1)?
         |[ ]dropped[ ](?P<dropped>[0-9]{1,9})
         |[^\n]*
-    )\n""",
-    re.MULTILINE | re.VERBOSE,
-)
+    )\n"""
+_ROW_PATTERN = rb"""^(?P<row>[0-9]{1,4},[0-9]{1,4}(?:[ ][0-9]{1,4})*)(?P<weights>,[^\n,]+)\n"""
+_COMMENT = re.compile(_COMMENT_PATTERN, re.MULTILINE | re.VERBOSE)
+_BESIDE = re.compile(_COMMENT_PATTERN + b"|" + _ROW_PATTERN, re.MULTILINE | re.VERBOSE)
+_ROW = re.compile(_ROW_PATTERN, re.VERBOSE)
 
 
 @dataclass(frozen=True, slots=True)
-class Comments:
-    """The comments of some lines, and these lines without them.
+class Beside:
+    """What stands beside the rows of some lines, and these lines without that.
 
     Attributes:
-        others: the other lines.
+        others: the other lines, without weights.
         count: comments that are no labels.
         dropped: steps that they say were dropped.
         labels: for each label the offset in `others` from which on it holds, and its name.
         offsets: for each of `marks` the offset in `others` at which the step begins.
         marks: what step lines tell; their places are not known yet.
+        weighted: for each of `weights` the offsets in `others` of its line and of the next one.
+        weights: their rows are not known yet.
     """
 
     others: bytes
@@ -60,32 +66,70 @@ class Comments:
     labels: Sequence[tuple[int, str]]
     offsets: Sequence[int]
     marks: StepMarks
+    weighted: Sequence[tuple[int, int]]
+    weights: RowWeights
 
 
-def without_comments(text: bytes | bytearray, start: int, end: int) -> Comments:
-    """Take the comments out of the complete lines ``text[start:end]``."""
-    found = list(_COMMENT.finditer(text, start, end))
-    bounds = [start, *(bound for comment in found for bound in comment.span()), end]
+def has_weights(line: bytes | memoryview) -> bool:
+    """Whether a line, with its newline, seems to be a row with weights."""
+    return _ROW.fullmatch(line) is not None
+
+
+def take_apart(
+    text: bytes | bytearray, start: int, end: int, floats: FloatTextParser | None = None
+) -> Beside:
+    """Tell the complete lines ``text[start:end]`` from what stands beside rows.
+
+    Args:
+        text: of the log.
+        start: where the lines begin.
+        end: where they end.
+        floats: parses weights; None if there are none.
+    """
+    found = list((_COMMENT if floats is None else _BESIDE).finditer(text, start, end))
+    weights = RowWeights.none()
+    if floats is not None:
+        found, weights = _with_good_weights(text, found, floats)
+    spans = [one.span("weights" if one.lastgroup == "weights" else 0) for one in found]
+    bounds = [start, *(bound for span in spans for bound in span), end]
     view = memoryview(text)
     others = [view[begin:stop] for begin, stop in zip(bounds[::2], bounds[1::2], strict=True)]
     offsets = list(accumulate(map(len, others)))
-    labels, steps, dropped = [], [], 0
+    labels, steps, weighted, dropped = [], [], [], 0
     for offset, comment in zip(offsets, found, strict=False):
         kind = comment.lastgroup
-        if kind == "label":
+        if kind == "weights":
+            weighted.append((offset - len(comment["row"]), offset + 1))
+        elif kind == "label":
             labels.append((offset, comment["label"].decode("utf-8", "replace").strip()[:MAX_LABEL]))
         elif kind == "dropped":
             dropped += int(comment["dropped"])
         elif kind is not None:
             steps.append((offset, comment))
-    return Comments(
+    return Beside(
         others=b"".join(others),
-        count=len(found) - len(labels),
+        count=len(found) - len(labels) - len(weighted),
         dropped=dropped,
         labels=labels,
         offsets=[offset for offset, _ in steps],
         marks=_marks([comment for _, comment in steps]) if steps else StepMarks.none(),
+        weighted=weighted,
+        weights=weights,
     )
+
+
+def _with_good_weights(
+    text: bytes | bytearray, found: list[re.Match[bytes]], floats: FloatTextParser
+) -> tuple[list[re.Match[bytes]], RowWeights]:
+    """What was found without rows whose weights are none, and the weights of the others."""
+    rows = [one for one in found if one.lastgroup == "weights"]
+    parsed = floats.parse(text, [(one.start("weights") + 1, one.end("weights")) for one in rows])
+    width = np.array([one["row"].count(b" ") + 1 for one in rows], np.int64)
+    good = parsed.good & (parsed.width == width)
+    values = parsed.values[np.repeat(good, parsed.width)]
+    bad = {one.start() for one, is_good in zip(rows, good.tolist(), strict=True) if not is_good}
+    kept = [one for one in found if one.start() not in bad] if bad else found
+    return kept, RowWeights(np.zeros(int(good.sum()), np.int64), width[good], values.copy())
 
 
 def _marks(lines: Sequence[re.Match[bytes]]) -> StepMarks:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.comments import Comments
+from moe_live.formats.comments import Beside
 from moe_live.formats.expert_lines import ExpertLines
 from moe_live.formats.float_text import FloatLines
-from moe_live.formats.records import GateRows, Records, StepMarks
+from moe_live.formats.records import GateRows, Records, RowWeights, StepMarks
 from moe_live.settings import MAX_LAYERS, MAX_ROWS
 
 Bounds = tuple[int, int]
@@ -100,16 +100,16 @@ def interleave(
     bounds: Sequence[Bounds],
     lines: GateLines,
     floats: FloatLines,
-    comments: Comments | None,
+    beside: Beside | None,
 ) -> Iterator[Records]:
-    """Put expert rows, gate lines, labels and marks into one order again.
+    """Put expert rows, gate lines, and what stands beside them into one order again.
 
     Args:
         rows: the expert rows, with offsets counted in the bytes of other than gate lines.
         bounds: where these are in the text.
         lines: the gate lines.
         floats: of the wanted ones; those that are not good are left out.
-        comments: labels and marks, by their offsets in the text; None for none.
+        beside: labels, marks and weights, by their offsets in the text; None for none.
 
     Yields:
         Records, a new one where n_embd changes.
@@ -117,11 +117,17 @@ def interleave(
     good = np.ones(len(lines.start), np.bool_)
     good[lines.wanted] = floats.good
     placed = _Placed.none()
-    if comments is not None:
-        placed = _Placed.of(comments, rows, bounds, np.array(lines.start)[good])
+    if beside is not None:
+        placed = _Placed.of(beside, rows, bounds, np.array(lines.start)[good])
     if not good.any():
         if len(rows) or len(placed):
-            yield Records(rows.layer, rows.experts, labels=placed.labels, marks=placed.marks)
+            yield Records(
+                rows.layer,
+                rows.experts,
+                labels=placed.labels,
+                marks=placed.marks,
+                weights=placed.weights,
+            )
         return
     width = np.zeros(len(lines.start), np.int64)
     width[lines.wanted] = floats.width
@@ -156,35 +162,43 @@ def interleave(
             gates,
             part.labels,
             marks=part.marks,
+            weights=placed.weights.part(rows_before, rows_end),
         )
         rows_before = rows_end
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """Labels and marks with the number of lines before them: expert rows and gate lines."""
+    """Labels and marks with the number of lines before them: expert rows and gate lines; weights by row."""
 
     labels: tuple[tuple[int, str], ...]
     marks: StepMarks
+    weights: RowWeights
 
     @classmethod
     def none(cls) -> _Placed:
-        return cls((), StepMarks.none())
+        return cls((), StepMarks.none(), RowWeights.none())
 
     @classmethod
     def of(
-        cls, comments: Comments, rows: ExpertLines, bounds: Sequence[Bounds], gates: NDArray[np.int64]
+        cls, beside: Beside, rows: ExpertLines, bounds: Sequence[Bounds], gates: NDArray[np.int64]
     ) -> _Placed:
-        """Those of comments, where `gates` (m,) is where gate lines start."""
-        names = [name for _, name in comments.labels]
-        offset = np.array([*(offset for offset, _ in comments.labels), *comments.offsets], np.int64)
+        """What stands beside rows, where `gates` (m,) is where gate lines start."""
         begin, end = np.array([(0, 0), *bounds]).T
         size = end - begin
-        index = np.searchsorted(begin, offset, "right") - 1
-        others = (np.cumsum(size) - size)[index] + np.minimum(offset, end[index]) - begin[index]
-        lines = rows.before(others) + np.searchsorted(gates, offset)
-        marks = comments.marks.part(0, len(comments.marks), lines[len(names) :])
-        return cls(tuple(zip(lines.tolist(), names, strict=False)), marks)
+
+        def rows_before(offset: NDArray[np.int64]) -> NDArray[np.int64]:
+            index = np.searchsorted(begin, offset, "right") - 1
+            others = (np.cumsum(size) - size)[index] + np.minimum(offset, end[index]) - begin[index]
+            return rows.before(others)
+
+        names = [name for _, name in beside.labels]
+        offset = np.array([*(offset for offset, _ in beside.labels), *beside.offsets], np.int64)
+        lines = rows_before(offset) + np.searchsorted(gates, offset)
+        marks = beside.marks.part(0, len(beside.marks), lines[len(names) :])
+        row, after = rows_before(np.array(beside.weighted, np.int64).reshape(-1, 2).T)
+        weights = RowWeights(row, beside.weights.width, beside.weights.values).select(after > row)
+        return cls(tuple(zip(lines.tolist(), names, strict=False)), marks, weights)
 
     def __len__(self) -> int:
         return len(self.labels) + len(self.marks)
@@ -195,4 +209,5 @@ class _Placed:
         return _Placed(
             tuple((line - begin, name) for line, name in self.labels if begin <= line < end),
             self.marks.part(first, stop, self.marks.place[first:stop] - begin),
+            RowWeights.none(),
         )

@@ -2,7 +2,7 @@ r"""The routing log of llama-server: lines of chosen experts, and of router inpu
 
 Grammar (a line ends in ``\n``; one ``\r`` before it is ignored)::
 
-    header := "layer_id,expert_ids"
+    header := "layer_id,expert_ids" [",weights"]
     expert := LAYER "," ID (" " ID)*
     gate   := "gate_input," LAYER "," ROW "," F (" " F)*
     other  := "#" ANYTHING, see `moe_live.formats.comments`
@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.comments import without_comments
+from moe_live.formats.comments import has_weights, take_apart
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.expert_lines import ExpertLineParser
 from moe_live.formats.fault import fault
@@ -33,11 +33,15 @@ from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, 
 from moe_live.memory import keep_freed_memory
 
 HEADER = b"layer_id,expert_ids"
+HEADERS = (HEADER, HEADER + b",weights")
 
 _NEWLINE = ord("\n")
-_LINE_ENDS = (b"\n", b"\r\n")
+_AFTER_HEADER = (b"\n", b"\r\n", b",weights\n", b",weights\r\n")
 
-_CERTAIN = re.compile(rb"layer_id,expert_ids\r?$|[0-9]{1,4},[0-9]{1,4} [0-9 ]+\r?$|gate_input,[0-9]")
+_CERTAIN = re.compile(
+    rb"layer_id,expert_ids(?:,weights)?\r?$|gate_input,[0-9]"
+    rb"|[0-9]{1,4},[0-9]{1,4} [0-9 ]+(?:,[-0-9.e ]+)?\r?$"
+)
 _SINGLE = re.compile(rb"[0-9]{1,4},[0-9]{1,4}\r?")
 _LAYER = re.compile(rb"(gate_input,)?([0-9]{1,4}),(0,)?")
 
@@ -72,6 +76,7 @@ class LlamaServerDecoder:
         self._assembler = LineAssembler(self._counter, max_line_bytes)
         self._experts = ExpertLineParser()
         self._floats = FloatTextParser()
+        self._weights: FloatTextParser | None = None  # once there are any
 
     @property
     def tally(self) -> LineTally:
@@ -138,14 +143,10 @@ class LlamaServerDecoder:
         if text.find(b"\r", start, end) >= 0:
             text = text[start:end].replace(b"\r\n", b"\n")
             start, end = 0, len(text)
-        comments = None
-        if text.find(b"#", start, end) >= 0:
-            comments = without_comments(text, start, end)
-            text, start, end = comments.others, 0, len(comments.others)
-            self._counter.lines += len(comments.labels) + comments.count
-            self._counter.label_lines += len(comments.labels)
-            self._counter.comment_lines += comments.count
-            self._counter.dropped_steps += comments.dropped
+        whole, beside = (text, start, end), None
+        if self._weights is not None or text.find(b"#", start, end) >= 0:
+            beside = take_apart(text, start, end, self._weights)
+            text, start, end = beside.others, 0, len(beside.others)
         gates, bounds = carve(text, start, end, self._gate_layers, every_row=self._every_row)
         if len(bounds) == 1:
             other_text, (start, end) = text, bounds[0]
@@ -154,13 +155,24 @@ class LlamaServerDecoder:
             other_text = b"".join([view[a:b] for a, b in bounds])
             start, end = 0, len(other_text)
         rows = self._experts.parse(other_text, start, end)
+        if self._weights is None:
+            others = memoryview(other_text)[start:end]
+            if any(has_weights(others[begin : stop + 1]) for begin, stop in rows.others.tolist()):
+                self._weights = FloatTextParser()
+                yield from self._decode(*whole)
+                return
+        if beside is not None:
+            self._counter.lines += len(beside.labels) + beside.count
+            self._counter.label_lines += len(beside.labels)
+            self._counter.comment_lines += beside.count
+            self._counter.dropped_steps += beside.dropped
         floats = self._floats.parse(text, gates.floats)
 
         self._counter.lines += len(rows) + len(rows.others) + len(gates.start)
         if len(rows.others) or (gates.wanted and not floats.good.all()):
             parsed = memoryview(other_text)[start:end]
             self._count_others(parsed, rows.others, memoryview(text), gates, floats)
-        yield from interleave(rows, bounds, gates, floats, comments)
+        yield from interleave(rows, bounds, gates, floats, beside)
 
     def _count_others(
         self,
@@ -171,8 +183,10 @@ class LlamaServerDecoder:
         floats: FloatLines,
     ) -> None:
         """Count headers and malformed lines."""
-        as_long = np.flatnonzero(others[:, 1] - others[:, 0] == len(HEADER))
-        headers = [i for i in as_long.tolist() if other_text[others[i, 0] : others[i, 1]] == HEADER]
+        headers = []
+        for header in HEADERS:
+            as_long = np.flatnonzero(others[:, 1] - others[:, 0] == len(header))
+            headers += [i for i in as_long.tolist() if other_text[others[i, 0] : others[i, 1]] == header]
         self._counter.header_lines += len(headers)
         malformed = np.delete(others, headers, axis=0)
         bad_gates = np.flatnonzero(~floats.good)
@@ -193,7 +207,7 @@ def _headers(text: bytearray, start: int, end: int) -> Iterator[int]:
     place = text.find(HEADER, start, end)
     while place >= 0:
         after = place + len(HEADER)
-        if (place == start or text[place - 1] == _NEWLINE) and text[after : after + 2].startswith(_LINE_ENDS):
+        if (place == start or text[place - 1] == _NEWLINE) and text.startswith(_AFTER_HEADER, after):
             yield place
         place = text.find(HEADER, after, end)
 

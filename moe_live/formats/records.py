@@ -153,6 +153,42 @@ class StepMarks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RowWeights:
+    """What the experts of some expert rows are multiplied with.
+
+    Attributes:
+        row: (w,) int64, index of each row among the expert rows of the same `Records`, ascending.
+        width: (w,) int64, how many experts it has.
+        values: (sum of width,) float64, row after row, in the order of the experts.
+    """
+
+    row: NDArray[np.int64]
+    width: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @classmethod
+    @functools.cache
+    def none(cls) -> RowWeights:
+        """No weights at all."""
+        empty = np.empty(0, np.int64)
+        return cls(empty, empty, np.empty(0))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def select(self, rows: NDArray[np.bool_]) -> RowWeights:
+        """Those at which the (w,) mask is True."""
+        if rows.all():
+            return self
+        return RowWeights(self.row[rows], self.width[rows], self.values[np.repeat(rows, self.width)])
+
+    def part(self, begin: int, end: int) -> RowWeights:
+        """Those of the rows `begin` to before `end`, counted from there."""
+        mine = self.select((self.row >= begin) & (self.row < end))
+        return RowWeights(mine.row - begin, mine.width, mine.values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Records:
     """Consecutive well-formed lines of a log, in their order.
 
@@ -168,6 +204,7 @@ class Records:
             the expert rows and gate lines stand before it, ascending, and the name.
         restarts: the server was started anew: these lines do not continue those before.
         marks: what lines among these tell of the steps that begin there.
+        weights: of those expert rows that come with weights.
     """
 
     layer: NDArray[np.uint16]
@@ -176,6 +213,7 @@ class Records:
     labels: tuple[tuple[int, str], ...] = ()
     restarts: bool = False
     marks: StepMarks = field(default_factory=StepMarks.none)
+    weights: RowWeights = field(default_factory=RowWeights.none)
 
 
 @dataclass(frozen=True, slots=True)

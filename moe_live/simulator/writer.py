@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from moe_live.errors import MoeLiveError
-from moe_live.simulator.server import HEADER, SimulatedServer
+from moe_live.simulator.server import SimulatedServer
 
 STREAM_BUFFER = 8191
 """Bytes that a C++ file stream writes at once."""
@@ -63,8 +63,8 @@ def write_log(
             for step in server.serve(*islice(requests, slots)):
                 seconds = 1 / tokens_per_second if step.decode else step.tokens / prefill_speed
                 due = max(due + seconds, time.monotonic())
-                for block in step.blocks:
-                    text = block.text if log.tell() else HEADER + block.text
+                for piece in step.pieces:
+                    text = piece if log.tell() else server.header + piece
                     for start in range(0, len(text), STREAM_BUFFER):
                         log.write(text[start : start + STREAM_BUFFER])
                 if not pause(max(0.0, due - time.monotonic())):
@@ -95,7 +95,7 @@ def demo_server() -> Iterator[Path]:
             path = Path(directory) / "moe_expert_selection.log"
             child = stack.enter_context(
                 subprocess.Popen(  # noqa: S603 - nothing in the command comes from outside
-                    [sys.executable, options, "-c", program, path, "--temporary"],
+                    [sys.executable, options, "-c", program, path, "--temporary", "--extended"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -119,6 +119,11 @@ def main() -> None:
     parser.add_argument(
         "--strided", action="store_true", help="log most prompt rows wrong, as the patch does"
     )
+    parser.add_argument(
+        "--extended",
+        action="store_true",
+        help="log positions, sequences, outputs and weights too, as the tap does",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same log")
     parser.add_argument(
         "--temporary", action="store_true", help="remove the log and its directory at the end"
@@ -136,7 +141,7 @@ def main() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         write_log(
             options.path,
-            SimulatedServer(seed=options.seed, strided=options.strided),
+            SimulatedServer(seed=options.seed, strided=options.strided, extended=options.extended),
             tokens_per_second=options.tokens_per_second,
             slots=options.slots,
             pause=lambda seconds: not closed.wait(seconds),

@@ -18,6 +18,7 @@ from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.distances import GateDistances
 from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
+from moe_live.statistics.gate_mass import GateMass
 from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.latest import LatestSteps
 from moe_live.statistics.pending import ENOUGH, PendingRows
@@ -29,6 +30,8 @@ from moe_live.statistics.transitions import LayerTransition, Pair, Transitions
 
 _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
 
+
+GATE_MASS = "gate mass"
 
 SAMPLE = "history, transitions"
 """What the sample of tokens is for, should it fail."""
@@ -293,6 +296,7 @@ class Statistics:
         recovered: verified rows of multi-row blocks other than row 0.
         n_embd: how many gate inputs had which width.
         gate_layers: layers with gate lines.
+        gate_mass: of the rows that come with weights.
         analysis: all that is more than counting; None if that was not wanted.
         failures: what failed, by the name of the section it is for.
     """
@@ -308,6 +312,7 @@ class Statistics:
         self.recovered = 0
         self.n_embd: Counter[int] = Counter()
         self.gate_layers: set[int] = set()
+        self.gate_mass = GateMass()
         self.failures = Failures()
         self.analysis = None if counts_only else Analysis(window, latest_uses, self.failures)
 
@@ -364,6 +369,7 @@ class Statistics:
         self.recovered += counted.recovered
         self.n_embd.update(counted.n_embd)
         self.gate_layers |= counted.gate_layers
+        self.failures.attempt(GATE_MASS, lambda: self.gate_mass.__iadd__(counted.gate_mass), None)
         if self.analysis is not None:
             self.analysis.merge(pieces)
 

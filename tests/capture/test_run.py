@@ -132,6 +132,17 @@ def test_layers_of_gates_are_logged_and_compared(tap_host: Built) -> None:
     assert [(pair["from"], pair["to"], pair["steps"]) for pair in found["distances"]["pairs"]] == [(2, 3, 30)]
 
 
+def test_weights_are_read(tap_host: Built) -> None:
+    work = tap_host.command("context:0", "warmup", "step:20", "steps:30")
+    plain, found = summary(command=work), summary("--weights", command=work)
+    assert plain["layers"][0].keys() == found["layers"][0].keys() - {"gate_mass"}
+    assert [layer["counts"] for layer in plain["layers"]] == [layer["counts"] for layer in found["layers"]]
+    mass = found["layers"][0]["gate_mass"]
+    assert (mass["rows"], mass["undefined_rows"], len(mass["weight_by_rank"])) == (50, 0, 3)
+    assert mass["weight_by_rank"] == sorted(mass["weight_by_rank"], reverse=True)
+    assert found["source"]["malformed_lines"] == 0
+
+
 def test_two_processes_are_read_one_after_the_other(tap_host: Built) -> None:
     (host,) = tap_host.command()
     script = f"{host} context:0 steps:50 pause:300 & {host} context:0 steps:70 pause:300; wait"

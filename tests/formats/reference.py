@@ -12,7 +12,7 @@ from moe_live.formats.records import LineTally, Records
 Event = tuple[object, ...]
 
 NUMBER = rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf|nan)"
-EXPERT = re.compile(rb"([0-9]{1,4}),([0-9]{1,4}(?: [0-9]{1,4})*)")
+EXPERT = re.compile(rb"([0-9]{1,4}),([0-9]{1,4}(?: [0-9]{1,4})*)(?:,([^\n]+))?")
 GATE = re.compile(rb"gate_input,([0-9]{1,4}),([0-9]{1,10}),([^\0]+)", re.DOTALL)
 FLOATS = re.compile(NUMBER + rb"(?: " + NUMBER + rb")*")
 
@@ -26,6 +26,9 @@ def parse_line(line: bytes, gate_layers: frozenset[int] | None, *, every_row: bo
         return ("comment",)
     if found := EXPERT.fullmatch(line):
         layer, ids = int(found[1]), tuple(map(int, found[2].split()))
+        weights = found[3]
+        if weights is not None and not (FLOATS.fullmatch(weights) and len(weights.split(b" ")) == len(ids)):
+            return None
         if layer < 1024 and len(ids) <= 256 and max(ids) < 2048:
             return ("expert", layer, *ids)
     elif (found := GATE.fullmatch(line)) and int(found[1]) < 1024 and int(found[2]) < 1 << 31:

@@ -193,7 +193,7 @@ def test_well_formed_lines(line: bytes) -> None:
 
 
 MALFORMED_LINES = [
-    *b"|3|3,|,3|3,1,2|3 1 2|3 1,2|-3,1|3,-1|3,+1|3,1.0|3,1_0|a,b".split(b"|"),
+    *b"|3|3,|,3|3,1,|3,1,2 3|3,1 2,3|3,1,2,3|3,1,x|3 1 2|3 1,2|-3,1|3,-1|3,+1|3,1.0|3,1_0|a,b".split(b"|"),
     *b" 3,1|3,1 |3, 1|3,1  2|3 ,1|3,1\t2|3,1\r\r|3,1 2\r3,4 5|3,1\x0b2".split(b"|"),
     *b"1024,1|3,2048|3,00001|00003,1|4294967296,1|3,99999999999999999999".split(b"|"),
     *(b"3," + b" ".join([b"1"] * 257), b"3,1\0", b"3\0,1", b"3,1\xc3\x28", b"\xff", b" # step"),
@@ -238,7 +238,8 @@ def test_a_restart_drops_the_unfinished_line() -> None:
     ("cut_line", "first", "expected"),
     [
         (b"1", b"4,3 4", []),  # of 14,3 4, or a line of its own: nobody can tell
-        (b"14,3 ", b"4,5 6", [("expert", 4, 5, 6)]),  # 14,3 4,5 6 is no line
+        (b"14,3 ", b"4,5 6", []),  # of 14,3 4,5 6, with weights, or a line of its own
+        (b"14,3 ", b"4,5 6 7", [("expert", 4, 5, 6, 7)]),  # 14,3 4,5 6 7 is no line
         (b"14,3 4 1", b"5,6 7", [("expert", 5, 6, 7)]),
         (b"1", HEADER[:-1], []),
         (b"gate_input,2", b"0,1 2", [("expert", 0, 1, 2)]),  # a field short of a gate line

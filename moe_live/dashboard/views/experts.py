@@ -24,8 +24,8 @@ from moe_live.dashboard.view import (
     layer_title,
     longest_excerpt,
 )
-from moe_live.formatting import percent, short, times
-from moe_live.snapshot import Section, Snapshot
+from moe_live.formatting import fraction, percent, short, times
+from moe_live.snapshot import LayerGateMass, Section, Snapshot
 from moe_live.verdicts import FEW
 
 _HEADING = "expert" + "count".rjust(8) + "share".rjust(7) + "× unif.".rjust(8)
@@ -33,17 +33,35 @@ _FIGURES = len(_HEADING)
 """Columns of a line before its bar."""
 
 _GAP = 3
+_RANKS = 8
 _NARROWEST = _FIGURES + GUTTER
 
 
-def expert_line(expert: int, counts: NDArray[np.int64], width: int, *, cold: bool = False) -> Line:
-    """An expert's count and share, and a bar if there is room: counts (n_experts,) of its layer."""
+def expert_line(
+    expert: int,
+    counts: NDArray[np.int64],
+    width: int,
+    *,
+    cold: bool = False,
+    mass: NDArray[np.float64] | None = None,
+) -> Line:
+    """An expert's count and share, and a bar if there is room.
+
+    Args:
+        expert: its number.
+        counts: (n_experts,) selections of its layer.
+        width: columns.
+        cold: whether it is one of those used least.
+        mass: (n_experts,) shares of the layer's weights, to be shown too; None for none.
+    """
     total, most, count = int(counts.sum()), int(counts.max()), int(counts[expert])
     share = count / max(1, total)
     figures = f"{'#' + str(expert):>6} {short(count):>7} {percent(share):>6} {times(share * len(counts)):>7}"
-    if width <= _FIGURES + 6:
+    if mass is not None:
+        figures += f" {percent(float(mass[expert])):>6}"
+    if width <= len(figures) + 6:
         return (text(figures),)
-    length = width - _FIGURES - 2
+    length = width - len(figures) - 2
     return (text(figures + "  "), text(bar(count / max(1, most), length), COLD_BAR if cold else BAR))
 
 
@@ -81,6 +99,25 @@ def _summary(counts: NDArray[np.int64]) -> list[Line]:
     return notes
 
 
+def _gate_mass(snapshot: Snapshot, state: ViewState) -> LayerGateMass | None:
+    """The weights of the chosen layer, if the log has any."""
+    layer = snapshot.layers[layer_index(snapshot, state.selection)].layer
+    return next((found for found in snapshot.gate_mass if found.layer == layer), None)
+
+
+def _weights(mass: LayerGateMass | None) -> list[Line]:
+    """How the weights of a row fall off."""
+    if mass is None:
+        return []
+    ranks = " ".join(fraction(weight) for weight in mass.by_rank[:_RANKS].tolist())
+    more = " …" if len(mass.by_rank) > _RANKS else ""
+    return [
+        (text("weights by rank "), text(ranks + more, STRONG)),
+        (text("top-1 "), text(percent(mass.top1_share), STRONG)),
+        (text("margin "), text(fraction(mass.margin), STRONG)),
+    ]
+
+
 def _listed(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """The experts of the chosen layer that are visible, with the chosen one."""
     counts = _of_layer(snapshot, state)
@@ -90,9 +127,12 @@ def _listed(snapshot: Snapshot, state: ViewState, width: int, height: int) -> li
         len(order), height - len(flow(notes, width)) - 1, state.selection, axis.at
     )
     notes[-1] = (text(excerpt(visible, len(order), "ranks"), STRONG),)
-    lines = [*flow(notes, width), (text(" " + _HEADING, TITLE),)]
+    found = _gate_mass(snapshot, state)
+    mass = None if found is None else found.mass
+    heading = _HEADING if mass is None else _HEADING + "weight".rjust(7)
+    lines = [*flow(notes, width), (text(" " + heading, TITLE),)]
     for i in visible:
-        line = expert_line(order[i], counts, width - GUTTER)
+        line = expert_line(order[i], counts, width - GUTTER, mass=mass)
         lines.append((choosing(axis.choice(i)), *marked(line, width, chosen=i == axis.at)))
     return lines
 
@@ -128,7 +168,8 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     chosen, title = layer_title(snapshot, state)
     axis = _axis(snapshot, state)
     found = standing(snapshot, snapshot.layers[chosen], axis.moved(0).expert or 0, state.phase)
-    head = flow([title, (text(f"{state.phase.value} steps"),)], width)
+    weights = _weights(_gate_mass(snapshot, state))
+    head = flow([title, (text(f"{state.phase.value} steps"),), *weights], width)
     room = height - len(head) - 1
     right = max(_NARROWEST, min(60, (width - _GAP) * 2 // 5))
     left = width - _GAP - right
@@ -154,7 +195,10 @@ VIEW = View(
         "Left all experts of the chosen layer, by their use. Right the sums over all layers by expert "
         "number, as the usual summary adds them up, the most and the least used ones: expert 5 of one "
         "layer and expert 5 of another are different experts, so the sums look more even than any layer "
-        "is. The last line tells of the chosen expert."
+        "is. The last line tells of the chosen expert. Where the log has weights, weight is the expert's "
+        "share of the sum of all weights of the layer, prompts included; above stand the mean weight of the "
+        "first, second, … expert of a row, the share that the first ones have (top-1), and by how much the "
+        "first exceeds the second (margin)."
     ),
     sections=frozenset({Section.LOCALITY}),
     rows=_axis,
