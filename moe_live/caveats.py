@@ -56,6 +56,7 @@ class Facts:
         top_k: how many rows have so many experts.
         n_embd: how many gate inputs have so many numbers.
         several_slots: decode steps of more than one token.
+        too_large: there are so many layers and experts that nothing but the use of the experts is known.
     """
 
     verdict: Verdict
@@ -65,6 +66,7 @@ class Facts:
     top_k: Mapping[int, int]
     n_embd: Mapping[int, int]
     several_slots: int
+    too_large: bool
 
 
 def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, ...]:
@@ -107,7 +109,12 @@ def _about_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
 
 
 def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
-    tally = snapshot.input.tally
+    tally, model = snapshot.input.tally, snapshot.model
+    if facts.too_large:
+        yield (
+            f"{len(model.layers):,} layers of {model.n_experts or 0:,} experts are more than any model has: "
+            "nothing but how often each is chosen is told; is it the log of one model?"
+        )
     for name, widths in (("top-k", facts.top_k), ("n_embd", facts.n_embd)):
         if len(widths) > 1:
             found = ", ".join(f"{width} ({count:,} lines)" for width, count in sorted(widths.items())[:4])

@@ -119,6 +119,7 @@ class SnapshotMaker:
             top_k=self._widths(),
             n_embd=statistics.n_embd,
             several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
+            too_large=statistics.too_large,
         )
         warnings = caveats(snapshot, facts, failures)
         return replace(snapshot, warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))

@@ -20,6 +20,7 @@ from moe_live.reports.json_report import to_json
 from moe_live.settings import RowMode, Settings
 from moe_live.snapshot import DistanceMetric, Snapshot
 from moe_live.sources.source import Break
+from moe_live.statistics import collection
 from moe_live.statistics.distances import METRICS
 from tests.comparison import plain
 from tests.reference import Step, decode_steps, logged_counts, read_steps, verified_rows
@@ -334,3 +335,34 @@ def test_counting_alone_gives_the_same_counts_and_nothing_else(log: SyntheticLog
     assert sections == [None] * len(sections)
     absent = {"distances", "drift", "transitions"} if everything.layers else {"distances"}
     assert set(to_json(everything)) - set(to_json(alone)) >= absent
+
+
+@given(logs(junk=False), st.integers(1, 130), st.data())
+def test_what_is_too_large_is_counted_and_nothing_else_however_it_is_cut_or_merged(
+    log: SyntheticLog, cells: int, data: st.DataObject
+) -> None:
+    text = log.text
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    place = data.draw(st.integers(0, len(log.pieces)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collection, "MAX_CELLS", cells)
+        bounded = analyzed([text]).snapshot()
+        cut = analyzed([text[a:b] for a, b in pairwise([0, *cuts, len(text)])]).snapshot()
+        both = Analyzer()
+        both.feed(b"".join(log.pieces[:place]))
+        both.interrupt(Break.FILE_ENDED)
+        both.feed(b"".join(log.pieces[place:]))
+        both.finish()
+        merged = analyzed(log.pieces[:place])
+        merged.merge(analyzed(log.pieces[place:]))
+        assert plain(cut) == plain(bounded)
+        assert plain(merged.snapshot()) == plain(both.snapshot())
+    model = bounded.model
+    if len(model.layers) * (model.n_experts or 0) <= cells:
+        assert plain(bounded) == plain(analyzed([text]).snapshot())
+        return
+    (told,) = (sentence for sentence in bounded.warnings if "more than any model has" in sentence)
+    assert told.startswith(f"{len(model.layers)} layers of {model.n_experts} experts")
+    counted = analyzed([text], Settings(counts_only=True)).snapshot()
+    for name in ("rows", "steps", "tokens", "layers", "overall", "distances", "locality", "labels"):
+        assert plain(getattr(bounded, name)) == plain(getattr(counted, name))

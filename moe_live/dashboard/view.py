@@ -63,6 +63,8 @@ def absent(snapshot: Snapshot) -> list[Line]:
     if snapshot.left_out:
         names = ", ".join(sorted(snapshot.left_out))
         return [(text(f"Left out, making it failed: {names}. The summary at the end says why.", CAUTION),)]
+    if snapshot.counts_only:
+        return [(text("Left out: more layers and experts than any model has.", CAUTION),)]
     return [(text("One moment …", FAINT),)]
 
 

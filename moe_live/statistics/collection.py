@@ -28,6 +28,10 @@ from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.sequences import LocalityBySequence
 from moe_live.statistics.transitions import LayerTransition, Pair, Transitions
 
+MAX_CELLS = 1 << 18
+"""Layers times experts of a log that is analyzed: 128 layers of 2,048 experts, or 512 of 512. No model has as
+many; what has is counted, and nothing else, so that no log takes more memory than the largest models do."""
+
 _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
 
 
@@ -297,7 +301,8 @@ class Statistics:
         n_embd: how many gate inputs had which width.
         gate_layers: layers with gate lines.
         gate_mass: of the rows that come with weights.
-        analysis: all that is more than counting; None if that was not wanted.
+        counts_only: there was to be no `analysis`.
+        analysis: all that is more than counting; None if that was not wanted, or is too much.
         failures: what failed, by the name of the section it is for.
     """
 
@@ -314,7 +319,13 @@ class Statistics:
         self.gate_layers: set[int] = set()
         self.gate_mass = GateMass()
         self.failures = Failures()
+        self.counts_only = counts_only
         self.analysis = None if counts_only else Analysis(window, latest_uses, self.failures)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the analysis was given up: there are more layers and experts than `MAX_CELLS`."""
+        return self.analysis is None and not self.counts_only
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
@@ -327,6 +338,7 @@ class Statistics:
             width = gates.vectors.shape[1]
             if width in self.n_embd or len(self.n_embd) < _MAX_WIDTHS:
                 self.n_embd[width] += len(gates.layer)
+        self._keep_bounded()
         if self.analysis is not None:
             self.analysis.update(batch)
 
@@ -335,6 +347,15 @@ class Statistics:
         self.written.update(batch.written, batch.kind)
         self.repeating.update(batch.repeating, batch.kind)
         self.verified.update(batch.verified, batch.kind)
+
+    def _keep_bounded(self) -> None:
+        """Give the analysis up if it would be too large: that depends on nothing but what was seen in all."""
+        frequencies = self.single.frequency, self.written.frequency
+        n_experts = max(frequency.n_experts for frequency in frequencies)
+        if sum(len(frequency.layers) for frequency in frequencies) * n_experts <= MAX_CELLS:
+            return  # some layers may be there twice
+        if len({layer for frequency in frequencies for layer in frequency.layers}) * n_experts > MAX_CELLS:
+            self.analysis = None
 
     def flush(self) -> None:
         """Count what was put off."""
@@ -354,13 +375,14 @@ class Statistics:
         """What was counted, in the pieces that `merge` takes."""
         counted = copy(self)
         counted.analysis = None
-        yield counted
-        if self.analysis is not None:
-            yield from self.analysis.pieces()
+        found = [] if self.analysis is None else list(self.analysis.pieces())
+        yield counted, len(found)
+        yield from found
 
     def merge(self, pieces: Iterator[Any]) -> None:
         """Add another log, which comes after this one and was counted alike."""
-        counted: Statistics = next(pieces)
+        counted: Statistics
+        counted, found = next(pieces)
         self.steps += counted.steps
         self.tokens += counted.tokens
         self.failures |= counted.failures
@@ -370,8 +392,14 @@ class Statistics:
         self.n_embd.update(counted.n_embd)
         self.gate_layers |= counted.gate_layers
         self.failures.attempt(GATE_MASS, lambda: self.gate_mass.__iadd__(counted.gate_mass), None)
+        self._keep_bounded()
+        if not found:
+            self.analysis = None
         if self.analysis is not None:
             self.analysis.merge(pieces)
+            return
+        for _ in range(found):  # whoever hands it over expects it to be taken
+            next(pieces)
 
     def _add(self, counted: Statistics) -> None:
         self.single += counted.single

@@ -271,3 +271,10 @@ def test_what_a_layer_did_over_time_is_kept_apart() -> None:
     plain = ["".join(piece.text for piece in line if isinstance(piece, Segment)) for line in lines]
     rows = [line[5:] for line in plain if line[3:4] == "%"]
     assert [row.find("█") for row in rows] == [3] * 8 + [60] * 8
+
+
+@pytest.mark.parametrize("title", ["Distances", "Locality", "Pairs", "Next layer", "Time", "Labels"])
+def test_views_of_a_log_that_is_only_counted_say_so(title: str) -> None:
+    counted = replace(snapshot(sections=False), counts_only=True)
+    shown = compose(counted, status(), ViewState(view=TITLES.index(title)), 100, 30).plain
+    assert "Left out: more layers and experts than any model has." in shown

@@ -14,7 +14,7 @@ from moe_live.dashboard.listing import GUTTER, Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, TITLE
-from moe_live.dashboard.view import View
+from moe_live.dashboard.view import View, absent
 from moe_live.formatting import figure, short, whole
 from moe_live.snapshot import DistanceMetric, Moments, PairDistance, Snapshot
 from moe_live.wrapping import wrap
@@ -118,6 +118,8 @@ def _details(pair: PairDistance, width: int) -> list[Line]:
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """A row a pair, and everything about the chosen one."""
     distances = snapshot.distances
+    if snapshot.counts_only:
+        return absent(snapshot)
     if not distances.pairs:
         if snapshot.model.gate_layers:
             layers = ", ".join(str(layer) for layer in snapshot.model.gate_layers[:8])
