@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
 from moe_live.snapshot import Labels
-from moe_live.statistics.coactivation import LayerPairs, notable_pairs
-from moe_live.statistics.collection import RowStatistics, StepStatistics
-from moe_live.statistics.drift import Drift, drift
+from moe_live.statistics.coactivation import Coactivation, LayerPairs, notable_pairs
+from moe_live.statistics.collection import Chosen
+from moe_live.statistics.drift import Drift, RecentSteps, drift
 from moe_live.statistics.history import History, history
 from moe_live.statistics.labels import LabelCounts, divergences, usages
-from moe_live.statistics.latest import LatestUses, Uses
+from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
-from moe_live.statistics.transitions import LayerTransition, summarize
+from moe_live.statistics.sequences import LocalityBySequence
+from moe_live.statistics.transitions import LayerTransition, Transitions, summarize
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,20 +27,16 @@ class Figures:
     """Makes sections from the accumulators over one choice of rows.
 
     Attributes:
-        rows: accumulators whose rows together are those that count.
-        repeating: the same of those that name an expert twice, where they count.
-        steps: what depends on the order of steps, over the same rows.
-        latest: the uses of the latest steps, over the same rows; None if they were not wanted.
+        chosen: what was found in the rows that count.
+        repeating: use by label in those that name an expert twice, where they count.
         decode: kinds that are decode.
         layers: layers of the snapshot.
         usage: (len(layers), n_experts) selections in decode steps.
         top_k: experts a row.
     """
 
-    rows: Sequence[RowStatistics]
+    chosen: Chosen
     repeating: LabelCounts | None
-    steps: StepStatistics
-    latest: LatestUses | None
     decode: Sequence[Kind]
     layers: Sequence[int]
     usage: NDArray[np.int64]
@@ -52,26 +49,27 @@ class Figures:
 
     def drift(self) -> Drift:
         """The latest decode steps beside all."""
-        self.steps.flush()
-        recent = self.steps.recent
+        self.chosen.steps.flush()
+        recent = self.chosen.steps.put_off[RecentSteps]
         steps, blocks = recent.counts(self.decode, self.layers, self.n_experts)
         return drift(recent.window, steps, blocks, self.usage, self.top_k)
 
     def locality(self) -> tuple[LayerLocality, ...]:
         """How soon experts are used again in decode, and what caches would serve."""
-        self.steps.flush()
-        return self.steps.locality.summary(self.decode, self.n_experts)
+        self.chosen.steps.flush()
+        return self.chosen.steps.put_off[LocalityBySequence].summary(self.decode, self.n_experts)
 
     def latest_uses(self) -> Uses | None:
         """Which experts the latest steps use."""
-        return None if self.latest is None else self.latest.uses(self.decode, self.n_experts)
+        return None if self.chosen.latest is None else self.chosen.latest.uses(self.decode, self.n_experts)
 
     def pairs(self, layers: Iterable[int], clustering: NDArray[np.float64]) -> dict[int, LayerPairs]:
         """Experts chosen together, of some of the layers; those without rows are left out."""
         self._flush_rows()
         found = {}
         for layer in [layer for layer in layers if layer in self.layers]:
-            accumulators = [rows.coactivation for rows in self.rows if rows.coactivation.rows(layer)]
+            found_in = (rows.put_off[Coactivation] for rows in self.chosen.rows)
+            accumulators = [pairs for pairs in found_in if pairs.rows(layer)]
             counts = sum(
                 (accumulator.counts(layer, self.n_experts) for accumulator in accumulators),
                 np.zeros((self.n_experts, self.n_experts), np.int64),
@@ -88,8 +86,8 @@ class Figures:
             anew: test every pair of layers; otherwise most are as they were when asked for last.
         """
         self._flush_rows()
-        accumulators = [rows.transitions for rows in self.rows]
-        *_, last = self.rows  # which rows count may change, and this one then changes too
+        accumulators = [rows.put_off[Transitions] for rows in self.chosen.rows]
+        *_, last = self.chosen.rows  # which rows count may change, and this one then changes too
         found = summarize(
             accumulators, self._sample(), self.n_experts, known=None if anew else last.known_transitions
         )
@@ -103,7 +101,7 @@ class Figures:
 
     def _sample(self) -> TokenSample:
         """A sample of the tokens of all rows."""
-        first, *others = [rows.sample for rows in self.rows]
+        first, *others = [rows.put_off[TokenSample] for rows in self.chosen.rows]
         if all(other.empty for other in others):
             return first
         sample = TokenSample(SAMPLED_SELECTIONS)
@@ -112,12 +110,12 @@ class Figures:
         return sample
 
     def _flush_rows(self) -> None:
-        for rows in self.rows:
+        for rows in self.chosen.rows:
             rows.flush()
 
     def labels(self, clustering: NDArray[np.float64]) -> Labels:
         """Use of the experts by label."""
-        accumulators = [rows.labels for rows in self.rows]
+        accumulators = [rows.at_once[LabelCounts] for rows in self.chosen.rows]
         if self.repeating is not None:
             accumulators.append(self.repeating)
         names = sorted({label for labels in accumulators for label in labels.labels})

@@ -28,12 +28,13 @@ from moe_live.snapshot import (
     Snapshot,
     Usage,
 )
-from moe_live.statistics.anomalies import Anomalies
+from moe_live.statistics.anomalies import Anomalies, AnomalyCounter
 from moe_live.statistics.collection import GATE_MASS, SAMPLE, Statistics
+from moe_live.statistics.distances import GateDistances
 from moe_live.statistics.drift import Drift
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import LayerGateMass
-from moe_live.statistics.latest import LatestSteps, LatestUses
+from moe_live.statistics.labels import LabelCounts
 
 Made = TypeVar("Made")
 
@@ -100,10 +101,8 @@ class SnapshotMaker:
         )
         if usages and analysis is not None:
             figures = Figures(
-                rows=(analysis.single, analysis.verified if use_verified else analysis.written),
-                repeating=analysis.repeating if counts_repeating else None,
-                steps=analysis.as_verified if use_verified else analysis.as_logged,
-                latest=_of_rows(analysis.latest, use_verified=use_verified),
+                chosen=analysis.chosen(verified=use_verified),
+                repeating=analysis.others[LabelCounts] if counts_repeating else None,
                 decode=decode,
                 layers=tuple(usages),
                 usage=np.stack([usage.decode for usage in usages.values()]),
@@ -203,7 +202,7 @@ class SnapshotMaker:
         none = Distances(0, include_prompt, ())
         if analysis is None:
             return none
-        kinds, distances = list(Kind) if include_prompt else decode, analysis.distances
+        kinds, distances = list(Kind) if include_prompt else decode, analysis.others[GateDistances]
 
         def made() -> Distances:
             return Distances(distances.steps(kinds), include_prompt, distances.summary(kinds))
@@ -214,11 +213,8 @@ class SnapshotMaker:
         analysis, none = self.statistics.analysis, Anomalies({}, 0, 0)
         if analysis is None:
             return none
-        others = analysis.verified if use_verified else analysis.written
-        single = analysis.single
-        return failures.attempt(
-            "anomalies", lambda: single.anomalies.found() + others.anomalies.found(), none
-        )
+        counters = [rows.at_once[AnomalyCounter] for rows in analysis.chosen(verified=use_verified).rows]
+        return failures.attempt("anomalies", lambda: sum((each.found() for each in counters), none), none)
 
     def _widths(self) -> Counter[int]:
         """How many rows have which k."""
@@ -273,13 +269,6 @@ def _with_sections(
         labels=made(Section.LABELS, lambda: figures.labels(clustering())),
         latest=made(Section.LATEST, figures.latest_uses),
     )
-
-
-def _of_rows(latest: LatestSteps | None, *, use_verified: bool) -> LatestUses | None:
-    """The uses of the latest steps over the rows that count."""
-    if latest is None:
-        return None
-    return latest.verified if use_verified else latest.logged
 
 
 def _usages(frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:

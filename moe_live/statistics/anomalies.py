@@ -69,6 +69,9 @@ class AnomalyCounter:
         self._run_rows += int(length[length >= LONG_RUN].sum())
         self._longest_run = max(self._longest_run, int(length.max()))
 
+    def settle(self) -> None:
+        """A higher layer was seen: rows count here whatever the kind of their step."""
+
     def __iadd__(self, other: AnomalyCounter) -> Self:
         """Add what was found in another log."""
         found = np.zeros(0, np.int64)

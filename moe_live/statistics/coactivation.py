@@ -81,6 +81,9 @@ class Coactivation:
             for index, slot in enumerate(slots.tolist()):
                 self._count(slot, table.of(index).experts)
 
+    def settle(self) -> None:
+        """A higher layer was seen: rows count here whatever the kind of their step."""
+
     def __iadd__(self, other: Coactivation) -> Self:
         """Add the counts of another log."""
         slots = self._slots.of(np.array(other._slots.layers, np.uint16))

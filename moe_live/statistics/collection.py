@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
-from functools import partial
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import GateMass
 from moe_live.statistics.labels import LabelCounts
-from moe_live.statistics.latest import LatestSteps
+from moe_live.statistics.latest import LatestSteps, LatestUses
+from moe_live.statistics.members import Member, Members
 from moe_live.statistics.pending import ENOUGH, PendingRows
 from moe_live.statistics.planes import settle
 from moe_live.statistics.rows import RowsByLayer
@@ -68,67 +69,119 @@ class RowCounts:
         return self
 
 
+class _Rows(NamedTuple):
+    """Rows of whole blocks, which index the arrays of the batch they came with."""
+
+    tables: Sequence[ExpertRows]
+    batch: StepBatch
+
+
+class _Portion:
+    """Rows that were put off.
+
+    Attributes:
+        tables: the rows, in few tables; their `step` indexes `kind`.
+        kind: (s,) int8, of their steps.
+        sequence: (s,) int64, of their steps.
+    """
+
+    def __init__(self, pending: PendingRows) -> None:
+        self.tables, self.kind, self.sequence = pending.take()
+
+    @cached_property
+    def by_layer(self) -> list[RowsByLayer]:
+        """The same, layer by layer."""
+        return [RowsByLayer(rows) for rows in self.tables]
+
+
+class _RowsAtOnce(Members[_Rows]):
+    TABLE = (
+        Member("anomalies", AnomalyCounter, lambda it, rows: it.update(rows.tables)),
+        Member(
+            "labels",
+            LabelCounts,
+            lambda it, rows: it.update(rows.tables, rows.batch.kind, rows.batch.label, rows.batch.labels),
+        ),
+    )
+
+
+class _RowsPutOff(Members[_Portion]):
+    TABLE = (
+        Member(SAMPLE, TokenSample, lambda it, portion: it.update(portion.tables, portion.kind)),
+        Member("pairs", Coactivation, lambda it, portion: it.update(portion.by_layer)),
+        Member("transitions", Transitions, lambda it, portion: it.update(portion.by_layer)),
+    )
+
+
+class _StepsPutOff(Members[_Portion]):
+    TABLE = (
+        Member("drift", RecentSteps, lambda it, portion: it.update(portion.tables, portion.kind)),
+        Member(
+            "locality",
+            LocalityBySequence,
+            lambda it, portion: it.update(portion.tables, portion.kind, portion.sequence),
+        ),
+    )
+
+
+class _OfBatches(Members[StepBatch]):
+    TABLE = (
+        Member("distances", GateDistances, lambda it, batch: it.update(batch.gates, batch.kind)),
+        # Use by label in the rows that name an expert twice; nothing else can be told of them.
+        Member(
+            "labels",
+            LabelCounts,
+            lambda it, batch: it.update(batch.repeating, batch.kind, batch.label, batch.labels),
+        ),
+        Member(LATEST, LatestSteps, lambda it, batch: it.update(batch)),
+    )
+
+
 class RowStatistics:
     """What else is found in the rows of one of the three sets of a `StepBatch`; adds up over sets.
 
-    Pairs, transitions and the sample of tokens are counted in large portions; `flush` brings them up to
-    date before they are looked at. What was found in the transitions then is kept in `known_transitions`.
+    A statistic is a line in `_RowsAtOnce`, or in `_RowsPutOff` if it counts better in large portions: `flush`
+    brings those up to date before they are looked at. What was found in the transitions then is kept in
+    `known_transitions`.
 
     Args:
         failures: takes what fails, by the name of the section it is for.
     """
 
     def __init__(self, failures: Failures) -> None:
-        self.failures = failures
-        self.anomalies = AnomalyCounter()
-        self.labels = LabelCounts()
-        self.coactivation = Coactivation()
-        self.transitions = Transitions()
-        self.sample = TokenSample(SAMPLED_SELECTIONS)
+        self.at_once = _RowsAtOnce(failures)
+        self.put_off = _RowsPutOff(failures, {TokenSample: TokenSample(SAMPLED_SELECTIONS)})
         self.known_transitions: Mapping[Pair, LayerTransition] = {}
         self.pending = PendingRows()
 
     def update(self, tables: Sequence[ExpertRows], batch: StepBatch) -> None:
         """Add rows of whole blocks of the steps of a batch."""
-        attempt = self.failures.attempt
-        attempt("anomalies", lambda: self.anomalies.update(tables), None)
-        attempt("labels", lambda: self.labels.update(tables, batch.kind, batch.label, batch.labels), None)
+        self.at_once.feed(_Rows(tables, batch))
         self.pending.add(tables, batch.kind, batch.sequence)
 
     def flush(self) -> None:
         """Count what was put off."""
-        by_layer = self._take()
-        self.failures.attempt("pairs", lambda: self.coactivation.update(by_layer), None)
-        self.failures.attempt("transitions", lambda: self.transitions.update(by_layer), None)
-
-    def _take(self) -> list[RowsByLayer]:
-        """What was put off, for those who want it by layer; the sample takes it as it is."""
-        tables, kind, _ = self.pending.take()
-        self.failures.attempt(SAMPLE, lambda: self.sample.update(tables, kind), None)
-        return [RowsByLayer(rows) for rows in tables]
+        self.put_off.feed(_Portion(self.pending))
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         self.flush()
-        self.failures.attempt("labels", self.labels.settle, None)
-        self.failures.attempt(SAMPLE, self.sample.settle, None)
+        self.at_once.settle()
+        self.put_off.settle()
 
     def __iadd__(self, other: RowStatistics) -> Self:
         """Add the rows of another log."""
         self.flush()
         other.flush()
-        self.failures |= other.failures
-        attempt = self.failures.attempt
-        attempt("anomalies", lambda: self.anomalies.__iadd__(other.anomalies), None)
-        attempt("labels", lambda: self.labels.__iadd__(other.labels), None)
-        attempt("pairs", lambda: self.coactivation.__iadd__(other.coactivation), None)
-        attempt("transitions", lambda: self.transitions.__iadd__(other.transitions), None)
-        attempt(SAMPLE, lambda: self.sample.__iadd__(other.sample), None)
+        self.at_once += other.at_once
+        self.put_off += other.put_off
         return self
 
 
 class StepStatistics:
     """What depends on the order of steps, over all rows of each; counted in large portions as well.
+
+    A statistic is a line in `_StepsPutOff`.
 
     Args:
         window: decode steps that are called the latest.
@@ -136,9 +189,7 @@ class StepStatistics:
     """
 
     def __init__(self, window: int, failures: Failures) -> None:
-        self.failures = failures
-        self.recent = RecentSteps(window)
-        self.locality = LocalityBySequence()
+        self.put_off = _StepsPutOff(failures, {RecentSteps: RecentSteps(window)})
         self.pending = PendingRows()
 
     def update(self, tables: Sequence[ExpertRows], batch: StepBatch) -> None:
@@ -149,24 +200,33 @@ class StepStatistics:
 
     def flush(self) -> None:
         """Count what was put off."""
-        tables, kind, sequence = self.pending.take()
-        self.failures.attempt("drift", lambda: self.recent.update(tables, kind), None)
-        self.failures.attempt("locality", lambda: self.locality.update(tables, kind, sequence), None)
+        self.put_off.feed(_Portion(self.pending))
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         self.flush()
-        self.failures.attempt("drift", self.recent.settle, None)
-        self.failures.attempt("locality", self.locality.settle, None)
+        self.put_off.settle()
 
     def __iadd__(self, other: StepStatistics) -> Self:
         """Add the steps of another log, which come after these."""
         self.flush()
         other.flush()
-        self.failures |= other.failures
-        self.failures.attempt("drift", lambda: self.recent.__iadd__(other.recent), None)
-        self.failures.attempt("locality", lambda: self.locality.__iadd__(other.locality), None)
+        self.put_off += other.put_off
         return self
+
+
+class Chosen(NamedTuple):
+    """What was found in the rows that count.
+
+    Attributes:
+        rows: accumulators whose rows together are those that count.
+        steps: what depends on the order of steps, over the same rows.
+        latest: the uses of the latest steps, over the same rows; None if they were not wanted.
+    """
+
+    rows: tuple[RowStatistics, RowStatistics]
+    steps: StepStatistics
+    latest: LatestUses | None
 
 
 class Analysis:
@@ -177,11 +237,9 @@ class Analysis:
 
     Attributes:
         single, written, verified: over the sets of rows of that name; see `StepBatch`.
-        repeating: use by label in the rows that name an expert twice; nothing else can be told of them.
         as_logged: over the steps with all their rows but these.
         as_verified: over the steps with the rows that hold in a strided log.
-        distances: between gate inputs.
-        latest: the uses of the latest steps; None if they were not wanted.
+        others: what takes whole batches. A statistic is a line in `_OfBatches`.
 
     Args:
         window: decode steps that are called the latest.
@@ -193,11 +251,9 @@ class Analysis:
         self.failures = failures
         self.single = RowStatistics(self.failures)
         self.written = RowStatistics(self.failures)
-        self.repeating = LabelCounts()
         self.verified = RowStatistics(self.failures)
         self.as_logged = self.as_verified = StepStatistics(window, self.failures)
-        self.distances = GateDistances()
-        self.latest = LatestSteps(latest_uses) if latest_uses else None
+        self.others = _OfBatches(self.failures, {LatestSteps: LatestSteps(latest_uses)})
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
@@ -211,66 +267,62 @@ class Analysis:
         self.single.update(single, batch)
         self.written.update(written, batch)
         self.verified.update(verified, batch)
-        repeating = batch.repeating
-        if repeating:
-            self.failures.attempt(
-                "labels", lambda: self.repeating.update(repeating, kind, batch.label, batch.labels), None
-            )
-        if any((kind[rows.step] != Kind.PREFILL).any() for rows in (*written, *repeating)):
+        self.others.feed(batch)
+        if any((kind[rows.step] != Kind.PREFILL).any() for rows in (*written, *batch.repeating)):
             self._tell_apart()
         self.as_logged.update((*single, *written), batch)
         if self.as_verified is not self.as_logged:
             self.as_verified.update((*single, *verified), batch)
         self._keep_up()
-        self.failures.attempt("distances", lambda: self.distances.update(batch.gates, kind), None)
-        if (latest := self.latest) is not None:
-            self.failures.attempt(LATEST, lambda: latest.update(batch), None)
+
+    def chosen(self, *, verified: bool) -> Chosen:
+        """What was found in `single` and `written` rows, or in `single` and `verified` ones."""
+        latest = self.others[LatestSteps]
+        uses = (latest.verified if verified else latest.logged) if latest.wanted else None
+        if verified:
+            return Chosen((self.single, self.verified), self.as_verified, uses)
+        return Chosen((self.single, self.written), self.as_logged, uses)
+
+    def _of_rows(self) -> tuple[RowStatistics, ...]:
+        return self.single, self.written, self.verified
+
+    def _of_steps(self) -> tuple[StepStatistics, ...]:
+        """One or two, see above."""
+        told_apart = self.as_verified is not self.as_logged
+        return (self.as_logged, self.as_verified) if told_apart else (self.as_logged,)
+
+    def _with_pending(self) -> tuple[RowStatistics | StepStatistics, ...]:
+        return (*self._of_rows(), *self._of_steps())
 
     def _keep_up(self) -> None:
         """Count where most was put off, once it is much in all."""
-        rows: set[RowStatistics | StepStatistics] = {self.single, self.written, self.verified}
-        steps: set[RowStatistics | StepStatistics] = {self.as_logged, self.as_verified}
-        for group in (rows, steps):
+        groups: tuple[tuple[RowStatistics | StepStatistics, ...], ...] = (self._of_rows(), self._of_steps())
+        for group in groups:
             while sum(statistic.pending.size for statistic in group) >= ENOUGH:
                 max(group, key=lambda statistic: statistic.pending.size).flush()
 
     def flush(self) -> None:
         """Count what was put off."""
-        for statistic in (self.single, self.written, self.verified, self.as_logged, self.as_verified):
+        for statistic in self._with_pending():
             statistic.flush()
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
-        self.failures.attempt("distances", self.distances.settle, None)
-        if self.latest is not None:
-            self.failures.attempt(LATEST, self.latest.settle, None)
-        self.failures.attempt("labels", self.repeating.settle, None)
-        for statistic in (self.single, self.written, self.verified, self.as_logged):
+        self.others.settle()
+        for statistic in self._with_pending():
             statistic.settle()
-        if self.as_verified is not self.as_logged:
-            self.as_verified.settle()
 
     def pieces(self) -> Iterator[Any]:
         """What was found, in the pieces that `merge` takes."""
         yield self.as_verified is not self.as_logged
-        yield from (self.single, self.written, self.verified, self.repeating)
-        yield from (self.distances, self.latest, self.as_logged)
-        if self.as_verified is not self.as_logged:
-            yield self.as_verified
+        yield from (*self._of_rows(), self.others, *self._of_steps())
 
     def merge(self, pieces: Iterator[Any]) -> None:
-        """Add what was found in another log, which comes after this one."""
+        """Add what was found in another log, which comes after this one and was counted alike."""
         is_told_apart: bool = next(pieces)
-        self.single += next(pieces)
-        self.written += next(pieces)
-        self.verified += next(pieces)
-        repeating: LabelCounts = next(pieces)
-        self.failures.attempt("labels", lambda: self.repeating.__iadd__(repeating), None)
-        distances: GateDistances = next(pieces)
-        self.failures.attempt("distances", lambda: self.distances.__iadd__(distances), None)
-        latest: LatestSteps | None = next(pieces)
-        if self.latest is not None and latest is not None:
-            self.failures.attempt(LATEST, partial(self.latest.__iadd__, latest), None)
+        for rows in self._of_rows():
+            rows.__iadd__(next(pieces))
+        self.others += next(pieces)
         steps: StepStatistics = next(pieces)
         if is_told_apart:
             self._tell_apart()

@@ -207,17 +207,23 @@ class LatestUses:
 class LatestSteps:
     """The uses of the latest steps, of both choices of rows.
 
+    Args:
+        capacity: uses to keep of each; 0 if none are wanted.
+
     Attributes:
         logged: over `single` + `written` rows of the batches; see `StepBatch`.
         verified: over `single` + `verified` rows.
     """
 
     def __init__(self, capacity: int) -> None:
+        self.wanted = capacity > 0
         self.logged = LatestUses(capacity)
         self.verified = LatestUses(capacity)
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
+        if not self.wanted:
+            return
         self.logged.update((*batch.single, *batch.written), batch.kind, batch.begins)
         self.verified.update((*batch.single, *batch.verified), batch.kind, batch.begins)
 

@@ -79,6 +79,9 @@ class Transitions:
                 if goes_on[index]:
                     self._count(slot, *same_tokens(lower, upper))
 
+    def settle(self) -> None:
+        """A higher layer was seen: rows count here whatever the kind of their step."""
+
     def __iadd__(self, other: Transitions) -> Self:
         """Add the counts of another log, which comes after this one."""
         self._notice(np.array(other._slots.layers, np.uint16), other._capacity)

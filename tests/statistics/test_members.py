@@ -1,0 +1,100 @@
+"""A statistic is one file and one line in a table: it is fed, settled, merged and left out by that alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_live.analyzer import Analyzer
+from moe_live.routing.batch import ExpertRows
+from moe_live.statistics import collection
+from moe_live.statistics.members import Member
+from tests.comparison import plain
+from tests.synthetic import SyntheticLog, logs
+
+
+class FirstChoices:
+    """How often each expert is a row's first choice: what a module of moe_live/statistics holds."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+        self.settled = 0
+
+    def update(self, tables: Sequence[ExpertRows]) -> None:
+        for rows in tables:
+            self.counts.update(rows.experts[:, 0].tolist())
+
+    def settle(self) -> None:
+        self.settled += 1
+
+    def __iadd__(self, other: Self) -> Self:
+        self.counts += other.counts
+        return self
+
+
+class Broken(FirstChoices):
+    def update(self, tables: Sequence[ExpertRows]) -> None:
+        raise ArithmeticError(f"of {len(tables)} tables")
+
+
+AT_ONCE: Member[FirstChoices, Any] = Member(
+    "first choices", FirstChoices, lambda it, rows: it.update(rows.tables)
+)
+PUT_OFF: Member[FirstChoices, Any] = Member(
+    "first choices", FirstChoices, lambda it, portion: it.update(portion.tables)
+)
+
+
+def analyzed(*texts: bytes) -> Analyzer:
+    analyzer = Analyzer()
+    for text in texts:
+        analyzer.feed(text)
+        analyzer.finish()
+    return analyzer
+
+
+def choices(analyzer: Analyzer, *, at_once: bool) -> Counter[int]:
+    analysis = analyzer._statistics.analysis
+    assert analysis is not None
+    found = [rows.at_once if at_once else rows.put_off for rows in (analysis.single, analysis.written)]
+    return found[0][FirstChoices].counts + found[1][FirstChoices].counts
+
+
+@given(logs(junk=False), logs(junk=False), st.booleans())
+def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLog, at_once: bool) -> None:
+    kind, member = (collection._RowsAtOnce, AT_ONCE) if at_once else (collection._RowsPutOff, PUT_OFF)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "TABLE", (*kind.TABLE, member))
+        whole = analyzed(first.text, second.text)
+        merged = analyzed(first.text)
+        merged += analyzed(second.text)
+        found = choices(whole, at_once=at_once)
+        assert found == choices(merged, at_once=at_once)
+    statistics = whole._statistics
+    rows = statistics.single.frequency.rows + statistics.written.frequency.rows
+    assert found.total() == rows
+
+
+def test_it_is_told_when_a_higher_layer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection._RowsAtOnce, "TABLE", (*collection._RowsAtOnce.TABLE, AT_ONCE))
+    analyzer = analyzed(b"3,1 2\n3,1 2\n", b"3,1 2\n4,1 2\n")
+    analysis = analyzer._statistics.analysis
+    assert analysis is not None
+    assert analysis.single.at_once[FirstChoices].settled >= 1
+
+
+def test_it_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"3,1 2\n4,0 5\n3,1 4\n4,5 0\n" * 20
+    expected = analyzed(text).snapshot()
+    broken: Member[Broken, Any] = Member("first choices", Broken, lambda it, rows: it.update(rows.tables))
+    monkeypatch.setattr(collection._RowsAtOnce, "TABLE", (broken, *collection._RowsAtOnce.TABLE))
+    snapshot = analyzed(text).snapshot()
+    assert "first choices left out, making it failed: ArithmeticError: of 1 tables" in snapshot.warnings[0]
+    assert snapshot.left_out == {"first choices"}
+    for name in ("layers", "pairs", "transitions", "labels", "drift", "locality", "distances"):
+        assert plain(getattr(snapshot, name)) == plain(getattr(expected, name))
