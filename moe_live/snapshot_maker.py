@@ -109,7 +109,9 @@ class SnapshotMaker:
                 top_k=model.top_k or 1,
             )
             wanted = usages if pairs_of is None else pairs_of
-            snapshot = _with_sections(snapshot, figures, sections, wanted, failures, anew=anew)
+            snapshot = _with_sections(
+                snapshot, figures, sections, failures, statistics.failures, pairs_of=wanted, anew=anew
+            )
         facts = Facts(
             verdict=verdict,
             anomalies=self._anomalies(failures, use_verified=use_verified),
@@ -237,15 +239,36 @@ def _with_sections(
     snapshot: Snapshot,
     figures: Figures,
     sections: Collection[Section],
-    pairs_of: Iterable[int],
     failures: Failures,
+    counting: Failures,
     *,
+    pairs_of: Iterable[int],
     anew: bool,
 ) -> Snapshot:
-    """The snapshot with the sections that were asked for."""
+    """The snapshot with the sections that were asked for.
+
+    Args:
+        snapshot: without them.
+        figures: makes them.
+        sections: which are wanted.
+        failures: what failed; takes what fails.
+        counting: takes what fails when that is counted which was put off: not before a section is made.
+        pairs_of: layers whose pairs are looked for.
+        anew: test all predictions.
+    """
+
+    def attempt(section: Section, make: Callable[[], Made]) -> Made | None:
+        found = None if left_out(section) else failures.attempt(section.value, make, None)
+        failures.__ior__(counting)
+        return None if left_out(section) else found
+
+    def left_out(section: Section) -> bool:
+        sampled = section in {Section.TRANSITIONS, Section.HISTORY}
+        return section.value in failures or (sampled and SAMPLE in failures)
+
     drift: Drift | None = None
     if not {Section.DRIFT, Section.PAIRS, Section.LABELS}.isdisjoint(sections):
-        drift = failures.attempt(Section.DRIFT.value, figures.drift, None)
+        drift = attempt(Section.DRIFT, figures.drift)
 
     def clustering() -> NDArray[np.float64]:
         if drift is None:
@@ -253,11 +276,7 @@ def _with_sections(
         return drift.clustering
 
     def made(section: Section, make: Callable[[], Made]) -> Made | None:
-        if section not in sections:
-            return None
-        if SAMPLE in failures and section in {Section.TRANSITIONS, Section.HISTORY}:
-            return None
-        return failures.attempt(section.value, make, None)
+        return attempt(section, make) if section in sections else None
 
     return replace(
         snapshot,
