@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from moe_live import completion
 from moe_live.capture import cli as capture
 from moe_live.plans import cli as plans
+
+_MODULES = (capture, plans, completion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,12 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     name: Command(what, module.run_subcommand)
-    for module in (capture, plans)
+    for module in _MODULES
     for name, what in module.SUBCOMMANDS.items()
 }
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add those of all commands to what `ArgumentParser.add_subparsers` returned."""
+    for module in _MODULES:
+        module.add_parsers(subparsers)

@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
-from moe_live.commands import COMMANDS
+from moe_live.commands import COMMANDS, add_parsers
 from moe_live.defaults import config_file, default_options
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.outputs.output import Output
@@ -93,6 +93,14 @@ layers' routers are read from the model; it costs memory bandwidth, and without 
 exit status: 0 if q or Ctrl-C ended it, else that of COMMAND (128 + n if signal n ended it); 125 moe-live
 failed; 126 COMMAND cannot be started; 127 there is no such COMMAND.
 """
+
+
+_RUN_TEXTS: dict[str, Any] = {
+    "usage": f"moe-live {RUN} [OPTIONS] -- COMMAND...",
+    "description": _RUN_HELP,
+    "epilog": _RUN_EPILOG,
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,17 +225,20 @@ def _defaults(parser: Parser, given: Sequence[str]) -> argparse.Namespace:
 
 
 def _run_parser() -> Parser:
-    parser = CommandParser(
-        prog=f"moe-live {RUN}",
-        usage=f"moe-live {RUN} [OPTIONS] -- COMMAND...",
-        description=_RUN_HELP,
-        epilog=_RUN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog=f"moe-live {RUN}", **_RUN_TEXTS)
+    _add_run_options(parser)
+    return parser
+
+
+def _add_run_options(parser: Parser) -> None:
     parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1, once=None, browse=False)
     add_launch_options(parser)
     _add_options(parser)
-    return parser
+
+
+def whole_parser() -> Parser:
+    """One with those of all commands: nothing is parsed by it, completions and a manual are made of it."""
+    return _parser(commands=True)
 
 
 def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None = None) -> Config:
@@ -277,7 +288,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _parser() -> Parser:
+def _parser(*, commands: bool = False) -> Parser:
     parser = Parser(
         prog="moe-live",
         usage="moe-live [OPTIONS] [PATH ...]\n       moe-live COMMAND ...",
@@ -285,6 +296,10 @@ def _parser() -> Parser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if commands:
+        subparsers = parser.add_subparsers(metavar="COMMAND", prog="moe-live", parser_class=Parser)
+        _add_run_options(subparsers.add_parser(RUN, help=_HELP[RUN], **_RUN_TEXTS))
+        add_parsers(subparsers)
     source = parser.add_argument_group("input")
     source.add_argument(
         "paths",

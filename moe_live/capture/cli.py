@@ -89,13 +89,17 @@ def run_subcommand(argv: Sequence[str]) -> int:
     if argv[0] == "capture" and "--" in argv:
         return _run_command(argv[1:])
     parser = Parser(prog="moe-live")
-    subparsers = parser.add_subparsers(required=True)
-    add_capture_parser(subparsers)
-    add_tap_parser(subparsers)
-    add_verify_parser(subparsers)
+    add_parsers(parser.add_subparsers(required=True))
     options = parser.parse_args(argv)
     status: int = options.run(options)
     return status
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add those of `SUBCOMMANDS` to what `ArgumentParser.add_subparsers` returned."""
+    add_capture_parser(subparsers)
+    add_tap_parser(subparsers)
+    add_verify_parser(subparsers)
 
 
 def add_capture_parser(subparsers: Any) -> None:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from moe_live.arguments import Parser, file_name
-from moe_live.plans.compare import run_compare
+from moe_live.plans.compare import add_compare, run_compare
 from moe_live.plans.options import add_reading
 from moe_live.plans.progress import bar
 from moe_live.plans.result import write_result
 from moe_live.plans.table import PLANS
-
-if TYPE_CHECKING:
-    pass
 
 SUBCOMMANDS = {
     "plan": "what to do with the figures: cache, prune ...",
@@ -38,17 +35,25 @@ def run_subcommand(argv: Sequence[str]) -> int:
         MoeLiveError: something a user can act on.
     """
     if argv[0] == "compare":
-        return run_compare(argv[1:])
-    parser = Parser(prog="moe-live plan", description="Make a plan from logs.", epilog=_EPILOG)
-    subparsers = parser.add_subparsers(required=True, metavar="WHAT", parser_class=Parser)
+        return run_compare(argv)
+    parser = Parser(prog="moe-live")
+    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
+    return _run(parser.parse_args(argv))
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add those of `SUBCOMMANDS` to what `ArgumentParser.add_subparsers` returned."""
+    parser = subparsers.add_parser(
+        "plan", help=SUBCOMMANDS["plan"], description="Make a plan from logs.", epilog=_EPILOG
+    )
+    whats = parser.add_subparsers(required=True, metavar="WHAT", parser_class=Parser)
     for plan in PLANS:
-        added = subparsers.add_parser(plan.name, help=plan.help, description=plan.description)
+        added = whats.add_parser(plan.name, help=plan.help, description=plan.description)
         added.set_defaults(plan=plan)
         added.add_argument("logs", type=file_name, nargs="+", metavar="LOG", help="finished logs, .gz too")
         plan.add(added)
         add_reading(added)
-    options = parser.parse_args(argv[1:])
-    return _run(options)
+    add_compare(subparsers, SUBCOMMANDS["compare"])
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import Parser, file_name
-from moe_live.errors import printable
+from moe_live.errors import UsageError, printable
 from moe_live.plans.options import add_reading, settings_of
 from moe_live.plans.progress import bar
 from moe_live.plans.result import Result, write_result
@@ -39,13 +39,29 @@ def _share(text: str) -> float:
 
 
 def run_compare(argv: Sequence[str]) -> int:
-    """Run with the arguments that come after `compare`; returns the exit status.
+    """Run with the arguments, which begin with `compare`; returns the exit status.
 
     Raises:
         MoeLiveError: something a user can act on.
     """
-    parser = Parser(
-        prog="moe-live compare",
+    parser = Parser(prog="moe-live")
+    add_compare(parser.add_subparsers(required=True, parser_class=Parser), "")
+    options = parser.parse_args(argv)
+    if len(options.logs) != (2 if options.labels is None else 1):
+        raise UsageError("give two LOGs, or one and --labels A B; see moe-live compare --help")
+    return _run(options)
+
+
+def add_compare(subparsers: Any, what: str) -> None:
+    """Add `compare` to what `ArgumentParser.add_subparsers` returned.
+
+    Args:
+        subparsers: of the main command.
+        what: it does, in a few words.
+    """
+    parser = subparsers.add_parser(
+        "compare",
+        help=what,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -72,10 +88,6 @@ def run_compare(argv: Sequence[str]) -> int:
         "selections where the texts are others",
     )
     add_reading(parser)
-    options = parser.parse_args(argv)
-    if len(options.logs) != (2 if options.labels is None else 1):
-        parser.error("give two LOGs, or one and --labels A B")
-    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
