@@ -323,11 +323,13 @@ def _show(session: Run, signals: Signals, config: Config, outputs: LiveOutputs) 
     if shown is not None and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
         from moe_live.dashboard.theme import Theme
+        from moe_live.keeping import keep
 
         run_dashboard(
             shown,
             signals,
             publish=outputs.update,
+            keep=keep,
             refresh=config.refresh,
             color=config.color,
             theme=Theme(config.theme),

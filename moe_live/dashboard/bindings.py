@@ -16,7 +16,7 @@ from moe_live.dashboard.moves import (
     show_first,
     view_of,
 )
-from moe_live.dashboard.state import Asking, Prompt, ViewState
+from moe_live.dashboard.state import Asking, Kept, Prompt, ViewState
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import INPUT, VIEWS
 from moe_live.formats.comments import MAX_LABEL
@@ -31,6 +31,7 @@ class Request(Enum):
     REPAINT = "repaint"
     LABEL = "label"
     MOUSE = "mouse"
+    WRITE = "write"
 
 
 Action = Callable[[ViewState, Snapshot], Request | None]
@@ -136,6 +137,14 @@ def _ask(asking: Asking) -> Action:
 def _type(state: ViewState, snapshot: Snapshot, prompt: Prompt, key: str) -> Request | None:
     """Take a key as part of what is typed: until Enter or Esc."""
     typed = prompt.typed
+    if prompt.asking is Asking.WRITE:
+        keys = {kept.value: kept for kept in Kept}
+        if key in ("esc", *keys):
+            state.prompt = None
+        if key not in keys:
+            return None
+        state.kept = keys[key]
+        return Request.WRITE
     if key == "enter":
         state.prompt = None
         if prompt.asking is Asking.LABEL:
@@ -281,6 +290,13 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("pgup", "ctrl-b", "ctrl-u"), "PgUp", _always(""), "one page up", _rows(pages=-1)),
     Binding(("home", "g"), "Home", _always(""), "to the first (also g)", _rows(lines=-_FAR)),
     Binding(("end", "G"), "End", _always(""), "to the last (also G)", _rows(lines=_FAR)),
+    Binding(
+        ("w",),
+        "w",
+        _always("write"),
+        "write the figures (JSON, tables, a page) or a picture of this view to a file",
+        _ask(Asking.WRITE),
+    ),
     Binding(("ctrl-l",), "Ctrl-L", _always(""), "draw the screen again", _asks(Request.REPAINT)),
 )
 

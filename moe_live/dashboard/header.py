@@ -121,8 +121,12 @@ def footer(state: ViewState, width: int) -> Line:
     return (*line, NOWHERE)
 
 
-_NAMES = {Asking.LABEL: " Label ", Asking.GO_TO: " Go to "}
-_HINTS = {Asking.LABEL: " Enter sets it, Esc cancels ", Asking.GO_TO: f" {HOW_TO_GO} "}
+_NAMES = {Asking.LABEL: " Label ", Asking.GO_TO: " Go to ", Asking.WRITE: " Write "}
+_HINTS = {
+    Asking.LABEL: " Enter sets it, Esc cancels ",
+    Asking.GO_TO: f" {HOW_TO_GO} ",
+    Asking.WRITE: " j JSON, t tables, h page, p picture of this view; Esc cancels ",
+}
 
 
 def _prompt_line(prompt: Prompt, width: int) -> Line:

@@ -17,14 +17,14 @@ from moe_live.dashboard.frame import Frame, compose
 from moe_live.dashboard.keys import Answer, Event, KeyDecoder, Mouse
 from moe_live.dashboard.pointer import point
 from moe_live.dashboard.screen import ColorChoice, Screen, color_system
-from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.state import Kept, ViewState
 from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.view import layer_index
 from moe_live.dashboard.views import VIEWS
-from moe_live.errors import MoeLiveError
+from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
 from moe_live.session import Session
-from moe_live.snapshot import Section
+from moe_live.snapshot import Section, Snapshot
 from moe_live.terminal import Signals, Terminal
 from moe_live.wrapping import wrap
 
@@ -51,6 +51,8 @@ class _Scope:
     anew: bool = False
 
 
+Keep = Callable[[Kept, Snapshot, Frame], str]
+
 _EVERYTHING = _Scope(frozenset(Section), pairs_of=None, anew=True)
 
 
@@ -75,6 +77,7 @@ def run_dashboard(
     signals: Signals,
     *,
     publish: Callable[[Session], object] = lambda _: None,
+    keep: Keep | None = None,
     refresh: float = 4.0,
     color: ColorChoice = "auto",
     theme: Theme = Theme.AUTO,
@@ -91,6 +94,8 @@ def run_dashboard(
         session: what is shown.
         signals: entered already.
         publish: called at every turn without a key, for outputs that follow.
+        keep: writes something to a file, of a snapshot with everything and the frame that is shown; returns
+            its path. MoeLiveError if it cannot be written.
         refresh: frames a second, when something changes; fewer if they are expensive.
         color: whether to use colours.
         theme: the background of the terminal, or that it is asked for.
@@ -109,7 +114,7 @@ def run_dashboard(
     )
     asks = theme is Theme.AUTO and look.system is not None and may_be_asked(os.environ)
     with Terminal(signals, output) as terminal:
-        loop = _Loop(session, signals, terminal, refresh, look, publish=publish, stays=stays)
+        loop = _Loop(session, signals, terminal, refresh, look, publish=publish, keep=keep, stays=stays)
         return loop.run(asks=asks)
 
 
@@ -125,12 +130,14 @@ class _Loop:
         look: Look,
         *,
         publish: Callable[[Session], object] = lambda _: None,
+        keep: Keep | None = None,
         stays: bool = False,
     ) -> None:
         self._session = session
         self._signals = signals
         self._terminal = terminal
         self._publish = publish
+        self._keep = keep
         self._stays = stays
         self._at_rest = False
         self._problem: MoeLiveError | None = None
@@ -229,6 +236,8 @@ class _Loop:
             self._session.set_label(self._state.label)
         elif request is Request.REPAINT:
             self._terminal.redraw = True
+        elif request is Request.WRITE:
+            self._state.note = self._written()
         elif request is Request.MOUSE:
             self._terminal.tell_of_mouse(wanted=self._state.mouse)
         return request
@@ -237,6 +246,16 @@ class _Loop:
         if isinstance(event, Mouse):
             return point(self._state, event, self._snapshot, self._frame)
         return press(self._state, event, self._snapshot)
+
+    def _written(self) -> str:
+        """Write what was asked for to a file; returns what is to be said of it."""
+        if self._keep is None:
+            return "nothing is written from here"
+        try:
+            path = self._keep(self._state.kept, self._session.snapshot(), self._frame)
+        except MoeLiveError as error:
+            return printable(str(error))
+        return f"written: {printable(path)}"
 
     def _ask(self) -> None:
         """Ask the terminal whether its background is light, and wait a moment. Keys are kept for later."""

@@ -41,6 +41,16 @@ class Asking(Enum):
 
     LABEL = "label"
     GO_TO = "go to"
+    WRITE = "write"
+
+
+class Kept(Enum):
+    """What can be written to a file from inside, by the key that chooses it."""
+
+    JSON = "j"
+    TABLES = "t"
+    PAGE = "h"
+    PICTURE = "p"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,7 @@ class ViewState:
         prompt: what is being typed; None for nothing.
         note: what is to be said of the last key, "" for nothing.
         label: the label typed last.
+        kept: what is to be written to a file.
         look: what the terminal can show.
         places: where each view stands, by index.
     """
@@ -111,6 +122,7 @@ class ViewState:
     prompt: Prompt | None = None
     note: str = ""
     label: str = ""
+    kept: Kept = Kept.JSON
     look: Look = field(default_factory=Look)
     places: defaultdict[int, Place] = field(default_factory=lambda: defaultdict(Place))
 

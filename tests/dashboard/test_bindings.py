@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from moe_live.dashboard.bindings import BINDINGS, Request
 from moe_live.dashboard.bindings import press as pressed
 from moe_live.dashboard.frame import compose
-from moe_live.dashboard.state import CellOf, Phase, ViewState
+from moe_live.dashboard.state import Asking, CellOf, Kept, Phase, Prompt, ViewState
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
@@ -28,6 +28,22 @@ def press(state: ViewState, *keys: str) -> Request | None:
 
 def footer(state: ViewState, width: int = 120) -> str:
     return compose(SHOWN, status(), state, width, 40).plain.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"), [("wj", Kept.JSON), ("wxt", Kept.TABLES), ("wh", Kept.PAGE), ("w wp", Kept.PICTURE)]
+)
+def test_w_asks_what_to_write(keys: str, kept: Kept) -> None:
+    state = ViewState()
+    first, last = keys[:-1], keys[-1]
+    for key in first:
+        assert press(state, key) is None
+        assert state.prompt == Prompt(Asking.WRITE)
+    assert press(state, last) is Request.WRITE
+    assert (state.kept, state.prompt) == (kept, None)
+    press(state, "w")
+    assert press(state, "esc") is None
+    assert state.prompt is None
 
 
 def test_no_key_is_bound_twice() -> None:

@@ -12,7 +12,9 @@ import pytest
 import moe_live.dashboard.run as loop
 from moe_live.analyzer import Analyzer
 from moe_live.dashboard.background import QUESTION
+from moe_live.dashboard.frame import Frame
 from moe_live.dashboard.run import Ending, Reason
+from moe_live.dashboard.state import Kept
 from moe_live.dashboard.theme import Look
 from moe_live.errors import MoeLiveError
 from moe_live.session import READ_AHEAD, Session
@@ -108,6 +110,7 @@ def run(
     look: Look = Look(None),  # noqa: B008 - it is frozen
     asks: bool = False,
     stays: bool = False,
+    keep: loop.Keep | None = None,
 ) -> tuple[Ending, Terminal, Session]:
     signals = Signals()
     terminal = Terminal(script, signals, drawing)
@@ -115,7 +118,7 @@ def run(
     if isinstance(session, Asked):
         session.terminal = terminal
     with patch.object(loop, "time", SimpleNamespace(monotonic=lambda: terminal.now)):
-        driver = loop._Loop(session, signals, terminal, refresh, look, stays=stays)  # type: ignore[arg-type]  # scripted
+        driver = loop._Loop(session, signals, terminal, refresh, look, keep=keep, stays=stays)  # type: ignore[arg-type]  # scripted
         return driver.run(asks=asks), terminal, session
 
 
@@ -170,6 +173,21 @@ def test_what_could_be_read_is_looked_at_before_the_rest_is_told() -> None:
     assert source.raised
     with pytest.raises(MoeLiveError, match="cut short"):
         run([b""] * 100, Damaged(reads=20))
+
+
+def test_what_is_asked_for_is_written_with_everything_and_told() -> None:
+    wanted = []
+
+    def keep(kept: Kept, snapshot: Snapshot, frame: Frame) -> str:
+        wanted.append((kept, snapshot.locality is not None and snapshot.history is not None, frame.width))
+        if kept is Kept.PAGE:
+            raise MoeLiveError("no room for it")
+        return "figures.json"
+
+    _, terminal, _ = run([*[b""] * 50, b"w", b"j", b"", b"w", b"h", b""], keep=keep)
+    assert wanted == [(Kept.JSON, True, 100), (Kept.PAGE, True, 100)]
+    assert "written: figures.json" in "".join(terminal.frames)
+    assert "no room for it" in "".join(terminal.frames)
 
 
 def test_the_source_can_wake_it() -> None:
