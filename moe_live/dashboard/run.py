@@ -19,12 +19,14 @@ from moe_live.dashboard.pointer import point
 from moe_live.dashboard.screen import ColorChoice, Screen, color_system
 from moe_live.dashboard.state import Kept, ViewState
 from moe_live.dashboard.theme import CAUTION, Look, Theme
+from moe_live.dashboard.trend import TrendRecorder
 from moe_live.dashboard.view import layer_index
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
 from moe_live.session import Session
 from moe_live.snapshot import Section, Snapshot
+from moe_live.sources.source import State
 from moe_live.terminal import Signals, Terminal
 from moe_live.wrapping import wrap
 
@@ -144,6 +146,7 @@ class _Loop:
         self._period = 1 / refresh
         self._screen = Screen(terminal.write)
         self._state = ViewState(look=look, mouse=True)
+        self._trend = TrendRecorder()
         self._decoder = KeyDecoder()
         self._early: list[Event] = []
         self._frame = Frame([], 0)
@@ -299,6 +302,8 @@ class _Loop:
         """Make the figures anew."""
         begun = time.monotonic()
         self._snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
+        older = self._session.source.status().state is State.READING
+        self._state.trend = self._trend.note(begun, self._snapshot, older=older)
         self._scope = scope
         self._stale = False
         self._making = time.monotonic() - begun

@@ -8,6 +8,7 @@ from enum import Enum
 
 from moe_live.dashboard.selection import Selection, Window
 from moe_live.dashboard.theme import Look
+from moe_live.dashboard.trend import Trend
 
 
 class Phase(Enum):
@@ -106,6 +107,7 @@ class ViewState:
         label: the label typed last.
         kept: what is to be written to a file.
         look: what the terminal can show.
+        trend: how decode went in the last minutes.
         places: where each view stands, by index.
     """
 
@@ -124,6 +126,7 @@ class ViewState:
     label: str = ""
     kept: Kept = Kept.JSON
     look: Look = field(default_factory=Look)
+    trend: Trend = field(default_factory=Trend)
     places: defaultdict[int, Place] = field(default_factory=lambda: defaultdict(Place))
 
     _HELP = -1

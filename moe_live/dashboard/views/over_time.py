@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,17 @@ from numpy.typing import NDArray
 from rich.style import Style
 
 from moe_live.dashboard.canvas import Column, Line, bar, beside, flow, text
+from moe_live.dashboard.graph import sparkline
 from moe_live.dashboard.grid import Grid
 from moe_live.dashboard.heat import legend, shades
 from moe_live.dashboard.listing import GUTTER, Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import ALERT, BAR, CAUTION, FAINT, TITLE
+from moe_live.dashboard.trend import PERIOD, POINTS, Trend
 from moe_live.dashboard.view import View, absent, layer_index, relative_use
 from moe_live.dashboard.views.heatmap import cells_of
-from moe_live.formatting import fraction, whole
+from moe_live.formatting import duration, fraction, percents, tenths, whole
 from moe_live.snapshot import Drift, Section, Snapshot
 from moe_live.verdicts import FEW
 
@@ -28,6 +31,7 @@ _LABEL = 5
 _NARROWEST = 26
 """Columns the heatmap takes at least, for its legend."""
 
+_FEWEST_SPARKS = 4
 _MOST_NAMED = 4
 _BAR = 10
 _FULL_BAR = 0.5
@@ -112,6 +116,31 @@ def _verdict(snapshot: Snapshot, drift: Drift, width: int) -> list[Line]:
     return flow(notes, width)
 
 
+def _means(values: Sequence[float], most: int) -> NDArray[np.float64]:
+    """At most so many values: the means of those that are defined, of parts of equal length."""
+    parts = np.array_split(np.array(values), min(most, len(values)))
+    return np.array([part[np.isfinite(part)].mean() if np.isfinite(part).any() else np.nan for part in parts])
+
+
+def _trend(trend: Trend, width: int) -> list[Line]:
+    """The last minutes of decode in a line; nothing as long as there were none."""
+    if not trend.hits:
+        return []
+    minutes = duration(len(trend.hits) * PERIOD)
+    figures = (
+        ("cache hits", trend.hits, percents),
+        ("used again", trend.overlap, percents),
+        ("effective", trend.effective, tenths),
+    )
+    taken = len(minutes) + sum(len(name) + _GAP + 8 for name, _, _ in figures)
+    columns = min(POINTS, (width - taken) // len(figures))
+    line: list[Line] = [(text(minutes, TITLE),)]
+    for name, values, shown in figures:
+        graph = sparkline(_means(values, columns), columns, low=0.0) if columns >= _FEWEST_SPARKS else ""
+        line.append((text(f"{name} ", FAINT), text(graph, BAR), text(f" {shown(values[-1]):>6}")))
+    return flow(line, width)
+
+
 def _spans(counts: NDArray[np.int64], steps: int, most: int) -> NDArray[np.int64]:
     """Counts (bins, E) with neighbouring bins added up: `most` at most, and none shorter than a step."""
     while len(counts) > 1 and len(counts) > max(1, min(most, steps)):
@@ -158,7 +187,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     """Drift of the layers at the left, the chosen one over time at the right."""
     if snapshot.drift is None or snapshot.history is None:
         return absent(snapshot)
-    head = _verdict(snapshot, snapshot.drift, width)
+    head = [*_trend(state.trend, width), *_verdict(snapshot, snapshot.drift, width)]
     room = height - len(head)
     left_width = min(_TABLE, width - _GAP - _NARROWEST)
     if width < 2 * _TABLE + _GAP:  # the heatmap needs the columns of the bar
@@ -185,6 +214,9 @@ VIEW = View(
     render=render,
     gist="Drift: how far the latest steps lie from the run. Below the limit: noise.",
     reading=(
+        "The first line has the last minutes of decode, at most two: hits of a cache of a fourth of each "
+        "layer's experts, the share of experts that the step before used too, and the effective "
+        "experts of the median layer. "
         "Drift is the Jensen-Shannon divergence, in bits (0 the same, 1 no expert in common), of the "
         "latest decode steps (--window) from all of them; noise is what chance gives on average, the "
         "limit what it exceeds once in a thousand; 'real' exceeds that, and is coloured by its size, from "
@@ -193,7 +225,7 @@ VIEW = View(
         "tokens; shades are relative to uniform use. A change of topic shows as columns that begin or "
         "end."
     ),
-    sections=frozenset({Section.DRIFT, Section.HISTORY}),
+    sections=frozenset({Section.DRIFT, Section.HISTORY, Section.LOCALITY}),
     rows=_axis,
     details=True,
     opens=True,

@@ -1,0 +1,113 @@
+"""The last minutes of decode: each point is what came between two moments, as if that had been all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from moe_live.analyzer import Analyzer
+from moe_live.dashboard import draw_static
+from moe_live.dashboard.frame import compose
+from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.trend import PERIOD, POINTS, TrendRecorder
+from moe_live.dashboard.views import VIEWS
+from moe_live.snapshot import Section, Snapshot
+from moe_live.statistics.balance import balance
+from moe_live.verdicts import median
+from tests.dashboard.factory import snapshot, status
+
+LAYERS, EXPERTS, TOP_K = 3, 16, 4
+TIME = next(i for i, view in enumerate(VIEWS) if view.title == "Time")
+
+
+def steps(experts: list[int], number: int, seed: int) -> bytes:
+    """Decode steps of one token that choose among these experts."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for _ in range(number):
+        for layer in range(LAYERS):
+            chosen = rng.permutation(experts)[:TOP_K].tolist()
+            lines.append(f"{layer},{' '.join(map(str, chosen))}\n")
+    return "".join(lines).encode()
+
+
+def taken(analyzer: Analyzer) -> Snapshot:
+    return analyzer.snapshot({Section.LOCALITY})
+
+
+def test_points_are_of_what_came_in_between() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    few, all_of_them = list(range(4)), list(range(EXPERTS))
+    analyzer.feed(steps(all_of_them, 200, 1))
+    recorder.note(0.0, taken(analyzer), older=False)
+    before = taken(analyzer).counts
+    analyzer.feed(steps(few, 100, 2))
+    trend = recorder.note(PERIOD, taken(analyzer), older=False)
+    assert trend.hits[-1] > 0.97  # always the same four, and a cache of four
+    assert trend.overlap[-1] > 0.97
+    since = balance(taken(analyzer).counts - before, TOP_K)
+    assert trend.effective[-1] == pytest.approx(median([layer.effective_experts for layer in since]))
+    analyzer.feed(steps(all_of_them, 200, 3))
+    trend = recorder.note(2 * PERIOD, taken(analyzer), older=False)
+    assert len(trend.hits) == 2
+    assert trend.hits[-1] == pytest.approx(0.25, abs=0.1)
+    assert trend.overlap[-1] == pytest.approx(0.25, abs=0.1)
+    assert trend.effective[-1] > 0.9 * EXPERTS
+
+
+def test_nothing_new_is_nothing_to_tell() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    analyzer.feed(steps(list(range(EXPERTS)), 50, 1))
+    recorder.note(0.0, taken(analyzer), older=False)
+    trend = recorder.note(PERIOD, taken(analyzer), older=False)
+    assert math.isnan(trend.hits[-1])
+    assert math.isnan(trend.overlap[-1])
+    assert recorder.note(1.5 * PERIOD, taken(analyzer), older=False) == trend  # that is too soon
+
+
+def test_what_was_there_before_tells_nothing() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    for second in range(10):
+        analyzer.feed(steps(list(range(EXPERTS)), 50, second))
+        assert not recorder.note(second * PERIOD, taken(analyzer), older=True).hits
+
+
+def test_time_that_was_not_looked_at_has_its_mean_and_nothing_grows() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    for now in (0.0, 7 * PERIOD, 1000 * PERIOD):
+        analyzer.feed(steps(list(range(EXPERTS)), 50, 1))
+        trend = recorder.note(now, taken(analyzer), older=False)
+    assert len(trend.hits) == POINTS
+    assert len(set(trend.hits)) == 1
+    assert recorder.note(1e9, analyzer.snapshot(()), older=False) == trend  # without its locality
+
+
+def test_statistics_that_begin_anew_are_no_step_back() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    analyzer.feed(steps(list(range(EXPERTS)), 200, 1))
+    recorder.note(0.0, taken(analyzer), older=False)
+    analyzer.reset()
+    analyzer.feed(steps(list(range(EXPERTS)), 100, 2))
+    trend = recorder.note(PERIOD, taken(analyzer), older=False)
+    assert math.isnan(trend.hits[-1])
+    assert math.isnan(trend.effective[-1])
+
+
+@pytest.mark.parametrize(("width", "graph"), [(60, False), (80, True), (120, True), (200, True)])
+def test_the_view_shows_it_at_any_width(width: int, graph: bool) -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    state = ViewState(view=TIME)
+    for second in range(40):
+        analyzer.feed(steps(list(range(EXPERTS)), 20, second))
+        state.trend = recorder.note(second * PERIOD, taken(analyzer), older=False)
+    frame = compose(analyzer.snapshot(), status(), state, width, 30).plain
+    assert "cache hits" in frame
+    assert f"{100 * state.trend.hits[-1]:.1f}%" in frame
+    line = next(line for line in frame.splitlines() if "cache hits" in line)
+    assert any(mark in line for mark in "▂▃▄▅▆▇") is graph
+
+
+def test_without_one_nothing_is_said() -> None:
+    assert "cache hits" not in draw_static(snapshot(4, 16), status(), width=100, height=30, view="Time").plain
