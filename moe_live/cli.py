@@ -172,14 +172,15 @@ def run(config: Config) -> int:
     for destination in filter(None, (output.destination for output in config.outputs)):
         check_destination(destination.path, destination.what, taken)
         taken.append((destination.path, f"where {destination.what} goes"))
-    known = known_sizes(config.model, config.expert_bytes) if config.budgets else 0
+    has_sizes = config.model is not None or config.expert_bytes is not None
+    known = known_sizes(config.model, config.expert_bytes) if config.budgets or has_sizes else 0
     problem: MoeLiveError | None = None
     outputs = LiveOutputs(config.outputs)
     with Signals() as signals, _source(config, signals) as (source, names, command):
         session = _session(config, source, names)
         try:
             with outputs:
-                _show(session, signals, config, outputs)
+                _show(session, signals, config, outputs, known)
         except UsageError:
             raise
         except MoeLiveError as error:  # what was read until then still has its summary
@@ -308,7 +309,13 @@ def _end_command(command: CommandSource, session: Run, signals: Signals) -> None
         signals.wait(session.pause, () if descriptor is None else (descriptor,))
 
 
-def _show(session: Run, signals: Signals, config: Config, outputs: LiveOutputs) -> None:
+def _show(
+    session: Run,
+    signals: Signals,
+    config: Config,
+    outputs: LiveOutputs,
+    expert_bytes: dict[int, int] | int,
+) -> None:
     """Read until the end, a key or a signal, and show how it goes."""
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
     # the screen.
@@ -334,6 +341,7 @@ def _show(session: Run, signals: Signals, config: Config, outputs: LiveOutputs) 
             color=config.color,
             theme=Theme(config.theme),
             ascii_only=config.ascii,
+            expert_bytes=expert_bytes,
             stays=config.browse,
         )
     else:

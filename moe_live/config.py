@@ -244,8 +244,9 @@ def whole_parser() -> Parser:
 def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None = None) -> Config:
     if options.budget and options.only is not None:
         parser.error("--budget needs more than --only frequency counts: leave one out")
-    if not options.budget and (options.model is not None or options.expert_bytes is not None):
-        parser.error("--model and --expert-bytes go with --budget SIZE")
+    sizes_given = options.model is not None or options.expert_bytes is not None
+    if sizes_given and not options.budget and options.paths and not options.browse:
+        parser.error("--model and --expert-bytes go with --budget SIZE, or a dashboard")
     return Config(
         paths=options.paths,
         follow=options.follow,

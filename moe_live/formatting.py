@@ -32,6 +32,12 @@ def size(number: float) -> str:
     return f"{figure[:-1]} {figure[-1]}B" if figure[-1:].isalpha() else f"{figure} B"
 
 
+def gibibytes(number: float) -> str:
+    """Bytes in units of 2^30, as memory is counted: 11.2 GiB."""
+    value = number / (1 << 30)
+    return f"{value:.2f} GiB" if value < 9.995 else f"{value:,.1f} GiB"
+
+
 def percent(share: float) -> str:
     """A share in at most five columns: 7.3%, 100%, 0.04%."""
     if not math.isfinite(share):

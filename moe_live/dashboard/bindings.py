@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from moe_live.dashboard.cache_size import resize
 from moe_live.dashboard.moves import (
     go_back,
     go_to,
@@ -89,6 +90,14 @@ def _zoom(by: int) -> Action:
         if view_of(state).zooms:
             state.place.zoom = max(0, state.place.zoom + by)
             state.place.rows.shows = state.place.columns.shows = None
+
+    return action
+
+
+def _size(by: int) -> Action:
+    def action(state: ViewState, snapshot: Snapshot) -> None:
+        if view_of(state).caches:
+            resize(state, snapshot, by)
 
     return action
 
@@ -265,6 +274,14 @@ BINDINGS: tuple[Binding, ...] = (
         "a cell of several experts shows the hottest of them, or their mean",
         _cell,
     ),
+    Binding(
+        ("+", "="),
+        "+",
+        _in_view("larger", lambda view: view.caches),
+        "a larger cache, in Locality",
+        _size(1),
+    ),
+    Binding(("-", "_"), "-", _in_view("smaller", lambda view: view.caches), "a smaller one", _size(-1)),
     Binding(
         ("b",),
         "b",

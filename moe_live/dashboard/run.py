@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -84,6 +84,7 @@ def run_dashboard(
     color: ColorChoice = "auto",
     theme: Theme = Theme.AUTO,
     ascii_only: bool = False,
+    expert_bytes: Mapping[int, int] | int = 0,
     stays: bool = False,
     output: int = 1,
 ) -> Ending:
@@ -102,6 +103,7 @@ def run_dashboard(
         color: whether to use colours.
         theme: the background of the terminal, or that it is asked for.
         ascii_only: whether to show nothing but ASCII.
+        expert_bytes: bytes of an expert, by layer or of all; 0 where they are not known.
         stays: whether the end of the input ends nothing: what it came to is looked at.
         output: descriptor of the terminal.
 
@@ -116,7 +118,17 @@ def run_dashboard(
     )
     asks = theme is Theme.AUTO and look.system is not None and may_be_asked(os.environ)
     with Terminal(signals, output) as terminal:
-        loop = _Loop(session, signals, terminal, refresh, look, publish=publish, keep=keep, stays=stays)
+        loop = _Loop(
+            session,
+            signals,
+            terminal,
+            refresh,
+            look,
+            publish=publish,
+            keep=keep,
+            stays=stays,
+            expert_bytes=expert_bytes,
+        )
         return loop.run(asks=asks)
 
 
@@ -134,6 +146,7 @@ class _Loop:
         publish: Callable[[Session], object] = lambda _: None,
         keep: Keep | None = None,
         stays: bool = False,
+        expert_bytes: Mapping[int, int] | int = 0,
     ) -> None:
         self._session = session
         self._signals = signals
@@ -145,7 +158,7 @@ class _Loop:
         self._problem: MoeLiveError | None = None
         self._period = 1 / refresh
         self._screen = Screen(terminal.write)
-        self._state = ViewState(look=look, mouse=True)
+        self._state = ViewState(look=look, mouse=True, expert_bytes=expert_bytes)
         self._trend = TrendRecorder()
         self._decoder = KeyDecoder()
         self._early: list[Event] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -108,6 +109,8 @@ class ViewState:
         kept: what is to be written to a file.
         look: what the terminal can show.
         trend: how decode went in the last minutes.
+        cache: experts a layer in the cache that is asked about; 0 for a fourth of them.
+        expert_bytes: bytes of an expert, by layer or of all; 0 where they are not known.
         places: where each view stands, by index.
     """
 
@@ -127,6 +130,8 @@ class ViewState:
     kept: Kept = Kept.JSON
     look: Look = field(default_factory=Look)
     trend: Trend = field(default_factory=Trend)
+    cache: int = 0
+    expert_bytes: Mapping[int, int] | int = 0
     places: defaultdict[int, Place] = field(default_factory=lambda: defaultdict(Place))
 
     _HELP = -1

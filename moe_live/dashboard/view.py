@@ -35,6 +35,7 @@ class View:
         opens: whether Enter opens the experts of what is chosen.
         zooms: whether it has columns to look at more closely.
         sorts: orders to choose from; none if there is no choice.
+        caches: whether it tells of a cache of a size to choose.
         phases: whether prefill and decode can be shown apart.
         always: whether it has something to show before any MoE line was found.
     """
@@ -52,6 +53,7 @@ class View:
     opens: bool = False
     zooms: bool = False
     sorts: tuple[str, ...] = ()
+    caches: bool = False
     phases: bool = False
     always: bool = False
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from moe_live.dashboard.cache_size import cache_line, size_marks
 from moe_live.dashboard.canvas import Column, Line, beside, flow, text
 from moe_live.dashboard.graph import curve
 from moe_live.dashboard.listing import GUTTER, Listing, Order
@@ -129,7 +130,8 @@ def hits(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[
     )
     head = flow([(text(f"Hits by experts in the cache, {whose}", TITLE),), key], width)
     chance = np.arange(1, n_experts + 1) / n_experts
-    marks = [str(max(1, n_experts * part // 4)) for part in range(5)]
+    sizes = [max(1, n_experts * part // 4) for part in range(5)]
+    marks = list(map(str, sizes)) if chosen else size_marks(snapshot, state, sizes)
     return [
         *head,
         *curve(
@@ -152,6 +154,9 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     if steps < FEW_STEPS:
         title.append((text("few steps", CAUTION),))
     head = [verdict_line(Subject.CACHE, snapshot, width)]
+    used = [layer for layer in layers if layer.uses]
+    if used and (state.cache or state.expert_bytes or height >= _ROOMY):
+        head += cache_line(snapshot, used, state, width)
     if height >= _ROOMY:
         head += _means(layers, width)
     columns = _columns(len(layers[0].lru_hit_rate))
@@ -178,14 +183,17 @@ VIEW = View(
         "Overlap: the share of a step's experts that the step 1, 2, 4 or 8 before used too, beside what "
         "drawing experts anew would give. In 10, 100, 1000: different experts that so many steps in a "
         "row use, on average. Caches: how many of the experts a step needs are among the n used last "
-        "(LRU, empty at first) and among the n most used (known with hindsight). Reused: steps until an "
-        "expert is used again, half of them and 90 % of them. A cache of a fourth of the experts is said "
-        f"to pay if it avoids at least {PAYS:.0%} of the misses of as many experts drawn at random, to "
-        f"help from {HELPS:.0%} on. The graph, where there is room, has the hits by size: the area is the "
-        "cache of those used last, its dark part what chance gives, the dots are the most used ones."
+        "(LRU, empty at first) and among the n most used (known with hindsight); + and - ask about "
+        "another size, in GiB of all layers too where --model or --expert-bytes tells those of an "
+        "expert. Knee: the size that is farthest above chance. Reused: steps until an expert is used "
+        "again, half of them and 90 % of them. A cache of a fourth of the experts is said to pay if it "
+        f"avoids at least {PAYS:.0%} of the misses of as many experts drawn at random, to help from "
+        f"{HELPS:.0%} on. The graph, where there is room, has the hits by size: the area is the cache of "
+        "those used last, its dark part what chance gives, the dots are the most used ones."
     ),
     sections=frozenset({Section.LOCALITY}),
     rows=_axis,
     opens=True,
+    caches=True,
     sorts=_LISTING.sorts,
 )
