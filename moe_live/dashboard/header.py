@@ -125,7 +125,7 @@ _NAMES = {Asking.LABEL: " Label ", Asking.GO_TO: " Go to ", Asking.WRITE: " Writ
 _HINTS = {
     Asking.LABEL: " Enter sets it, Esc cancels ",
     Asking.GO_TO: f" {HOW_TO_GO} ",
-    Asking.WRITE: " j JSON, t tables, h page, p picture of this view; Esc cancels ",
+    Asking.WRITE: " j JSON, t tables, h page, p picture; Esc cancels ",
 }
 
 
@@ -133,7 +133,7 @@ def _prompt_line(prompt: Prompt, width: int) -> Line:
     """What was typed so far, its end if it is long, and what to type."""
     name, hint = _NAMES[prompt.asking], _HINTS[prompt.asking]
     shown = prompt.typed
-    while cell_len(shown) > width - len(hint) - len(name) - 3:
+    while shown and cell_len(shown) > width - len(hint) - len(name) - 3:
         shown = shown[1:]
     return (text(name, BANNER), text(f" {shown}"), text(" ", SELECTED), text(hint, FAINT))
 
