@@ -106,7 +106,7 @@ def test_the_view_shows_it_at_any_width(width: int, graph: bool) -> None:
     assert "cache hits" in frame
     assert f"{100 * state.trend.hits[-1]:.1f}%" in frame
     line = next(line for line in frame.splitlines() if "cache hits" in line)
-    assert any(mark in line for mark in "▂▃▄▅▆▇") is graph
+    assert any(mark in line for mark in "▁▂▃▄▅▆▇█") is graph
 
 
 def test_without_one_nothing_is_said() -> None:
