@@ -239,7 +239,7 @@ class Analyzer:
         Raises:
             ValueError: one of them was fed and not finished, or they do not count alike.
         """
-        for name in ("gate_layers", "max_slots", "window", "counts_only"):
+        for name in ("gate_layers", "max_slots", "window", "counts_only", "latest_uses", "reset_on_restart"):
             ours, theirs = getattr(self._settings, name), getattr(other._settings, name)
             if ours != theirs:
                 raise ValueError(f"{name} is {ours} here and {theirs} there; both must count alike")

@@ -31,7 +31,8 @@ class ExpertRows:
         whole: (n,) bool, whether the block has a row for every token of the step, so that row j of it and row
             j of another whole block of the step belong to one token. The last layer leaves out rows in a
             prompt.
-        experts: (n, k) uint16, best first; usually the transposed view of a contiguous (k, n).
+        experts: (n, k) uint16, best first; usually the transposed view of a contiguous (k, n), which has the
+            name `by_rank` where it is handed on.
     """
 
     step: NDArray[np.int64]
@@ -63,12 +64,12 @@ class ExpertRows:
         )
 
 
-def repeats(experts: NDArray[np.uint16]) -> NDArray[np.bool_] | None:
-    """Which rows of (k, n) name an expert twice; None if none does, as in every sound log."""
-    shifts = range(1, len(experts))
-    if not any((experts[shift:] == experts[:-shift]).any() for shift in shifts):
+def repeats(by_rank: NDArray[np.uint16]) -> NDArray[np.bool_] | None:
+    """Which rows, experts by rank (k, n), name an expert twice; None if none does, as in every sound log."""
+    shifts = range(1, len(by_rank))
+    if not any((by_rank[shift:] == by_rank[:-shift]).any() for shift in shifts):
         return None
-    found = [(experts[shift:] == experts[:-shift]).any(axis=0) for shift in shifts]
+    found = [(by_rank[shift:] == by_rank[:-shift]).any(axis=0) for shift in shifts]
     return np.asarray(np.logical_or.reduce(found))
 
 

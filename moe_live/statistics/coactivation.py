@@ -79,7 +79,7 @@ class Coactivation:
             self._rows[slots] += table.sizes
             self._counts.make_room(int(table.sizes.max()))  # no count can grow by more
             for index, slot in enumerate(slots.tolist()):
-                self._count(slot, table.of(index).experts)
+                self._count(slot, table.of(index).by_rank)
 
     def settle(self) -> None:
         """A higher layer was seen: rows count here whatever the kind of their step."""
@@ -116,18 +116,18 @@ class Coactivation:
             counts[:seen, :seen] = triangle[_triangle_index(n_experts)[:seen, :seen]]
         return counts
 
-    def _count(self, slot: int, experts: NDArray[np.uint16]) -> None:
-        """Count the rows (k, n) of one layer."""
+    def _count(self, slot: int, by_rank: NDArray[np.uint16]) -> None:
+        """Count the rows of one layer, experts by rank (k, n)."""
         base, capacity = int(self._base[slot]), int(self._capacity[slot])
         counts = self._counts.low[base : base + capacity * (capacity + 1) // 2]
         one = counts.dtype.type(1)  # a Python integer would make this a hundred times slower
-        k, n = experts.shape
+        k, n = by_rank.shape
         i, j = _pairs(k)
         if capacity > _MAX_UINT16_EXPERTS:
-            experts = experts.astype(np.uint32)
+            by_rank = by_rank.astype(np.uint32)
         chunk = max(1, _CHUNK // len(i))
         for start in range(0, n, chunk):
-            part = experts[:, start : start + chunk]
+            part = by_rank[:, start : start + chunk]
             line = part * (part + part.dtype.type(1)) // part.dtype.type(2)
             # Of b's line + a and a's line + b, the cell of the pair is the larger one.
             cell = np.maximum(line[i] + part[j], line[j] + part[i])

@@ -26,16 +26,16 @@ _PIECE = 1 << 14  # rows counted at a time
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """Rows of some steps: step numbers (n,), ascending, layers (n,), experts (k, n)."""
+    """Rows of some steps: step numbers (n,), ascending, layers (n,), experts by rank (k, n)."""
 
     step: NDArray[np.int64]
     layer: NDArray[np.uint16]
-    experts: NDArray[np.uint16]
+    by_rank: NDArray[np.uint16]
 
     def after(self, step: int) -> _Part:
         """The rows of later steps, in memory of their own."""
         first = np.searchsorted(self.step, step, side="right")
-        return _Part(self.step[first:].copy(), self.layer[first:].copy(), self.experts[:, first:].copy())
+        return _Part(self.step[first:].copy(), self.layer[first:].copy(), self.by_rank[:, first:].copy())
 
 
 class _Latest:
@@ -68,13 +68,13 @@ class _Latest:
         if self.parts and self.parts[0].step[0] <= self.dropped:
             self.parts[0] = self.parts[0].after(self.dropped)
 
-    def hold(self, step: NDArray[np.int64], layer: NDArray[np.uint16], experts: NDArray[np.uint16]) -> None:
+    def hold(self, step: NDArray[np.int64], layer: NDArray[np.uint16], by_rank: NDArray[np.uint16]) -> None:
         """Add rows of steps that were appended."""
         alive = step > self.dropped
         if alive.all() and len(step):
-            self.parts.append(_Part(step, layer, experts))
+            self.parts.append(_Part(step, layer, by_rank))
         elif alive.any():
-            self.parts.append(_Part(step[alive], layer[alive], np.compress(alive, experts, axis=1)))
+            self.parts.append(_Part(step[alive], layer[alive], np.compress(alive, by_rank, axis=1)))
 
 
 class RecentSteps:
@@ -130,7 +130,7 @@ class RecentSteps:
                 latest.dropped = theirs.dropped + self._steps  # and so is all we have
             latest.append(theirs.number + self._steps, theirs.selections, self.window)
             for part in theirs.parts:
-                latest.hold(part.step + self._steps, part.layer, part.experts)
+                latest.hold(part.step + self._steps, part.layer, part.by_rank)
         self._steps += other._steps
         return self
 
@@ -161,7 +161,7 @@ class RecentSteps:
                 block = np.searchsorted(number, part.step) * BLOCKS // len(number)
                 place = (block * len(layers) + layer) * n_experts
                 inside = (part.step >= number[0]) & (layer >= 0)
-                for line in part.experts:  # one at a time: keys are four times as large
+                for line in part.by_rank:  # one at a time: keys are four times as large
                     counted = inside & (line < n_experts)
                     np.add.at(counts, place[counted] + line[counted], 1)
         return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
@@ -171,10 +171,10 @@ def _pieces(parts: Iterable[_Part]) -> Iterator[_Part]:
     """All rows, in few pieces of some `_PIECE` rows at most; order is lost."""
     by_k: dict[int, list[_Part]] = {}
     for part in parts:
-        same = by_k.setdefault(len(part.experts), [])
+        same = by_k.setdefault(len(part.by_rank), [])
         for begin in range(0, len(part.step), _PIECE):
             rows = slice(begin, begin + _PIECE)
-            same.append(_Part(part.step[rows], part.layer[rows], part.experts[:, rows]))
+            same.append(_Part(part.step[rows], part.layer[rows], part.by_rank[:, rows]))
             if sum(len(piece.step) for piece in same) >= _PIECE:
                 yield _joined(same)
                 same.clear()
@@ -185,7 +185,7 @@ def _joined(parts: Sequence[_Part]) -> _Part:
     return _Part(
         np.concatenate([part.step for part in parts]),
         np.concatenate([part.layer for part in parts]),
-        np.concatenate([part.experts for part in parts], axis=1),
+        np.concatenate([part.by_rank for part in parts], axis=1),
     )
 
 

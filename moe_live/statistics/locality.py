@@ -182,7 +182,7 @@ class Locality:
             passed: (l,) steps of each, ascending.
             listings: their rows; `slot` is an index of `slots`, `place` that of the row in its block.
         """
-        k = max(len(rows.experts) for rows in listings)
+        k = max(len(rows.by_rank) for rows in listings)
         per_step = k * (1 + max(int(rows.place.max()) for rows in listings))
         begin = done = 0
         while done < len(slots):
@@ -192,7 +192,7 @@ class Locality:
                 part = slice(*np.searchsorted(rows.time, (begin, end)))
                 if part.start < part.stop:
                     time, slot, place = rows.time[part] - begin, rows.slot[part] - done, rows.place[part] * k
-                    run.append(Listing(time, slot, place, rows.experts[:, part]))
+                    run.append(Listing(time, slot, place, rows.by_rank[:, part]))
             reuse.update(slots[done:], end - begin, run, self._scratch)
             begin, done = end, int(np.searchsorted(passed, end, "right"))
 
@@ -246,7 +246,7 @@ def _of_layers(listings: list[Listing], slots: NDArray[np.int64], n_layers: int)
 def _taken(rows: Listing, which: NDArray[np.intp]) -> Listing:
     """The rows at these indices (n,)."""
     return Listing(
-        rows.time[which], rows.slot[which], rows.place[which], np.take(rows.experts, which, axis=1)
+        rows.time[which], rows.slot[which], rows.place[which], np.take(rows.by_rank, which, axis=1)
     )
 
 

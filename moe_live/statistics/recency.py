@@ -40,13 +40,13 @@ class Listing:
         time: (n,) int64, steps of the row's layer before this one, counted from the first of the run.
         slot: (n,) int64, index of the layer.
         place: (n,) int64, where in its step and layer the row's first expert stands: higher is later.
-        experts: (k, n) uint16.
+        by_rank: (k, n) uint16, the experts that the rows list first, second, …
     """
 
     time: NDArray[np.int64]
     slot: NDArray[np.int64]
     place: NDArray[np.int64]
-    experts: NDArray[np.uint16]
+    by_rank: NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +99,7 @@ class Run:
         self._n_layers, self._n_experts = depth.shape
         self._n_steps = n_steps
         self._listings = listings
-        self._per_step = max(int(rows.place.max()) + len(rows.experts) for rows in listings)
+        self._per_step = max(int(rows.place.max()) + len(rows.by_rank) for rows in listings)
         self._n_places = self._n_experts + n_steps * self._per_step
         # Small numbers: the time goes into moving them through the caches.
         self._latest = scratch.zeros("latest", (n_steps + 1, depth.size), np.min_scalar_type(self._n_places))
@@ -112,7 +112,7 @@ class Run:
         listed = self._latest[1:].reshape(-1)
         for rows, cell in zip(listings, cells, strict=True):
             places = self._places(rows).astype(listed.dtype).reshape(-1)
-            if len(rows.experts) == self._per_step:  # one row a step and layer: its last place comes last
+            if len(rows.by_rank) == self._per_step:  # one row a step and layer: its last place comes last
                 listed[cell] = places
             else:
                 np.maximum.at(listed, cell, places)
@@ -134,7 +134,7 @@ class Run:
         # `listed` is `_latest` from its second row on: at the index of a use, `_latest` has the place before.
         flat = self._latest.reshape(-1)
         self._before = [
-            flat.take(cell).astype(np.int64).reshape(rows.experts.shape)
+            flat.take(cell).astype(np.int64).reshape(rows.by_rank.shape)
             for rows, cell in zip(listings, cells, strict=True)
         ]
         self._words = [
@@ -170,13 +170,13 @@ class Run:
 
     def _cells(self, rows: Listing) -> NDArray[np.int64]:
         """Flat indices (k * n,) of experts in (n_steps, layers, experts)."""
-        cell: NDArray[np.int64] = rows.experts + (rows.time * self._n_layers + rows.slot) * self._n_experts
+        cell: NDArray[np.int64] = rows.by_rank + (rows.time * self._n_layers + rows.slot) * self._n_experts
         return cell.reshape(-1)
 
     def _places(self, rows: Listing) -> NDArray[np.int64]:
         """The places (k, n) that the rows take."""
         first = rows.place + (rows.time * self._per_step + self._n_experts)
-        places: NDArray[np.int64] = first + np.arange(len(rows.experts))[:, None]
+        places: NDArray[np.int64] = first + np.arange(len(rows.by_rank))[:, None]
         return places
 
     def _in_layer(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -189,7 +189,7 @@ class Run:
         vacant = np.ones((self._n_layers, self._n_places), np.bool_)
         vacant[:, : self._n_experts] = False
         for rows, weight in zip(self._listings, self._weights, strict=True):
-            taken = np.broadcast_to(rows.slot * self._n_places, rows.experts.shape) + self._places(rows)
+            taken = np.broadcast_to(rows.slot * self._n_places, rows.by_rank.shape) + self._places(rows)
             vacant.reshape(-1)[taken.reshape(-1)[weight != 0]] = False
         slot, place = np.nonzero(vacant)
         next_step = (place - self._n_experts) // self._per_step + 1

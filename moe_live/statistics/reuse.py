@@ -129,7 +129,7 @@ class Reuse:
             slot = slots[rows.slot]
             first = np.flatnonzero(uses.depth < 0)
             nth = first % len(slot)
-            expert = slot[nth] * width + rows.experts.reshape(-1)[first]
+            expert = slot[nth] * width + rows.by_rank.reshape(-1)[first]
             self.first.reshape(-1)[expert] = self.steps[slot[nth]] + rows.time[nth]
             place = np.minimum(uses.distance, _FAR)
             place += slot * (_FAR + 1)

@@ -16,13 +16,13 @@ class LayerRows:
 
     Attributes:
         step, token, whole: (n,) as in `ExpertRows`.
-        experts: (k, n) uint16, each line contiguous.
+        by_rank: (k, n) uint16, the first experts of the rows, their second ones, …; each line contiguous.
     """
 
     step: NDArray[np.int64]
     token: NDArray[np.int64]
     whole: NDArray[np.bool_]
-    experts: NDArray[np.uint16]
+    by_rank: NDArray[np.uint16]
 
     def of_whole_blocks(self) -> LayerRows:
         """Those that stand in whole blocks."""
@@ -30,7 +30,7 @@ class LayerRows:
             return self
         kept = np.flatnonzero(self.whole)
         return LayerRows(
-            self.step[kept], self.token[kept], self.whole[kept], np.take(self.experts, kept, axis=1)
+            self.step[kept], self.token[kept], self.whole[kept], np.take(self.by_rank, kept, axis=1)
         )
 
 
@@ -46,13 +46,13 @@ class RowsByLayer:
     """
 
     def __init__(self, rows: ExpertRows) -> None:
-        experts = rows.experts.T
+        by_rank = rows.experts.T
         order = np.argsort(rows.layer, kind="stable")
         layer = rows.layer[order]
         begins = np.flatnonzero(np.concatenate(([True], layer[1:] != layer[:-1])))
         self.layers = layer[begins]
-        self.n_experts = np.maximum.reduceat(experts.max(axis=0)[order], begins).astype(np.int64) + 1
-        repeating = repeats(experts)
+        self.n_experts = np.maximum.reduceat(by_rank.max(axis=0)[order], begins).astype(np.int64) + 1
+        repeating = repeats(by_rank)
         if repeating is not None:
             distinct = ~repeating[order]
             order, layer = order[distinct], layer[distinct]
@@ -72,10 +72,10 @@ class RowsByLayer:
 
 
 def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """The experts (k, m) of the tokens with rows in whole blocks of both layers."""
+    """The experts by rank (k, m) of the tokens with rows in whole blocks of both layers."""
     lower, upper = lower.of_whole_blocks(), upper.of_whole_blocks()
     if np.array_equal(lower.step, upper.step) and np.array_equal(lower.token, upper.token):
-        return lower.experts, upper.experts
+        return lower.by_rank, upper.by_rank
     tokens = 1 + max(int(rows.token.max(initial=0)) for rows in (lower, upper))
     _, i, j = np.intersect1d(
         lower.step * tokens + lower.token,
@@ -83,4 +83,4 @@ def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16],
         assume_unique=True,
         return_indices=True,
     )
-    return np.take(lower.experts, i, axis=1), np.take(upper.experts, j, axis=1)
+    return np.take(lower.by_rank, i, axis=1), np.take(upper.by_rank, j, axis=1)

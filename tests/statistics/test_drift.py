@@ -66,7 +66,7 @@ def test_neither_batches_nor_merging_show(
         whole = recent(steps, window=window)
         assert content(whole) == content(recent(*pieces, window=window)) == content(merged)
         for latest in whole._latest.values():
-            assert sum(part.experts.size for part in latest.parts) <= most
+            assert sum(part.by_rank.size for part in latest.parts) <= most
 
 
 @given(drawn_steps(max_steps=12), st.integers(1, 5), st.integers(0, 12))
