@@ -15,6 +15,7 @@ from moe_live.formats.records import LineTally, Records
 from moe_live.formats.sniff import SniffingDecoder
 from moe_live.routing.arrays import ExpertArrays
 from moe_live.routing.batch import Kind, StepBatch
+from moe_live.routing.sieve import Sieve
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
 from moe_live.snapshot import Input, Section, Snapshot
@@ -51,6 +52,7 @@ class _Outline(NamedTuple):
     """All of an analyzer but its statistics."""
 
     assembler: StepAssembler
+    sieve: Sieve
     highest: int
     tally: LineTally
     paths: tuple[str, ...]
@@ -97,6 +99,7 @@ class Analyzer:
         )
         self._assembler = StepAssembler(max_slots=self._settings.max_slots)
         self._assembler.label = self._settings.label
+        self._sieve = Sieve()
         self._statistics = self._new_statistics()
         self._steps = StepDistances(include_prompt=self._settings.include_prompt) if keep_steps else None
         self._highest = -1
@@ -158,14 +161,24 @@ class Analyzer:
     def _take(self, decoded: Iterable[Records]) -> None:
         for records in decoded:
             if records.restarts:
-                self._update(self._assembler.interrupt())
+                self._close_step()
                 self._restart()
-            if len(records.weights) or len(records.marks):
-                update = partial(self._statistics.gate_mass.update, records)
+            self._pass(self._sieve.feed(records))
+
+    def _pass(self, records: Iterable[Records]) -> None:
+        """Take in lines that agree with the log."""
+        for each in records:
+            if len(each.weights) or len(each.marks):
+                update = partial(self._statistics.gate_mass.update, each)
                 self._statistics.failures.attempt(GATE_MASS, update, None)
-            if len(records.gates.layer):
-                self._statistics.gate_layers.update(np.unique(records.gates.layer).tolist())
-            self._update(self._assembler.feed(records))
+            if len(each.gates.layer):
+                self._statistics.gate_layers.update(np.unique(each.gates.layer).tolist())
+            self._update(self._assembler.feed(each))
+
+    def _close_step(self, *, goes_on: bool = False) -> None:
+        """What follows does not belong to the open step; `goes_on`: but perhaps to the same texts."""
+        self._pass(self._sieve.interrupt())
+        self._update(self._assembler.interrupt(goes_on=goes_on))
 
     @property
     def label(self) -> str:
@@ -174,6 +187,7 @@ class Analyzer:
 
     @label.setter
     def label(self, label: str) -> None:
+        self._pass(self._sieve.interrupt())
         self._assembler.label = label
 
     def interrupt(self, reason: Break) -> None:
@@ -213,7 +227,7 @@ class Analyzer:
 
     def _end(self, *, emptied: bool, goes_on: bool = False) -> None:
         self._take(self._decoder.restart(emptied=emptied))
-        self._update(self._assembler.interrupt(goes_on=goes_on))
+        self._close_step(goes_on=goes_on)
         self._statistics.gate_mass.interrupt()
         self._statistics.flush()
         self._is_open = False
@@ -224,12 +238,14 @@ class Analyzer:
         Args:
             same_server: what was learned about the logger and the model still holds.
         """
+        self._sieve.drop()
         for _ in self._assembler.interrupt():
             pass
         if not same_server:
             label = self._assembler.label
             self._assembler = StepAssembler(max_slots=self._settings.max_slots)
             self._assembler.label = label
+            self._sieve = Sieve()
             self._highest = -1
         self._statistics = self._new_statistics()
 
@@ -245,6 +261,7 @@ class Analyzer:
                 raise ValueError(f"{name} is {ours} here and {theirs} there; both must count alike")
         theirs = copy(other)  # merging uses up what is merged
         theirs._assembler, theirs._statistics = deepcopy(other._assembler), deepcopy(other._statistics)
+        theirs._sieve = deepcopy(other._sieve)
         self.merge(theirs)
         return self
 
@@ -260,6 +277,7 @@ class Analyzer:
         if self._highest < outline.highest:
             self._statistics.settle()
         self._assembler.absorb(outline.assembler)
+        self._sieve.absorb(outline.sieve)
         self._highest = self._assembler.highest
         self._merged_tally += outline.tally
         self._paths += outline.paths
@@ -277,7 +295,13 @@ class Analyzer:
         if self._highest < highest:
             self._statistics.settle()
         yield _Outline(
-            self._assembler, self._highest, self.tally, self._paths, self._restarts, self._rotations
+            assembler=self._assembler,
+            sieve=self._sieve,
+            highest=self._highest,
+            tally=self.tally,
+            paths=self._paths,
+            restarts=self._restarts,
+            rotations=self._rotations,
         )
         yield from self._statistics.pieces()
 
@@ -318,6 +342,7 @@ class Analyzer:
         maker = SnapshotMaker(
             statistics=self._statistics,
             assembler=self._assembler,
+            odd=self._sieve.odd,
             input=self._input(),
             settings=self._settings,
         )

@@ -8,6 +8,7 @@ from functools import partial
 
 from moe_live.formatting import ranges
 from moe_live.isolation import Failures
+from moe_live.routing.sieve import Odd
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
 from moe_live.snapshot import Snapshot
@@ -15,6 +16,9 @@ from moe_live.statistics.anomalies import Anomalies, seems_smaller
 
 _LONG_TOP_K = 4
 """From this k on a row 0 1 … k-1 does not come about by chance: 1 in 1,680 rows even for 8 experts."""
+
+_ODD_NAMED = 8
+"""Odd layers and experts that are named at most."""
 
 _UNSEEN_BY_CHANCE = 0.5
 """Experts expected to be unused under uniform routing, from which on the sample is called small."""
@@ -53,6 +57,7 @@ class Facts:
         anomalies: of the rows that are counted.
         repeating: how many of these name an expert twice.
         too_wide: malformed lines that name more experts than a layer has.
+        odd: how many rows were set aside, by what is odd about them.
         top_k: how many rows have so many experts.
         n_embd: how many gate inputs have so many numbers.
         several_slots: decode steps of more than one token.
@@ -63,6 +68,7 @@ class Facts:
     anomalies: Anomalies
     repeating: int
     too_wide: int
+    odd: Mapping[Odd, int]
     top_k: Mapping[int, int]
     n_embd: Mapping[int, int]
     several_slots: int
@@ -77,7 +83,7 @@ def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, 
         facts: what else is known.
         failures: takes what fails.
     """
-    tellers = (_about_rows, _about_input, _about_anomalies, _about_steps, _about_size)
+    tellers = (_about_rows, _about_odd_rows, _about_input, _about_anomalies, _about_steps, _about_size)
 
     def told(about: Callable[[Snapshot, Facts], Iterator[str]]) -> tuple[str, ...]:
         return tuple(about(snapshot, facts))
@@ -106,6 +112,24 @@ def _about_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
             f"rows of one layer only ({model.layers[0]}): steps cannot be told apart, "
             "nor strided rows found; all rows run together as one prompt"
         )
+
+
+def _about_odd_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
+    if not facts.odd:
+        return
+    named = [
+        f"{'' if odd.expert < 0 else f'expert {odd.expert} in '}layer {odd.layer} ({_rows(rows)})"
+        for odd, rows in sorted(facts.odd.items())
+    ]
+    more = ", …" if len(named) > _ODD_NAMED else ""
+    yield (
+        f"{_rows(snapshot.rows.odd)} set aside, for nothing else in the log is like them: "
+        f"{', '.join(named[:_ODD_NAMED])}{more}"
+    )
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} row{'s'[: number != 1]}"
 
 
 def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:

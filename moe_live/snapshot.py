@@ -133,6 +133,8 @@ class Rows:
         verdict: that as one plain sentence with its numbers.
         impossible: logged rows that are in no figure, because they name an expert twice and no logger, sound
             or strided as this one, writes that.
+        odd: logged rows that were set aside, because nothing else in the log has their layer, or experts such
+            as theirs.
     """
 
     mode: RowMode
@@ -143,6 +145,7 @@ class Rows:
     soundness: Verdict
     verdict: str
     impossible: int = 0
+    odd: int = 0
 
     @property
     def strided(self) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from moe_live.caveats import Facts, caveats, verdict_sentence
 from moe_live.figures import Figures
 from moe_live.isolation import Failures
 from moe_live.routing.batch import Kind
+from moe_live.routing.sieve import Odd
 from moe_live.routing.steps import StepAssembler
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode, Settings
@@ -46,12 +47,14 @@ class SnapshotMaker:
     Attributes:
         statistics: of all complete steps.
         assembler: what it has learned of the model and the logger.
+        odd: how many rows were set aside, by what is odd about them.
         input: what was read.
         settings: what the user decides.
     """
 
     statistics: Statistics
     assembler: StepAssembler
+    odd: Mapping[Odd, int]
     input: Input
     settings: Settings
 
@@ -117,6 +120,7 @@ class SnapshotMaker:
             anomalies=self._anomalies(failures, use_verified=use_verified),
             repeating=statistics.repeating.frequency.rows if counts_repeating else 0,
             too_wide=self._too_wide(model),
+            odd=self.odd,
             top_k=self._widths(),
             n_embd=statistics.n_embd,
             several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
@@ -181,8 +185,8 @@ class SnapshotMaker:
             0 if "usage" in failures else bank.frequency.rows
             for bank in (statistics.single, statistics.written, statistics.repeating, statistics.verified)
         )
-        impossible = statistics.impossible.total() - self._too_wide(model)
-        logged = single + written + repeating + impossible
+        impossible, odd = statistics.impossible.total() - self._too_wide(model), sum(self.odd.values())
+        logged = single + written + repeating + impossible + odd
         if verdict is Verdict.SOUND:
             impossible += repeating
             lost = recovered = repeating = 0
@@ -195,8 +199,9 @@ class SnapshotMaker:
             recovered=recovered,
             unrecoverable=lost,
             impossible=impossible,
+            odd=odd,
             soundness=verdict,
-            verdict=verdict_sentence(verdict, mode, logged - impossible, lost, recovered),
+            verdict=verdict_sentence(verdict, mode, logged - impossible - odd, lost, recovered),
         )
 
     def _distances(self, decode: list[Kind], failures: Failures) -> Distances:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import builtins
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,23 @@ class Experts:
                 by_k.setdefault(table.shape[1], []).append(table.T)
         tables = tuple(np.concatenate(by_k[k], axis=1).T for k in sorted(by_k))
         return cls(tables, np.concatenate([part.widths() for part in parts]) if len(tables) > 1 else None)
+
+    def select(self, rows: NDArray[np.bool_]) -> Experts:
+        """The rows at which the (n,) mask is True, in memory of their own."""
+        width = self.widths()
+        tables = tuple(np.compress(rows[width == table.shape[1]], table.T, axis=1).T for table in self.tables)
+        kept = width[rows]
+        tables = tuple(table for table in tables if len(table))
+        return Experts(tables, kept if len(tables) > 1 else None)
+
+    def highest(self) -> NDArray[np.uint16]:
+        """(n,) the highest expert of each row."""
+        if self.width is None:
+            return np.concatenate([table.max(axis=1) for table in self.tables])
+        highest = np.empty(len(self.width), np.uint16)
+        for table in self.tables:
+            highest[self.width == table.shape[1]] = table.max(axis=1)
+        return highest
 
     def widths(self) -> NDArray[np.uint16]:
         """(n,) the k of each row."""
@@ -188,6 +205,9 @@ class RowWeights:
         return RowWeights(mine.row - begin, mine.width, mine.values)
 
 
+Columns = TypeVar("Columns", GateRows, StepMarks, RowWeights)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Records:
     """Consecutive well-formed lines of a log, in their order.
@@ -214,6 +234,45 @@ class Records:
     restarts: bool = False
     marks: StepMarks = field(default_factory=StepMarks.none)
     weights: RowWeights = field(default_factory=RowWeights.none)
+
+    def copy(self) -> Records:
+        """The same in memory of its own."""
+
+        def copied(columns: Columns) -> Columns:
+            return replace(
+                columns, **{column.name: getattr(columns, column.name).copy() for column in fields(columns)}
+            )
+
+        return replace(
+            self,
+            layer=self.layer.copy(),
+            experts=self.experts.copy(),
+            gates=copied(self.gates),
+            marks=copied(self.marks),
+            weights=copied(self.weights),
+        )
+
+    def without(self, rows: NDArray[np.bool_]) -> Records:
+        """The same without the expert rows at which the (n,) mask is True."""
+        before = np.concatenate(([0], np.cumsum(rows)))  # of these, before each expert row
+        gates = self.gates
+        line = gates.position + np.arange(len(gates.position))
+
+        def moved(place: NDArray[np.int64]) -> NDArray[np.int64]:
+            """How many expert rows and gate lines are left of so many."""
+            return np.asarray(place - before[place - np.searchsorted(line, place)])
+
+        weights = self.weights.select(~rows[self.weights.row])
+        places = moved(np.array([place for place, _ in self.labels], np.int64)).tolist()
+        return replace(
+            self,
+            layer=self.layer[~rows],
+            experts=self.experts.select(~rows),
+            gates=replace(gates, position=gates.position - before[gates.position]),
+            labels=tuple(zip(places, (name for _, name in self.labels), strict=True)),
+            marks=replace(self.marks, place=moved(self.marks.place)),
+            weights=replace(weights, row=weights.row - before[weights.row]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

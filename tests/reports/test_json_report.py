@@ -127,6 +127,7 @@ SCHEMA: dict[str, Any] = {
         "recovered": int,
         "unrecoverable": int,
         "impossible": int,
+        "odd": int,
         "strided": (bool, type(None)),
         "verdict": str,
     },
@@ -225,6 +226,7 @@ def test_values() -> None:
         "recovered": 4,
         "unrecoverable": 40,
         "impossible": 0,
+        "odd": 0,
         "strided": True,
         "verdict": "some rows are wrong",
     }

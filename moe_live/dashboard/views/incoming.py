@@ -51,8 +51,11 @@ def _rows(snapshot: Snapshot, width: int) -> list[Line]:
         ("recovered", whole(rows.recovered)),
         ("unrecoverable", whole(rows.unrecoverable)),
     ]
-    if rows.impossible:
-        figures.append(("impossible", whole(rows.impossible)))
+    figures += [
+        (name, whole(number))
+        for name, number in (("impossible", rows.impossible), ("odd", rows.odd))
+        if number
+    ]
     verdict: list[Line] = [
         (text(f"  {part}", CAUTION if rows.strided else None),)
         for part in wrap(printable(rows.verdict), width - 2, _MOST_LINES)

@@ -77,6 +77,8 @@ def _row_lines(rows: Rows) -> Iterator[str]:
     yield f"rows unrecoverable: {rows.unrecoverable}"
     if rows.impossible:
         yield f"rows impossible: {rows.impossible}"
+    if rows.odd:
+        yield f"rows odd: {rows.odd}"
 
 
 def _known(number: int | None) -> str:
@@ -111,6 +113,7 @@ def _keys(snapshot: Snapshot) -> Keys:
                 "recovered": rows.recovered,
                 "unrecoverable": rows.unrecoverable,
                 "impossible": rows.impossible,
+                "odd": rows.odd,
                 "strided": rows.strided,
                 "verdict": rows.verdict,
             },
