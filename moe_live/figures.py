@@ -63,7 +63,7 @@ class Figures:
         """Which experts the latest steps use."""
         return None if self.chosen.latest is None else self.chosen.latest.uses(self.decode, self.n_experts)
 
-    def pairs(self, layers: Iterable[int], clustering: NDArray[np.float64]) -> dict[int, LayerPairs]:
+    def pairs(self, layers: Iterable[int]) -> dict[int, LayerPairs]:
         """Experts chosen together, of some of the layers; those without rows are left out."""
         self._flush_rows()
         found = {}
@@ -75,8 +75,7 @@ class Figures:
                 np.zeros((self.n_experts, self.n_experts), np.int64),
             )
             rows = sum(accumulator.rows(layer) for accumulator in accumulators)
-            spread = float(clustering[self.layers.index(layer)])
-            found[layer] = notable_pairs(counts, rows, clustering=spread)
+            found[layer] = notable_pairs(counts, rows)
         return found
 
     def transitions(self, *, anew: bool) -> tuple[LayerTransition, ...]:

@@ -212,6 +212,12 @@ class Usage:
         """Experts selected at least once."""
         return int(np.count_nonzero(self.counts))
 
+    @property
+    def unused(self) -> list[int]:
+        """Experts that were never selected, ascending."""
+        unused: list[int] = np.flatnonzero(self.counts == 0).tolist()
+        return unused
+
     def top(self, n: int) -> tuple[ExpertCount, ...]:
         """The n most selected experts among those used: higher count first, then lower id."""
         order = np.argsort(-self.counts, kind="stable")

@@ -272,7 +272,7 @@ def _with_sections(
         return section.value in failures or (sampled and SAMPLE in failures)
 
     drift: Drift | None = None
-    if not {Section.DRIFT, Section.PAIRS, Section.LABELS}.isdisjoint(sections):
+    if not {Section.DRIFT, Section.LABELS}.isdisjoint(sections):
         drift = attempt(Section.DRIFT, figures.drift)
 
     def clustering() -> NDArray[np.float64]:
@@ -287,7 +287,7 @@ def _with_sections(
         snapshot,
         drift=drift if Section.DRIFT in sections else None,
         locality=made(Section.LOCALITY, figures.locality),
-        pairs=made(Section.PAIRS, lambda: figures.pairs(pairs_of, clustering())),
+        pairs=made(Section.PAIRS, lambda: figures.pairs(pairs_of)),
         transitions=made(Section.TRANSITIONS, lambda: figures.transitions(anew=anew)),
         history=made(Section.HISTORY, figures.history),
         labels=made(Section.LABELS, lambda: figures.labels(clustering())),

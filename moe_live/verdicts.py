@@ -14,6 +14,8 @@ from moe_live.judgement import Judgement, Subject, Word
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
 from moe_live.snapshot import COVERED_PERCENT, LayerPairs, Snapshot
+from moe_live.statistics.blocks import CERTAIN
+from moe_live.statistics.coactivation import ENOUGH_PAIRS, SUPPORT
 from moe_live.statistics.divergence import ENOUGH
 
 FEW = 5
@@ -40,7 +42,14 @@ FEW_TESTED = 50
 
 GAIN = 0.05
 """Share of the next layer's experts that knowing this layer's must foretell beyond what always the same ones
-do: some three standard errors of a rate that was tested on 256 tokens."""
+do, to be worth a word; and it must be certain."""
+
+VARYING = 2.0
+"""How many times more than in independent rows pairs vary, from where on it cannot be told that none belong
+together."""
+
+LOPSIDED = 0.5
+"""Share of the highest possible MaxVio from which on a layer is not called even, whatever its entropy."""
 
 _TOO_THIN = f"fewer than {ENOUGH} selections for each expert that is used"
 
@@ -123,16 +132,29 @@ def _balance(snapshot: Snapshot) -> Judgement:
     effective = median([figure.effective_experts for figure in figures])
     dead = sum(figure.dead_experts for figure in figures)
     by_chance = expected(sum(figure.dead_expected for figure in figures))
-    facts = (
+    known = [(figure, entry.layer) for figure, entry in zip(figures, snapshot.layers, strict=True)]
+    known = [(figure, layer) for figure, layer in known if not math.isnan(figure.max_violation)]
+    uneven = sum(figure.effective_experts < UNEVEN * n_experts for figure, _ in known)
+    facts = [
         f"entropy {fraction(median([figure.entropy_normalized for figure in figures]))} of 1",
         f"{whole(dead)} of {whole(snapshot.counts.size)} unused ({by_chance} by chance)",
         f"a layer is like {short(effective)} of {n_experts} experts used alike",
-    )
+    ]
+    lopsided = False
+    if known:
+        worst, layer = max(known, key=lambda each: each[0].max_violation)
+        lopsided = worst.max_violation >= LOPSIDED * worst.max_violation_bound > 0
+        at_most = f" of at most {short(worst.max_violation_bound)}"
+        facts.insert(1, f"worst MaxVio {short(worst.max_violation)}{at_most} in layer {layer}")
     if few(snapshot):
-        return Judgement(subject, Word.TOO_EARLY, facts, _more_tokens(snapshot))
+        return Judgement(subject, Word.TOO_EARLY, tuple(facts), _more_tokens(snapshot))
     share = effective / n_experts
     word = Word.EVEN if share >= EVEN else Word.UNEVEN if share < UNEVEN else Word.FAIR
-    return Judgement(subject, word, facts)
+    if word is Word.EVEN and (lopsided or uneven):
+        word = Word.FAIR
+    if uneven and word is not Word.UNEVEN:
+        facts.insert(0, f"{uneven} of {_number(len(known), 'layer')} uneven")
+    return Judgement(subject, word, tuple(facts))
 
 
 def _hot_set(snapshot: Snapshot) -> Judgement:
@@ -167,15 +189,17 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
     if not layers:
         return Judgement(subject, Word.TOO_EARLY, ("no decode steps so far",), "decode steps")
     n_experts = len(layers[0].lru_hit_rate)
-    size = max(1, n_experts // CACHED)
     uses = [layer.uses for layer in layers]
+    # A layer's cache holds the experts of a step at least.
+    size = max(n_experts // CACHED, *(math.ceil(layer.uses / layer.steps) for layer in layers), 1)
     recent = float(np.average([layer.lru_hit_rate[size - 1] for layer in layers], weights=uses))
     fixed = float(np.average([layer.static_hit_rate[size - 1] for layer in layers], weights=uses))
+    first = float(np.average([layer.never_again for layer in layers], weights=uses))
     chance = size / n_experts
     facts = (
         f"{size} of {n_experts} a layer: LRU hits {percent(recent)}",
-        f"hot set {percent(fixed)}",
         f"chance {percent(chance)}",
+        f"the most used {percent(fixed)} with hindsight",
     )
     steps = max(layer.steps for layer in layers)
     if steps < FEW_STEPS:
@@ -185,10 +209,12 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
         avoided = (hits - chance) / (1 - chance) if chance < 1 else 0.0
         return Word.PAYS if avoided >= PAYS else Word.HELPS if avoided >= HELPS else Word.HARDLY_PAYS
 
-    word = avoids(max(recent, fixed))
-    # The hot set is chosen with hindsight: what it alone would bear out is not certain.
-    surer = "" if word is avoids(recent) else "a hot set tested on steps that it was not chosen from"
-    return Judgement(subject, word, facts, surer)
+    # What is used for the first time is missed however well a cache pays. Without these misses a short log
+    # looks better than it will, so what both say is certain.
+    if avoids(recent) is not avoids(recent / (1 - first) if first < 1 else 1.0):
+        early = (*facts, f"{percent(first)} of the uses are the first of an expert")
+        return Judgement(subject, Word.TOO_EARLY, early, "more decode steps")
+    return Judgement(subject, avoids(recent), facts)
 
 
 def _pairs(snapshot: Snapshot) -> Judgement | None:
@@ -204,11 +230,23 @@ def _pairs(snapshot: Snapshot) -> Judgement | None:
     tested = sum(pairs.tested for pairs in layers.values())
     if not tested:
         return Judgement(
-            subject, Word.TOO_EARLY, ("no two experts are expected together in five rows",), "more tokens"
+            subject,
+            Word.TOO_EARLY,
+            ("no two experts are expected together in five rows",),
+            _more_rows(snapshot, layers),
         )
     standing_out = {layer: pairs for layer, pairs in layers.items() if pairs.strongest or pairs.weakest}
     if not standing_out:
         n_experts = snapshot.counts.shape[1]
+        if max(pairs.tested for pairs in layers.values()) < min(
+            ENOUGH_PAIRS, n_experts * (n_experts - 1) // 2
+        ):
+            reason = f"only {_number(tested, 'pair')} expected together in five rows"
+            return Judgement(subject, Word.TOO_EARLY, (reason,), _more_rows(snapshot, layers))
+        spread = median([pairs.spread for pairs in layers.values()])
+        if spread >= VARYING:
+            reason = f"all pairs vary, {short(spread)} times as much as in independent rows, as in a text"
+            return Judgement(subject, Word.CANNOT_BE_TOLD, (reason,), "rows of more texts")
         possible = len(layers) * n_experts * (n_experts - 1) // 2
         none = f"none of {whole(tested)} pairs tested stands out from chance"
         rare = f"more tokens: {_number(possible - tested, 'pair')} too rare to test"
@@ -218,8 +256,16 @@ def _pairs(snapshot: Snapshot) -> Judgement | None:
         _farthest_pair(standing_out),
         f"{whole(tested)} pairs tested",
     )
-    # Noise is that of nearly independent tokens; those of a text resemble the ones before.
     return Judgement(subject, Word.FOUND, facts, "the same pairs in other texts")
+
+
+def _more_rows(snapshot: Snapshot, layers: Mapping[int, LayerPairs]) -> str:
+    """The tokens until two experts, were all alike, are expected together in `SUPPORT` rows."""
+    n_experts, k = snapshot.counts.shape[1], snapshot.model.top_k or 1
+    if k < 2:
+        return "more tokens"
+    needed = SUPPORT * n_experts * (n_experts - 1) / (k * (k - 1)) - max(p.rows for p in layers.values())
+    return _number(math.ceil(needed), "more token") if needed > 0 else "more tokens"
 
 
 def _farthest_pair(layers: Mapping[int, LayerPairs]) -> str:
@@ -245,18 +291,34 @@ def _next_layer(snapshot: Snapshot) -> Judgement | None:
         return Judgement(subject, Word.TOO_EARLY, (reason,), "more tokens")
     found = median([transition.hit_rate for transition in transitions])
     static = median([transition.static_hit_rate for transition in transitions])
-    facts = (
+    rates = (
         f"{percent(found)} of the next layer's experts foretold",
         f"{percent(static)} by always naming the most used",
         f"{percent(median([transition.chance for transition in transitions]))} by chance",
     )
     if tested < FEW_TESTED:
-        return Judgement(subject, Word.TOO_EARLY, facts, _number(FEW_TESTED - tested, "more token"))
-    # Each token is left out of the ranking it is tested on, which costs the most used more where many tie.
-    surer = "both rates learned on one half of the tokens and tested on the other"
-    if found - static >= GAIN:
-        return Judgement(subject, Word.FOUND, facts, surer)
-    return Judgement(subject, Word.NONE_FOUND, (*facts, f"a gain counts from {GAIN:.0%} on"), surer)
+        return Judgement(subject, Word.TOO_EARLY, rates, _number(FEW_TESTED - tested, "more token"))
+    gaining = [pair for pair in transitions if pair.gain >= GAIN and pair.certain > 0]
+    gain, error = (
+        median([pair.gain for pair in transitions]),
+        median([pair.gain_error for pair in transitions]),
+    )
+    facts = (
+        f"gain {_points(gain, '+')} ± {_points(error)} points, learned on one half and tested on the other",
+        *rates,
+    )
+    if gaining:
+        layers = f"in {len(gaining)} of {_number(len(transitions), 'pair')} of layers"
+        return Judgement(subject, Word.FOUND, (layers, *facts))
+    # As much as the typical gain may be with what is uncertain of it.
+    if gain + CERTAIN * error < GAIN:
+        return Judgement(subject, Word.NONE_FOUND, (*facts, f"a gain counts from {GAIN:.0%} on"))
+    return Judgement(subject, Word.TOO_EARLY, facts, "more tokens")
+
+
+def _points(share: float, sign: str = "") -> str:
+    """A share in percentage points."""
+    return f"{100 * share + 0.0:{sign}.1f}" if math.isfinite(share) else "–"
 
 
 def _drift(snapshot: Snapshot) -> Judgement | None:

@@ -180,9 +180,10 @@ def nearly_alike(n: int, each: int) -> Snapshot:
     return used(np.tile(counts, (2, 1)))
 
 
-def balance_of(n: int, entropy: str, by_chance: str = "<0.1") -> str:
+def balance_of(n: int, entropy: str, worst: str, by_chance: str = "<0.1") -> str:
     return (
-        f"entropy {entropy} of 1, {2 * (EXPERTS - n)} of 200 unused ({by_chance} by chance), "
+        f"entropy {entropy} of 1, worst MaxVio {worst} of at most 24 in layer 0, "
+        f"{2 * (EXPERTS - n)} of 200 unused ({by_chance} by chance), "
         f"a layer is like {n}.0 of 100 experts used alike"
     )
 
@@ -190,17 +191,33 @@ def balance_of(n: int, entropy: str, by_chance: str = "<0.1") -> str:
 NO_ROWS = "no expert rows so far; surer with expert rows"
 BALANCE = [
     Case(EMPTY, Word.TOO_EARLY, NO_ROWS),
-    Case(nearly_alike(76, 1000), Word.EVEN, balance_of(76, "0.94", "0")),
-    Case(nearly_alike(74, 1000), Word.FAIR, balance_of(74, "0.93", "0")),
-    Case(nearly_alike(41, 1000), Word.FAIR, balance_of(41, "0.81")),
-    Case(nearly_alike(39, 1000), Word.UNEVEN, balance_of(39, "0.80")),
-    Case(nearly_alike(50, 10), Word.FAIR, balance_of(50, "0.85", "1.2")),
-    Case(nearly_alike(50, 9), Word.TOO_EARLY, balance_of(50, "0.85", "2.0") + "; surer with 13 more tokens"),
+    Case(nearly_alike(76, 1000), Word.EVEN, balance_of(76, "0.94", "0.45", "0")),
+    Case(nearly_alike(74, 1000), Word.FAIR, balance_of(74, "0.93", "0.48", "0")),
+    Case(nearly_alike(41, 1000), Word.FAIR, balance_of(41, "0.81", "1.68")),
+    Case(nearly_alike(39, 1000), Word.UNEVEN, balance_of(39, "0.80", "1.81")),
+    Case(nearly_alike(50, 10), Word.FAIR, balance_of(50, "0.85", "1.20", "1.2")),
+    Case(
+        nearly_alike(50, 9),
+        Word.TOO_EARLY,
+        balance_of(50, "0.85", "1.22", "2.0") + "; surer with 13 more tokens",
+    ),
     Case(
         used(np.zeros((2, EXPERTS), np.int64)),
         Word.TOO_EARLY,
         "entropy – of 1, 200 of 200 unused (200 by chance), a layer is like – of 100 experts used alike; "
         "surer with 125 more tokens",
+    ),
+    Case(
+        used([[2475] + [75] * 99, [100] * 100]),
+        Word.FAIR,
+        "entropy 0.94 of 1, worst MaxVio 24 of at most 24 in layer 0, 0 of 200 unused (<0.1 by chance), "
+        "a layer is like 77.5 of 100 experts used alike",
+    ),
+    Case(
+        used([[100] * 100, [1000] * 20 + [0] * 80, [100] * 100]),
+        Word.FAIR,
+        "1 of 3 layers uneven, entropy 1.00 of 1, worst MaxVio 4 of at most 24 in layer 1, 80 of 300 unused "
+        "(<0.1 by chance), a layer is like 100 of 100 experts used alike",
     ),
 ]
 
@@ -227,42 +244,37 @@ HOT_SET = [
 # -- cache ------------------------------------------------------------------------------------------------
 
 
-def cached(recent: float, fixed: float, steps: int = 30, uses: int = 100) -> Snapshot:
+def cached(recent: float, steps: int = 30, uses: int = 120, first: float = 0.0) -> Snapshot:
     """A second layer without any use, whose rates are undefined."""
 
     def layer(number: int, uses: int) -> LayerLocality:
-        rates = [np.full(EXPERTS, rate if uses else math.nan) for rate in (recent, fixed)]
+        rates = [np.full(EXPERTS, rate if uses else math.nan) for rate in (recent, 0.9)]
         return LayerLocality(
-            number, steps, uses, {}, 0.04, 1.0, 2.0, 0.0, {}, rates[0], rates[1], idle_steps=rates[0]
+            number, steps, uses, {}, 0.04, 1.0, 2.0, first, {}, rates[0], rates[1], idle_steps=rates[0]
         )
 
     return replace(alike(50), locality=(layer(0, uses), layer(1, 0)))
 
 
-HINDSIGHT = "; surer with a hot set tested on steps that it was not chosen from"
-
-
-def cache_of(recent: str, fixed: str) -> str:
-    return f"25 of 100 a layer: LRU hits {recent}, hot set {fixed}, chance 25.0%"
+def cache_of(recent: str, size: int = 25) -> str:
+    return f"{size} of 100 a layer: LRU hits {recent}, chance {size}.0%, the most used 90.0% with hindsight"
 
 
 CACHE = [
     Case(replace(alike(50), locality=()), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
-    Case(cached(0.9, 0.9, uses=0), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
+    Case(cached(0.9, uses=0), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
+    Case(cached(0.9, steps=29), Word.TOO_EARLY, f"{cache_of('90.0%')}; surer with 1 more decode step"),
+    Case(cached(0.625), Word.PAYS, cache_of("62.5%")),
+    Case(cached(0.62), Word.HELPS, cache_of("62.0%")),
+    Case(cached(0.41), Word.HELPS, cache_of("41.0%")),
+    Case(cached(0.39), Word.HARDLY_PAYS, cache_of("39.0%")),
+    Case(cached(0.62, uses=30 * 40), Word.HELPS, cache_of("62.0%", 40)),
+    Case(cached(0.41, first=0.3), Word.HELPS, cache_of("41.0%")),
     Case(
-        cached(0.9, 0.9, steps=29),
+        cached(0.41, first=0.4),
         Word.TOO_EARLY,
-        f"{cache_of('90.0%', '90.0%')}; surer with 1 more decode step",
+        cache_of("41.0%") + ", 40.0% of the uses are the first of an expert; surer with more decode steps",
     ),
-    Case(cached(0.625, 0.1), Word.PAYS, cache_of("62.5%", "10.0%")),
-    Case(cached(0.62, 0.1), Word.HELPS, cache_of("62.0%", "10.0%")),
-    Case(cached(0.41, 0.1), Word.HELPS, cache_of("41.0%", "10.0%")),
-    Case(cached(0.39, 0.1), Word.HARDLY_PAYS, cache_of("39.0%", "10.0%")),
-    Case(cached(0.1, 0.625), Word.PAYS, cache_of("10.0%", "62.5%") + HINDSIGHT),
-    Case(cached(0.5, 0.625), Word.PAYS, cache_of("50.0%", "62.5%") + HINDSIGHT),
-    Case(cached(0.625, 0.625), Word.PAYS, cache_of("62.5%", "62.5%")),
-    Case(cached(0.1, 0.41), Word.HELPS, cache_of("10.0%", "41.0%") + HINDSIGHT),
-    Case(cached(0.1, 0.39), Word.HARDLY_PAYS, cache_of("10.0%", "39.0%")),
     Case(
         replace(alike(50), counts_only=True),
         Word.TOO_EARLY,
@@ -284,11 +296,11 @@ def paired(*layers: LayerPairs, top_k: int = 4, experts: int = 5) -> Snapshot:
     )
 
 
-NOTHING = LayerPairs(0, math.nan, 0, math.nan, (), ())
-RARE = LayerPairs(9, 0.9, 0, math.nan, (), ())
-TESTED = LayerPairs(100, 0.9, 10, 3.3, (), ())
-TOGETHER = LayerPairs(100, 0.9, 9, 3.3, (pair(1, 2, 40, 20.0, 4.0), pair(0, 2, 30, 20.0, 3.5)), ())
-APART = LayerPairs(100, 0.9, 9, 3.3, (), (pair(0, 4, 1, 20.5, -6.0),))
+NOTHING = LayerPairs(0, math.nan, 0, math.nan, math.nan, (), ())
+RARE = LayerPairs(9, 0.9, 0, math.nan, math.nan, (), ())
+TESTED = LayerPairs(100, 0.9, 10, 1.1, 3.3, (), ())
+TOGETHER = LayerPairs(100, 0.9, 9, 1.1, 3.3, (pair(1, 2, 40, 20.0, 4.0), pair(0, 2, 30, 20.0, 3.5)), ())
+APART = LayerPairs(100, 0.9, 9, 1.1, 3.3, (), (pair(0, 4, 1, 20.5, -6.0),))
 OTHER_TEXTS = "surer with the same pairs in other texts"
 PAIRS = [
     Case(paired(TESTED, top_k=1), Word.CANNOT_BE_TOLD, "rows of one expert have no pairs"),
@@ -301,6 +313,22 @@ PAIRS = [
         paired(RARE, NOTHING),
         Word.TOO_EARLY,
         "no two experts are expected together in five rows; surer with more tokens",
+    ),
+    Case(
+        paired(RARE, experts=20),
+        Word.TOO_EARLY,
+        "no two experts are expected together in five rows; surer with 150 more tokens",
+    ),
+    Case(
+        paired(TESTED, experts=20),
+        Word.TOO_EARLY,
+        "only 10 pairs expected together in five rows; surer with 59 more tokens",
+    ),
+    Case(
+        paired(TESTED, replace(TESTED, spread=3.5)),
+        Word.CANNOT_BE_TOLD,
+        "all pairs vary, 2.30 times as much as in independent rows, as in a text; "
+        "surer with rows of more texts",
     ),
     Case(paired(TESTED, TESTED), Word.NONE_FOUND, "none of 20 pairs tested stands out from chance"),
     Case(
@@ -329,10 +357,12 @@ PAIRS = [
 # -- next layer -------------------------------------------------------------------------------------------
 
 
-def foretold(*layers: tuple[float, float, int], of_layers: int = 2) -> Snapshot:
-    """Hit rate, static hit rate, tokens tested of layers 0, 1, …"""
+def foretold(*layers: tuple[float, float, int], of_layers: int = 2, error: float = 0.01) -> Snapshot:
+    """Hit rate, static hit rate, tokens tested of layers 0, 1, …, and the error of the gain."""
     transitions = tuple(
-        LayerTransition(i, i + 1, 1000, tested, rate, static, 0.04 if tested else math.nan)
+        LayerTransition(
+            i, i + 1, 1000, tested, rate, static, 0.04 if tested else math.nan, rate - static, error
+        )
         for i, (rate, static, tested) in enumerate(layers)
     )
     return replace(alike(50, layers=of_layers), transitions=transitions)
@@ -343,7 +373,7 @@ def rates(found: str, static: str) -> str:
     return f"{of_next}, {static} by always naming the most used, 4.0% by chance"
 
 
-HALVES = "surer with both rates learned on one half of the tokens and tested on the other"
+HALVES = "points, learned on one half and tested on the other"
 NEXT_LAYER = [
     Case(
         foretold((0.5, 0.4, 256), of_layers=1),
@@ -365,11 +395,25 @@ NEXT_LAYER = [
         Word.TOO_EARLY,
         f"{rates('50.0%', '40.0%')}; surer with 1 more token",
     ),
-    Case(foretold((0.5, 0.4375, 50)), Word.FOUND, f"{rates('50.0%', '43.8%')}; {HALVES}"),
     Case(
-        foretold((0.5, 0.46875, 50), (0.5, 0.46875, 256), (math.nan, math.nan, 0)),
+        foretold((0.5, 0.4375, 50)),
+        Word.FOUND,
+        f"in 1 of 1 pair of layers, gain +6.2 ± 1.0 {HALVES}, {rates('50.0%', '43.8%')}",
+    ),
+    Case(
+        foretold((0.5, 0.4375, 50), error=0.02),
+        Word.TOO_EARLY,
+        f"gain +6.2 ± 2.0 {HALVES}, {rates('50.0%', '43.8%')}; surer with more tokens",
+    ),
+    Case(
+        foretold((0.5, 0.4375, 50), error=math.nan),
+        Word.TOO_EARLY,
+        f"gain +6.2 ± – {HALVES}, {rates('50.0%', '43.8%')}; surer with more tokens",
+    ),
+    Case(
+        foretold((0.5, 0.46875, 50), (0.5, 0.46875, 256), (math.nan, math.nan, 0), error=0.004),
         Word.NONE_FOUND,
-        f"{rates('50.0%', '46.9%')}, a gain counts from 5% on; {HALVES}",
+        f"gain +3.1 ± 0.4 {HALVES}, {rates('50.0%', '46.9%')}, a gain counts from 5% on",
     ),
 ]
 

@@ -11,7 +11,7 @@ from moe_live.dashboard.canvas import Line
 
 _ALIKE = str.maketrans(
     {
-        **dict(zip("–…×·±Δ≥←→↑↓", "-~x|+d><>^v", strict=True)),
+        **dict(zip("–…×·±Δ≥←→↑↓", "-~x|~d><>^v", strict=True)),
         **dict(zip("●○■▶▲▼◆•", "*o#>^v+o", strict=True)),
         **dict(zip("▏▎▍▌▋▊▉█", "---====#", strict=True)),
         **dict(zip("▁▂▃▄▅▆▇", "_.-=+*%", strict=True)),

@@ -31,6 +31,14 @@ MIN_DEVIATION = 1.1
 """Least factor between count and expectation of a pair that stands out. Where an expert is in most rows, ways
 to draw distinct experts independently differ by some percent, and enough rows would prove any of them."""
 
+ENOUGH_PAIRS = 20
+"""Pairs that must be tested for how much pairs vary to be known; with fewer none is said to stand out."""
+
+_TAILS = 1.4, 2.5
+# How many times more is needed than of a normal distribution, where pairs vary as in independent rows and
+# where they vary far more: what topics do shows in a few pairs first. Found in the simulations of the tests.
+_BINS, _BIN = 8, 25  # of pairs by expectation, and pairs in each at least
+
 _CHUNK = 1 << 15  # pairs handled at a time: what fits a processor's cache
 _MAX_UINT16_EXPERTS = 256  # so that the product of an expert and the next fits
 _FITTING_ROUNDS = 40
@@ -215,6 +223,8 @@ class LayerPairs:
         rows: rows counted, T.
         chance_lift: the lift of every pair, were all experts alike: (k-1)E / (k(E-1)), slightly under 1.
         tested: pairs expected in at least `SUPPORT` rows.
+        spread: how many times more the counts of most pairs vary than in independent rows, 1 or more: rows of
+            a text resemble those before, and its topics prefer some experts together; NaN without any tested.
         z_needed: |z| from which on a pair that is `MIN_DEVIATION` off stands out: in a layer without
             structure none does, but for a chance of `FALSE_ALARMS`.
         strongest: pairs above expectation, by descending lift.
@@ -224,39 +234,43 @@ class LayerPairs:
     rows: int
     chance_lift: float
     tested: int
+    spread: float
     z_needed: float
     strongest: tuple[ExpertPair, ...]
     weakest: tuple[ExpertPair, ...]
 
 
-def notable_pairs(
-    counts: NDArray[np.int64], rows: int, n: int = 10, *, clustering: float = 1.0
-) -> LayerPairs:
+def notable_pairs(counts: NDArray[np.int64], rows: int, n: int = 10) -> LayerPairs:
     """The strongest and weakest pairs of a layer.
 
     Counts are held against `expected_together`. z is the signed root of the Poisson deviance with a
     continuity correction, which follows the normal distribution far into the tails even where few rows are
-    expected. Rows are taken to be independent, unless `clustering` says how much they are not: successive
-    tokens are alike, so that few of them tell less than their number.
+    expected, over the spread of most pairs of the layer (an empirical null, Efron, JASA 2004): what
+    successive rows have in common makes all pairs vary, what is between two experts only theirs. Where pairs
+    vary more than in independent rows, the tails are heavier than normal, and as much more is needed.
 
     Args:
         counts: (E, E) rows with both experts, symmetric; with the expert on the diagonal.
         rows: rows counted.
         n: pairs of each end at most.
-        clustering: how many times more counts vary than over independent rows, 1 or more.
     """
     if not rows:
-        return LayerPairs(0, math.nan, 0, math.nan, (), ())
-    together = expected_together(counts)
+        return LayerPairs(0, math.nan, 0, math.nan, math.nan, (), ())
+    together = expected_together(counts, rows)
     supported = np.flatnonzero(np.triu(together >= SUPPORT, 1))
     chance = _chance_lift(counts, rows)
     if not len(supported):
-        return LayerPairs(rows, chance, 0, math.nan, (), ())
+        return LayerPairs(rows, chance, 0, math.nan, math.nan, (), ())
     single = np.diagonal(counts)
     a, b = np.divmod(supported, len(counts))
     expected, count = together.take(supported), counts.take(supported)
-    z = _deviance_root(count, expected) / math.sqrt(clustering)
-    z_needed = -NormalDist().inv_cdf(FALSE_ALARMS / 2 / len(z))
+    z = _deviance_root(count, expected)
+    variance = _variance(z, expected)
+    z /= np.sqrt(variance)
+    least, most = _TAILS
+    tail = float(most - (most - least) / variance.max())
+    needed = -tail * NormalDist().inv_cdf(FALSE_ALARMS / 2 / len(z))
+    certain = (np.abs(z) >= needed) & (len(z) >= ENOUGH_PAIRS)
     lift = count * rows / (single[a].astype(np.float64) * single[b])
 
     def pairs(chosen: NDArray[np.intp], order: NDArray[np.float64]) -> tuple[ExpertPair, ...]:
@@ -278,28 +292,62 @@ def notable_pairs(
             for i in chosen.tolist()
         )
 
-    strongest = pairs(np.flatnonzero((z >= z_needed) & (count >= expected * MIN_DEVIATION)), -lift)
-    weakest = pairs(np.flatnonzero((z <= -z_needed) & (count <= expected / MIN_DEVIATION)), lift)
-    return LayerPairs(rows, chance, len(z), z_needed, strongest, weakest)
+    strongest = pairs(np.flatnonzero(certain & (z > 0) & (count >= expected * MIN_DEVIATION)), -lift)
+    weakest = pairs(np.flatnonzero(certain & (z < 0) & (count <= expected / MIN_DEVIATION)), lift)
+    spread = float(np.median(variance))
+    return LayerPairs(rows, chance, len(z), spread, needed, strongest, weakest)
 
 
-def expected_together(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much most of the pairs vary (p,), 1 or more: a + b times what is expected.
+
+    The line goes through the medians of bins by repeated medians (Siegel, Biometrika 1982): what belongs
+    together in a few pairs shows in all pairs of their experts, and these are in few of the bins.
+    """
+    # The median of |z| is 0.6745 standard deviations, whatever a few pairs do.
+    unit = NormalDist().inv_cdf(0.75) ** 2
+    if len(z) < _BINS * _BIN:
+        # As much as it may be, being known of so few.
+        alike = float(np.median(np.abs(z))) ** 2 / unit * (1 + 3 / math.sqrt(len(z)))
+        return np.full(len(z), max(alike, 1.0))
+    bins = np.array_split(np.argsort(expected, kind="stable"), _BINS)
+    middle = np.array([np.median(expected[part]) for part in bins])
+    found = np.array([np.median(np.abs(z[part])) ** 2 for part in bins]) / unit
+    with np.errstate(all="ignore"):
+        slopes = (found[:, None] - found) / (middle[:, None] - middle)
+    slopes = np.where(np.isfinite(slopes), slopes, np.nan)
+    np.fill_diagonal(slopes, np.nan)
+    known = ~np.isnan(slopes).all(axis=1)
+    slope = max(float(np.median(np.nanmedian(slopes[known], axis=1))), 0.0) if known.any() else 0.0
+    base = max(float(np.median(found - slope * middle)), 1.0)
+    variance: NDArray[np.float64] = base + slope * expected
+    return variance
+
+
+def expected_together(counts: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
     """Rows with both experts (E, E) if experts were chosen independently, but distinct within a row.
 
-    The experts of a row are distinct: N_a N_b / T, which ignores that, is too many. Fitted is the
-    quasi-independent table x_a x_b (a != b) with the row sums of `counts` (Goodman, JASA 1968), which for
-    experts that are all alike gives the baseline (k-1)E / (k(E-1)) of N_a N_b / T. The diagonal is 0.
+    The experts of a row are distinct: N_a N_b / T, which ignores that, is too many. Of a row that is drawn
+    with the shares p of its experts and nothing else in common (the maximum entropy design), the covariance
+    of two experts is close to -c_a c_b, with c such that each expert's variance p (1 - p) is made up for by
+    the others (Deville's fixed-point approximation; Matei and Tille, J. Official Statistics 2005). None is
+    above min(N_a, N_b): an expert that every row has is expected with each as often as that occurs. For
+    experts that are all alike it gives the baseline (k-1)E / (k(E-1)) of N_a N_b / T. The diagonal is 0.
 
     Args:
         counts: (E, E) as `notable_pairs` takes it.
+        rows: rows counted, 1 or more.
     """
-    degree = (counts.sum(axis=1) - np.diagonal(counts)).astype(np.float64)
-    factor = degree / math.sqrt(max(degree.sum(), 1.0))
+    single = np.diagonal(counts).astype(np.float64)
+    share = single / rows
+    variance = share * (1 - share)
+    factor = variance / math.sqrt(max(variance.sum(), 1e-300))
     for _ in range(_FITTING_ROUNDS):
         others = factor.sum() - factor
-        wanted = np.divide(degree, others, out=np.zeros_like(degree), where=others > 0)
+        wanted = np.divide(variance, others, out=np.zeros_like(variance), where=others > 0)
         factor = np.sqrt(factor * wanted)  # the geometric mean does not overshoot
-    table = np.outer(factor, factor)
+    table = rows * (np.outer(share, share) - np.outer(factor, factor))
+    np.clip(table, 0.0, np.minimum.outer(single, single), out=table)
     np.fill_diagonal(table, 0.0)
     return table
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import repeats
+from moe_live.statistics.blocks import BLOCKS, CERTAIN
 from moe_live.statistics.cells import Cells
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer, same_tokens
@@ -24,6 +25,9 @@ admits 127 layers of 512 experts; a larger model is not counted."""
 
 TESTED_TOKENS = 256
 """Tokens that predictions are tested on at most."""
+
+_PRIOR = 4.0
+# Rows for which the most used experts stand in a prediction: what few rows show is not believed at once.
 
 RENEWED = 4
 """Pairs of layers that are tested anew at a time, where that is to take some milliseconds only."""
@@ -190,6 +194,10 @@ class LayerTransition:
             experts in the lower one.
         static_hit_rate: the same if the k experts most used in the upper layer are predicted every time.
         chance: k / E.
+        gain: how much more of the experts is predicted from the lower layer than by the most used ones, both
+            learned on one half of the sample and tested on the other, in time; NaN if a half is empty. It is
+            less than the rates differ: half of a sample teaches less.
+        gain_error: its standard error, from how parts of the time differ; NaN with fewer than a token a part.
     """
 
     from_layer: int
@@ -199,6 +207,13 @@ class LayerTransition:
     hit_rate: float
     static_hit_rate: float
     chance: float
+    gain: float
+    gain_error: float
+
+    @property
+    def certain(self) -> float:
+        """What the gain is at least, almost certainly: `CERTAIN` errors less. NaN if that is unknown."""
+        return self.gain - CERTAIN * self.gain_error
 
 
 def summarize(
@@ -230,7 +245,8 @@ def summarize(
     for pair in sorted(summaries, key=lambda pair: summaries[pair].tokens / tokens[pair])[:RENEWED]:
         del summaries[pair]
     untested = [pair for pair in tokens if pair not in summaries]
-    tables = [_of_layers(rows, {layer for pair in untested for layer in pair}) for rows in sample.rows()]
+    layers = {layer for pair in untested for layer in pair}
+    tables = [_of_layers(rows, layers) for rows in sample.rows()]
     for pair in untested:
         counts = sum(
             (accumulator.counts(*pair, n_experts) for accumulator in accumulators),
@@ -238,15 +254,65 @@ def summarize(
         )
         hits = np.zeros(2)
         tested = selections = 0
-        for table in tables:
-            lower, upper = _paired(table, pair)
-            hits += hit_rates(counts, lower, upper) * upper.size
-            tested += len(upper)
-            selections += upper.size
+        paired = [rows for rows in (_paired(table, pair) for table in tables) if rows is not None]
+        for below, above in paired:
+            some = below.rank < TESTED_TOKENS
+            hits += hit_rates(counts, below.experts[some], above[some]) * above[some].size
+            tested += len(above[some])
+            selections += above[some].size
         rate, static = (hits / selections).tolist() if tested else (np.nan, np.nan)
         chance = selections / tested / n_experts if tested else np.nan
-        summaries[pair] = LayerTransition(*pair, tokens[pair], tested, rate, static, chance)
+        summaries[pair] = LayerTransition(
+            *pair, tokens[pair], tested, rate, static, chance, *_gain(paired, n_experts)
+        )
     return tuple(summaries[pair] for pair in tokens)
+
+
+def _gain(paired: Sequence[tuple[SampledRows, NDArray[np.uint16]]], n_experts: int) -> tuple[float, float]:
+    """`LayerTransition.gain` and its error, over the tokens of the k that most of them have."""
+    if not paired:
+        return math.nan, math.nan
+    below, above = max(paired, key=lambda rows: len(rows[1]))
+    order = np.lexsort((below.token, below.step))
+    return gain(below.experts[order], above[order], n_experts)
+
+
+def gain(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -> tuple[float, float]:
+    """How much better the lower layer foretells the upper one than the most used experts do.
+
+    Each half of the tokens is predicted from the other: what is only alike because it is near in time, or
+    because few tokens were counted, predicts nothing there.
+
+    Args:
+        lower: (m, k) distinct experts of tokens in the lower layer, in the order of time.
+        upper: (m, k) those in the upper.
+        n_experts: experts a layer.
+
+    Returns:
+        The difference of the two shares predicted, and its standard error; NaN for what cannot be told.
+    """
+    m, k = upper.shape
+    if m < 2 * k or m < 2:
+        return math.nan, math.nan
+    gains = np.zeros(m)
+    halves = (slice(0, m // 2), slice(m // 2, m))
+    for tested, learned in zip(halves, halves[::-1], strict=True):
+        below, above = lower[learned].astype(np.int64), upper[learned].astype(np.int64)
+        pairs = (below[:, :, None] * n_experts + above[:, None, :]).reshape(-1)
+        counts = np.bincount(pairs, minlength=n_experts**2).reshape(n_experts, n_experts)
+        used = np.bincount(above.reshape(-1), minlength=n_experts) / len(above)
+        own = np.bincount(below.reshape(-1), minlength=n_experts)
+        share = (counts + _PRIOR * used) / (own + _PRIOR)[:, None]
+        scores = share[lower[tested].astype(np.int64)].sum(axis=1)
+        static = np.broadcast_to(used, scores.shape)
+        gains[tested] = (_hits(scores, upper[tested]) - _hits(static, upper[tested])) / k
+    part = np.arange(m) * BLOCKS // m
+    size = np.bincount(part, minlength=BLOCKS)
+    if not size.all():
+        return float(gains.mean()), math.nan
+    spread = ((np.bincount(part, gains, BLOCKS) - gains.mean() * size) ** 2).sum()
+    # What one half teaches is as uncertain as what the other tests: twice the variance.
+    return float(gains.mean()), math.sqrt(2 * BLOCKS / (BLOCKS - 1) * float(spread)) / m
 
 
 def hit_rates(
@@ -255,8 +321,8 @@ def hit_rates(
     """How much of `upper` is predicted right, each token from the counts of all others (leave one out).
 
     Predicted are the k experts j with the largest sum of P(j|i) over the token's experts i in the lower
-    layer; statically, those most used in the upper layer. Among equals at the border each is taken as likely
-    as the others, so without any other token both rates are chance.
+    layer; statically, those most used in the upper layer, the token itself included: without it its experts
+    would lose every tie. Among equals at the border each is taken as likely as the others.
 
     Args:
         counts: (E, E) tokens with i below and j above, these included.
@@ -277,37 +343,36 @@ def hit_rates(
         own += (counts[i[:, None], upper] - 1) / followers[i, None]
     scores[token, upper] = own
     used = np.tile(counts.sum(axis=0), (m, 1))
-    used[token, upper] -= k
-    rates: NDArray[np.float64] = np.array([_hits(scores, upper), _hits(used, upper)]) / max(m * k, 1)
+    hits = [float(_hits(table, upper).sum()) for table in (scores, used)]
+    rates: NDArray[np.float64] = np.array(hits) / max(m * k, 1)
     return rates
 
 
-def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> float:
-    """Expected number of `chosen` (m, k) among the k best of `scores` (m, E), ties broken at random."""
+def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Expected number (m,) of `chosen` (m, k) among the k best of `scores` (m, E), ties broken at random."""
     k = chosen.shape[1]
     border = np.partition(scores, scores.shape[1] - k, axis=1)[:, [scores.shape[1] - k]]
     above = np.count_nonzero(scores > border, axis=1)
     tied = np.count_nonzero(scores == border, axis=1)
     own = np.take_along_axis(scores, chosen.astype(np.int64), axis=1)
     hits = np.count_nonzero(own > border, axis=1)
-    return float((hits + np.count_nonzero(own == border, axis=1) * (k - above) / tied).sum())
+    found: NDArray[np.float64] = hits + np.count_nonzero(own == border, axis=1) * (k - above) / tied
+    return found
 
 
 def _of_layers(rows: SampledRows, layers: Collection[int]) -> dict[int, SampledRows]:
-    """The rows of the tokens to test on, by layer; in the order of the sample."""
-    rows = rows.take(np.flatnonzero((rows.rank < TESTED_TOKENS) & np.isin(rows.layer, list(layers))))
+    """The rows of sampled tokens, by layer; in the order of the sample."""
+    rows = rows.take(np.flatnonzero(np.isin(rows.layer, list(layers))))
     repeating = repeats(rows.experts.T)
     if repeating is not None:
         rows = rows.take(np.flatnonzero(~repeating))
     return {layer: rows.take(np.flatnonzero(rows.layer == layer)) for layer in layers}
 
 
-def _paired(
-    table: dict[int, SampledRows], pair: tuple[int, int]
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Experts (m, k) of the tokens with rows in both layers."""
+def _paired(table: dict[int, SampledRows], pair: Pair) -> tuple[SampledRows, NDArray[np.uint16]] | None:
+    """The rows of one layer, and the experts (m, k) of the same tokens in the next; None without any."""
     below, above = (table.get(layer) for layer in pair)
     if below is None or above is None:
-        return np.empty((0, 1), np.uint16), np.empty((0, 1), np.uint16)
+        return None
     _, i, j = np.intersect1d(below.rank, above.rank, assume_unique=True, return_indices=True)
-    return below.experts[i], above.experts[j]
+    return (below.take(i), above.experts[j]) if len(i) else None

@@ -178,7 +178,7 @@ def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality
 
 def expert_pairs(layer: int, place: int) -> LayerPairs:
     if place % 3 == 2:
-        return LayerPairs(12, math.nan, 0, math.nan, (), ())
+        return LayerPairs(12, math.nan, 0, math.nan, math.nan, (), ())
 
     def found(i: int, lift: float) -> ExpertPair:
         count = int(400 * lift / (i + 1))
@@ -189,14 +189,24 @@ def expert_pairs(layer: int, place: int) -> LayerPairs:
 
     strongest = tuple(found(i, 4.0 - i / 4) for i in range(10))
     weakest = tuple(found(i, i / 12) for i in range(4 if place % 3 else 0))
-    return LayerPairs(3480 + layer, 0.881, 4711, 4.87, strongest, weakest)
+    return LayerPairs(3480 + layer, 0.881, 4711, 1.3, 4.87, strongest, weakest)
 
 
 def transition(layer: int, place: int) -> LayerTransition:
     tested = (256, 40, 0)[place % 3]
     rate = 0.3 + layer % 7 / 20 if tested else math.nan
+    gain = 0.1 - place / 100
+    error = 0.01 if tested > 100 else math.nan
     return LayerTransition(
-        layer, layer + 1, 3480, tested, rate, rate - 0.1 + place / 100, 0.05 if tested else math.nan
+        layer,
+        layer + 1,
+        3480,
+        tested,
+        rate,
+        rate - gain,
+        0.05 if tested else math.nan,
+        rate - rate + gain,
+        error,
     )
 
 

@@ -23,6 +23,7 @@ EXPERT = {"expert": int, "count": int, "share": float}
 USAGE = {
     "selections": int,
     "experts_used": int,
+    "unused": [int],
     "counts": [int],
     "prefill_counts": [int],
     "decode_counts": [int],
@@ -63,7 +64,7 @@ PAIR = {"a": int, "b": int, "count": int} | dict.fromkeys(("expected", "lift", "
 SECTIONS = {
     "transitions": [
         {"from": int, "to": int, "tokens": int, "tested": int}
-        | dict.fromkeys(("hit_rate", "static_hit_rate", "chance"), FIGURE)
+        | dict.fromkeys(("hit_rate", "static_hit_rate", "chance", "gain", "gain_error"), FIGURE)
     ],
     "coactivation": [
         {
@@ -71,6 +72,7 @@ SECTIONS = {
             "rows": int,
             "chance_lift": FIGURE,
             "tested": int,
+            "spread": FIGURE,
             "z_needed": FIGURE,
             "pairs": [PAIR],
             "weakest": [PAIR],

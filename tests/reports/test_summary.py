@@ -40,7 +40,8 @@ warning: 3 lines are malformed
 verdict rows: strided; most prompt rows are not real selections, 40 of 100 rows left out, 4 recovered
 verdict phase: guessed; steps of several tokens are taken for prefill, 2 prefill steps of 30 tokens, \
 50 decode steps of 50 tokens; surer with a step of one token
-verdict balance: too early to say; entropy 0.07 of 1, 26 of 36 unused (18.3 by chance), \
+verdict balance: too early to say; entropy 0.07 of 1, worst MaxVio 11 of at most 5 in layer 4, \
+26 of 36 unused (18.3 by chance), \
 a layer is like 1.19 of 12 experts used alike; surer with 27 more tokens
 verdict hot set: too early to say; 1 of 12 experts a layer carry 90 %, 1 to 1 by layer, 1 carry 50 %; \
 surer with 27 more tokens
@@ -50,15 +51,19 @@ layer 3: selections 1627 (prefill 12, decode 1615), experts used 9 of 12
 layer 3 top:  0=1504 92.44%   10=101 6.21%     4=10 0.61%      2=3 0.18%
 layer 3 top:      3=3 0.18%      6=2 0.12%      7=2 0.12%      5=1 0.06%
 layer 3 bottom:  3=3 0.18%  6=2 0.12%  7=2 0.12%  5=1 0.06%  8=1 0.06%
+layer 3 unused:   1   9  11
 layer 4: selections 7 (prefill 0, decode 7), experts used 1 of 12
 layer 4 top:  5=7 100.00%
 layer 4 bottom:  5=7 100.00%
+layer 4 unused:   0-4  6-11
 layer 5: selections 0 (prefill 0, decode 0), experts used 0 of 12
+layer 5 unused:  0-11
 
 overall: selections 1634 (prefill 12, decode 1622), experts used 9 of 12
 overall top:  0=1504 92.04%   10=101 6.18%     4=10 0.61%      5=8 0.49%
 overall top:      2=3 0.18%      3=3 0.18%      6=2 0.12%      7=2 0.12%
 overall bottom:  2=3 0.18%  3=3 0.18%  6=2 0.12%  7=2 0.12%  8=1 0.06%
+overall unused:   1   9  11
 
 distances: 50 steps (decode)
 distance 4-5: steps 50, undefined pearson 50, mean_abs_diff 1

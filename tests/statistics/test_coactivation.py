@@ -112,25 +112,25 @@ def test_alike_experts_have_the_baseline_lift_and_are_expected_as_counted() -> N
     found = notable_pairs(counts, total)
     assert found.chance_lift == pytest.approx((k - 1) * n_experts / (k * (n_experts - 1)))
     off = ~np.eye(n_experts, dtype=bool)
-    np.testing.assert_allclose(expected_together(counts)[off], counts[off])
+    np.testing.assert_allclose(expected_together(counts, total)[off], counts[off])
     lift = counts * total / np.outer(np.diagonal(counts), np.diagonal(counts))
     np.testing.assert_allclose(lift[off], found.chance_lift)
 
 
 def test_expectation_keeps_the_pairs_of_each_expert() -> None:
     rng = np.random.default_rng(1)
-    counts, _ = counts_of(chosen(rng, rng.normal(size=20), 4, (2000,)), 20)
+    counts, rows = counts_of(chosen(rng, rng.normal(size=20), 4, (2000,)), 20)
     together = counts.sum(axis=1) - np.diagonal(counts)
-    np.testing.assert_allclose(expected_together(counts).sum(axis=1), together, rtol=1e-6)
+    np.testing.assert_allclose(expected_together(counts, rows).sum(axis=1), together, rtol=1e-6)
 
 
 def test_planted_pairs_are_found_and_their_figures_are_right() -> None:
     rng = np.random.default_rng(2)
-    rows = chosen(rng, np.zeros(40), 4, (4000,))
-    friends = rng.random(4000) < 0.05
+    rows = chosen(rng, np.zeros(64), 4, (20000,))
+    friends = rng.random(20000) < 0.01
     rows[friends] = [7, 9, 21, 30]
     apart = (rows == 3).any(axis=1) & (rows == 5).any(axis=1)
-    counts, total = counts_of(rows[~apart], 40)
+    counts, total = counts_of(rows[~apart], 64)
     found = notable_pairs(counts, total, n=6)
     assert {(pair.a, pair.b) for pair in found.strongest} == set(combinations((7, 9, 21, 30), 2))
     for pair in found.strongest:
@@ -157,10 +157,24 @@ def test_independent_choices_show_no_pairs(skew: float) -> None:
     assert alarms <= 1  # 0.1 are expected
 
 
-def test_rows_that_come_many_times_over_do_not_pass_for_evidence() -> None:
+@pytest.mark.parametrize("times", [2, 8])
+def test_rows_that_come_many_times_over_do_not_pass_for_evidence(times: int) -> None:
     rng = np.random.default_rng(4)
-    counts, rows = counts_of(np.repeat(chosen(rng, np.zeros(48), 6, (1500,)), 8, axis=0), 48)
-    assert notable_pairs(counts, rows).strongest
-    found = notable_pairs(counts, rows, clustering=8.0)
+    counts, rows = counts_of(np.repeat(chosen(rng, np.zeros(48), 6, (1500,)), times, axis=0), 48)
+    found = notable_pairs(counts, rows)
+    assert found.spread == pytest.approx(times, rel=0.5)
+    assert not found.strongest
+    assert not found.weakest
+
+
+def test_nothing_is_expected_more_often_than_it_can_be() -> None:
+    """One expert in every row: each other is beside it as often as it occurs."""
+    rng = np.random.default_rng(5)
+    rows = chosen(rng, np.where(np.arange(16) == 0, 30.0, 2 * rng.normal(size=16)), 4, (1000,))
+    counts, total = counts_of(rows, 16)
+    expected, single = expected_together(counts, total), np.diagonal(counts)
+    assert (expected <= np.minimum.outer(single, single)).all()
+    np.testing.assert_allclose(expected[0, 1:], single[1:], atol=1e-6)
+    found = notable_pairs(counts, total)
     assert not found.strongest
     assert not found.weakest

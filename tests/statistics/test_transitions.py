@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import pairwise
 
@@ -205,8 +206,8 @@ def test_hit_rates_equal_a_plain_leave_one_out() -> None:
             following = [int(j) for other in others if i in lower[other] for j in upper[other]]
             for j in range(6):
                 scores[j] += following.count(j) / max(len(following), 1)
-        for other in others:
-            for j in upper[other]:
+        for row in upper:
+            for j in row:
                 used[j] += 1
         for which, score in enumerate((scores, used)):
             border = sorted(score)[-2]
@@ -235,7 +236,32 @@ def test_layers_without_relation_are_foretold_no_better_than_by_chance(tokens: i
         lower, upper = chosen(rng, np.zeros(32), 4, (2, tokens))
         found = of_rows(lower, upper, 32)
         rates.append((found.hit_rate, found.static_hit_rate))
-    assert np.abs(np.mean(rates, axis=0) - 4 / 32).max() < 0.025
+    foretold, static = np.mean(rates, axis=0)
+    assert abs(foretold - 4 / 32) < 0.025
+    assert static > 4 / 32 - 0.025  # with hindsight: of few tokens it is above chance
+
+
+def test_a_gain_is_tested_on_the_other_half_with_its_error() -> None:
+    rng = np.random.default_rng(6)
+    lower, upper = chosen(rng, np.zeros(32), 4, (2, 300))
+    gain, error = transitions.gain(lower, upper, 32)
+    assert abs(gain) < 4 * error
+    assert error < 0.03
+    gain, error = transitions.gain(lower, rng.permutation(32).astype(np.uint16)[lower], 32)
+    assert gain - 4 * error > 0.5
+    halves = np.concatenate((lower[:150], lower[:150]))  # what one half alone has does not help in the other
+    other = np.concatenate((rng.permutation(32)[lower[:150]], rng.permutation(32)[lower[:150]]))
+    gain, error = transitions.gain(halves, other.astype(np.uint16), 32)
+    assert gain < 4 * error
+
+
+def test_of_few_tokens_the_gain_or_its_error_is_unknown() -> None:
+    rows = chosen(np.random.default_rng(7), np.zeros(32), 4, (2, 40))
+    assert all(math.isnan(value) for value in transitions.gain(rows[0][:7], rows[1][:7], 32))
+    known, error = transitions.gain(rows[0][:20], rows[1][:20], 32)
+    assert math.isfinite(known)
+    assert math.isnan(error)
+    assert all(math.isfinite(value) for value in transitions.gain(rows[0], rows[1], 32))
 
 
 def test_usage_alone_is_no_transition() -> None:
@@ -248,7 +274,8 @@ def test_usage_alone_is_no_transition() -> None:
 
 def test_a_single_token_tells_nothing() -> None:
     found = of_rows(np.array([[0, 1]], np.uint16), np.array([[2, 3]], np.uint16), 8)
-    assert (found.tested, found.hit_rate, found.static_hit_rate) == (1, 0.25, 0.25)
+    assert (found.tested, found.hit_rate, found.static_hit_rate) == (1, 0.25, 1.0)
+    assert math.isnan(found.gain)
 
 
 def test_a_row_that_repeats_an_expert_leaves_the_others_of_its_block_in_place() -> None:

@@ -20,13 +20,16 @@ from moe_live.wrapping import wrap
 _BAR = 24
 
 
-def _gain(transition: LayerTransition) -> float:
-    return transition.hit_rate - transition.static_hit_rate
-
-
 def _points(transition: LayerTransition) -> str:
-    gain = _gain(transition)
-    return f"{round(100 * gain, 1) + 0.0:+.1f}" if math.isfinite(gain) else "–"
+    gain, error = 100 * transition.gain, 100 * transition.gain_error
+    if not math.isfinite(gain):
+        return "–"
+    return f"{round(gain, 1) + 0.0:+.1f}" + (f" ±{error:.1f}" if math.isfinite(error) else "")
+
+
+def _certain(transition: LayerTransition) -> float:
+    """The gain as far as it is certain, which puts those of few tokens last."""
+    return transition.certain if math.isfinite(transition.certain) else -math.inf
 
 
 def _tested(transition: LayerTransition) -> str | Segment:
@@ -39,7 +42,7 @@ _COLUMNS: tuple[Column[LayerTransition], ...] = (
     Column("found", 7, lambda t: percents(t.hit_rate)),
     Column("most used", 10, lambda t: percents(t.static_hit_rate)),
     Column("chance", 6, lambda t: percents(t.chance)),
-    Column("gain", 6, _points),
+    Column("gain", 11, _points),
     Column("tokens", 7, lambda t: short(t.tokens), optional=2),
     Column("tested", 6, _tested, optional=1),
     Column("", _BAR, lambda t: text(bar(t.hit_rate, _BAR) if t.tested else "", BAR), right=False, optional=3),
@@ -47,7 +50,7 @@ _COLUMNS: tuple[Column[LayerTransition], ...] = (
 _LISTING: Listing[LayerTransition] = Listing(
     lambda t: t.from_layer,
     (
-        Order("gain", _gain),
+        Order("gain", _certain),
         Order("found", lambda t: t.hit_rate),
         Order("layers", lambda t: t.from_layer, ascending=True),
     ),
@@ -91,9 +94,10 @@ VIEW = View(
     reading=(
         "From the experts a token uses in one layer the k experts of the next are predicted that most "
         "often followed them; found is the share of the token's experts among these. Most used is the "
-        "share found by always predicting the same k, chance is k/E; gain is what knowing the layer "
-        "before adds, in percentage points. Tested on a random sample of the tokens, each predicted from "
-        "all others: a rate's standard error is about 1 %. Testing takes a while, so each frame tests a few "
+        "share found by always predicting the same k, chance is k/E. Tested on a random sample of the "
+        "tokens, each predicted from all others. Gain is what knowing the layer before adds, in percentage "
+        "points with its standard error: both learned on one half of the sample and tested on the other, "
+        "which finds less than all others would. Testing takes a while, so each frame tests a few "
         "rows again, in turn; tokens tells how many a row rests on. Prefetching pays where the gain is large."
     ),
     sections=frozenset({Section.TRANSITIONS}),

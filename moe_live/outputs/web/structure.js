@@ -48,7 +48,8 @@ function nextLayerSection(page) {
       { title: "to", value: (row) => row.to },
       { title: "foretold", value: (row) => row.hit_rate, text: percent },
       { title: "by the most used", value: (row) => row.static_hit_rate, text: percent, note: "if the same k are predicted every time" },
-      { title: "gain", value: (row) => row.hit_rate - row.static_hit_rate, text: points },
+      { title: "gain", value: (row) => row.gain, text: points, note: "learned on one half of a sample of the tokens, tested on the other" },
+      { title: "±", value: (row) => row.gain_error, text: points, note: "standard error of the gain" },
       { title: "chance", value: (row) => row.chance, text: percent },
       { title: "tokens", value: (row) => row.tokens, text: whole },
       { title: "tested", value: (row) => row.tested, text: whole },
@@ -57,7 +58,7 @@ function nextLayerSection(page) {
   return {
     id: "next-layer",
     title: "Next layer",
-    note: "How well the experts of a layer foretell those of the next: what is above the most used is what prefetching by prediction gains.",
+    note: "How well the experts of a layer foretell those of the next: the gain is what prefetching by prediction adds to the most used.",
     nodes: [beside(chart.node, table.node)],
     has: (data) => list(data.transitions).length > 0,
     update(data) {

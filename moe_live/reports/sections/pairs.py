@@ -43,6 +43,7 @@ def _pairs(layer: int, pairs: LayerPairs) -> Json:
         "rows": pairs.rows,
         "chance_lift": number(pairs.chance_lift),
         "tested": pairs.tested,
+        "spread": number(pairs.spread),
         "z_needed": number(pairs.z_needed),
         "pairs": [_pair(pair) for pair in pairs.strongest],
         "weakest": [_pair(pair) for pair in pairs.weakest],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from moe_live.formatting import percents, times
+from moe_live.formatting import percents, ranges, times
 from moe_live.reports.numbers import phases
 from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
 from moe_live.snapshot import ExpertCount, PhaseCount, Snapshot, Usage
@@ -36,6 +36,8 @@ def _usage_lines(name: str, usage: Usage, top: int) -> Iterator[str]:
     for end, experts in (("top", usage.top(top)), ("bottom", usage.bottom(BOTTOM))):
         entries = [f"{expert.expert}={expert.count} {expert.share:.2%}" for expert in experts]
         yield from _columns(f"{name} {end}:", entries)
+    if unused := usage.unused:
+        yield from _columns(f"{name} unused:", ranges(unused).split(", "))
 
 
 def _columns(prefix: str, entries: Sequence[str]) -> Iterator[str]:
@@ -67,6 +69,7 @@ def _usage(usage: Usage) -> Json:
     return {
         "selections": usage.selections,
         "experts_used": usage.experts_used,
+        "unused": usage.unused,
         "counts": usage.counts.tolist(),
         "prefill_counts": usage.prefill.tolist(),
         "decode_counts": usage.decode.tolist(),

@@ -1,0 +1,121 @@
+"""What is claimed of many layers, counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.analyzer import Analyzer
+from moe_live.judgement import Subject, Word
+from moe_live.settings import Settings
+from moe_live.snapshot import Section
+from moe_live.statistics.blocks import CERTAIN
+from moe_live.statistics.coactivation import ENOUGH_PAIRS, notable_pairs
+from moe_live.statistics.transitions import gain
+from moe_live.verdicts import FEW_TESTED, GAIN, VARYING, verdict
+from tests.claims.data import SHAPES, TEXTS, Text, chosen
+
+SAMPLED = 300
+"""Tokens of a sample."""
+
+
+@dataclass
+class Rates:
+    """How many layers were called, how many undecided, of how many.
+
+    Attributes:
+        called: something was claimed of so many.
+        undecided: it was said of so many that it cannot be told, or is too early to say.
+        layers: of so many.
+        cells: called and layers for each kind of data, for the report.
+    """
+
+    called: int = 0
+    undecided: int = 0
+    layers: int = 0
+    cells: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, cell: str, answers: Iterable[bool | None]) -> None:
+        """Count answers: True called, False not, None undecided."""
+        answers = list(answers)
+        called = sum(answer is True for answer in answers)
+        self.called += called
+        self.undecided += sum(answer is None for answer in answers)
+        self.layers += len(answers)
+        before = self.cells.get(cell, (0, 0))
+        self.cells[cell] = before[0] + called, before[1] + len(answers)
+
+    @property
+    def bound(self) -> float:
+        """The rate that more than so many called would exceed in 95 of 100 cases (Wilson's upper bound)."""
+        n, rate, z = max(self.layers, 1), self.called / max(self.layers, 1), 1.645
+        middle = rate + z * z / (2 * n)
+        return (middle + z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+
+    def lines(self, claim: str) -> Iterator[str]:
+        """The report."""
+        yield (
+            f"{claim}: {self.called} of {self.layers} layers called, {self.undecided} undecided; "
+            f"at most {1000 * self.bound:.2f} in 1,000"
+        )
+        for cell, (called, layers) in self.cells.items():
+            yield f"    {cell}: {called} of {layers}"
+
+
+Judge = Callable[[NDArray[np.uint16], int], list[bool | None]]
+"""What is said of each layer of rows (tokens, layers, k) of so many experts."""
+
+
+def pairs(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
+    """Whether experts are said to be chosen together."""
+    found: list[bool | None] = []
+    for experts in np.moveaxis(rows, 1, 0):
+        has = np.zeros((len(experts), n_experts), np.float32)
+        np.put_along_axis(has, experts.astype(np.int64), 1, axis=1)
+        layer = notable_pairs(np.rint(has.T @ has).astype(np.int64), len(experts))
+        told = layer.tested >= ENOUGH_PAIRS and layer.spread < VARYING
+        found.append(bool(layer.strongest or layer.weakest) or (False if told else None))
+    return found
+
+
+def next_layer(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
+    """Whether a layer is said to foretell the next."""
+    step = max(1, len(rows) // SAMPLED)
+    sample = rows[::step]
+    found: list[bool | None] = []
+    for lower in range(rows.shape[1] - 1):
+        gained, error = gain(sample[:, lower], sample[:, lower + 1], n_experts)
+        called = gained >= GAIN and gained - CERTAIN * error > 0 and len(sample) >= FEW_TESTED
+        found.append(called or (False if gained + CERTAIN * error < GAIN else None))
+    return found
+
+
+def cache(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
+    """Whether a cache is said to pay, or to help; of all layers together."""
+    analyzer = Analyzer(Settings(n_experts=n_experts))
+    analyzer.feed_rows(rows)
+    said = verdict(Subject.CACHE, analyzer.snapshot([Section.LOCALITY]))
+    assert said is not None
+    return [{Word.TOO_EARLY: None, Word.HARDLY_PAYS: False}.get(said.word, True)]
+
+
+def without_structure(
+    judge: Judge,
+    layers: int,
+    tokens: Sequence[int],
+    *,
+    seed: int,
+    texts: Sequence[Text] = TEXTS,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+) -> Rates:
+    """What is said of so many layers of each text, shape and length."""
+    rng, rates = np.random.default_rng(seed), Rates()
+    for text in texts:
+        for shape in shapes:
+            for length in tokens:
+                rates.add(text.name, judge(chosen(rng, text, shape, length, layers), shape[0]))
+    return rates
