@@ -12,7 +12,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -154,7 +154,7 @@ def run(config: Config) -> int:
         raise UsageError("--browse needs a terminal, and no --no-dashboard, --only or --json -")
     _check_descriptors(config)
     from moe_live.conclusion import conclude, tell_of_nothing
-    from moe_live.plans.cache import known_sizes, with_cache
+    from moe_live.plans.cache import with_cache
     from moe_live.plans.progress import bar
     from moe_live.reports.files import check_destination
     from moe_live.reports.unusable import has_usable_lines
@@ -172,8 +172,7 @@ def run(config: Config) -> int:
     for destination in filter(None, (output.destination for output in config.outputs)):
         check_destination(destination.path, destination.what, taken)
         taken.append((destination.path, f"where {destination.what} goes"))
-    has_sizes = config.model is not None or config.expert_bytes is not None
-    known = known_sizes(config.model, config.expert_bytes) if config.budgets or has_sizes else 0
+    known = _expert_sizes(config)
     problem: MoeLiveError | None = None
     outputs = LiveOutputs(config.outputs)
     with Signals() as signals, _source(config, signals) as (source, names, command):
@@ -212,6 +211,28 @@ def run(config: Config) -> int:
     if not has_usable_lines(snapshot.input.tally):
         tell_of_nothing(snapshot, config, ended=ended, killed=ended_by is not None)
     return 0 if ended_by is None else 128 + ended_by
+
+
+def _expert_sizes(config: Config) -> dict[int, int] | int:
+    """The bytes of an expert: as the options tell, or the model that the command loads; 0 if not known.
+
+    Raises:
+        UsageError: they are needed and not known, or the model that the user names cannot be read.
+    """
+    from moe_live.plans.cache import known_sizes
+
+    if config.model is not None or config.expert_bytes is not None:
+        return known_sizes(config.model, config.expert_bytes)
+    model = None
+    if config.launch is not None:
+        from moe_live.capture.model_name import model_file
+
+        model = model_file(config.launch.command[1:], os.environ)
+    if config.budgets:
+        return known_sizes(model, None)
+    with suppress(UsageError):  # it is the command's to complain
+        return 0 if model is None else known_sizes(model, None)
+    return 0
 
 
 def _check_descriptors(config: Config) -> None:

@@ -23,10 +23,15 @@ def model_name(arguments: Sequence[str], environ: Mapping[str, str]) -> str | No
     """
     if alias := _value(arguments, _ALIAS) or environ.get("LLAMA_ARG_ALIAS"):
         return alias
-    file = _value(arguments, _FILE) or environ.get("LLAMA_ARG_MODEL", "")
-    if file.endswith(_SUFFIX):  # `python -m MODULE` is none
+    if file := model_file(arguments, environ):
         return _name_in(Path(file)) or Path(file).name.removesuffix(_SUFFIX)
     return _value(arguments, _REPOSITORY) or environ.get("LLAMA_ARG_HF_REPO")
+
+
+def model_file(arguments: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    """The file of the model, as `model_name`."""
+    file = _value(arguments, _FILE) or environ.get("LLAMA_ARG_MODEL", "")
+    return file if file.endswith(_SUFFIX) else None  # `python -m MODULE` is none
 
 
 def _value(arguments: Sequence[str], names: tuple[str, ...]) -> str | None:

@@ -23,7 +23,8 @@ from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler (cc)")
 
-SUMMARY = "verdict rows:"
+SUMMARY = "all tables: --full"
+"""In the last line of the summary on a terminal."""
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,11 @@ def started(*options: str | Path, command: list[str]) -> Iterator[subprocess.Pop
             process.kill()
 
 
+def n_tokens(found: dict[str, Any]) -> int:
+    """All tokens; the first of a text is a prompt."""
+    return int(found["tokens"]["prefill"] + found["tokens"]["decode"])
+
+
 def wait_for_text(path: Path, text: str) -> None:
     """Until the file has the text."""
     wait_until(lambda: path.exists() and text in path.read_text())
@@ -104,7 +110,7 @@ def test_a_log_that_is_there_is_appended_to_and_not_read(tap_host: Built, tmp_pa
     log = tmp_path / "moe.log"
     log.write_text(HEADER + steps(0, 5))
     found = summary("--log", log, command=tap_host.command("context:0", "steps:3"))
-    assert found["tokens"]["decode"] == 3
+    assert n_tokens(found) == 3
     assert log.read_text() == HEADER + steps(0, 5) + OURS + steps(0, 3)
 
 
@@ -114,7 +120,7 @@ def test_a_log_is_rotated_and_no_row_is_lost(tap_host: Built, tmp_path: Path) ->
     found = summary(
         "--log", log, "--log-limit", "100K", command=tap_host.command("context:0", *parts, "steps:10")
     )
-    assert found["tokens"]["decode"] == 16_010
+    assert n_tokens(found) == 16_010
     assert found["source"]["malformed_lines"] == 0
     names = sorted(tmp_path.glob("moe.log*"))
     assert [name.name for name in names] == ["moe.log", *(f"moe.log.{i}" for i in range(1, 5))]
@@ -129,7 +135,7 @@ def test_a_log_is_rotated_and_no_row_is_lost(tap_host: Built, tmp_path: Path) ->
 def test_layers_of_gates_are_logged_and_compared(tap_host: Built) -> None:
     found = summary("--gate-layers", "2-3", command=tap_host.command("context:0", "steps:30"))
     assert found["model"]["gate_layers"] == [2, 3]
-    assert [(pair["from"], pair["to"], pair["steps"]) for pair in found["distances"]["pairs"]] == [(2, 3, 30)]
+    assert [(pair["from"], pair["to"], pair["steps"]) for pair in found["distances"]["pairs"]] == [(2, 3, 29)]
 
 
 def test_weights_are_read(tap_host: Built) -> None:
@@ -143,12 +149,20 @@ def test_weights_are_read(tap_host: Built) -> None:
     assert found["source"]["malformed_lines"] == 0
 
 
+def test_the_commands_model_tells_how_large_experts_are(tap_host: Built, models: Path) -> None:
+    (host,) = tap_host.command()
+    script = ["sh", "-c", f"exec {host} context:0 steps:200", "-m", str(models / "qwen3moe.gguf")]
+    (cache,) = summary("--budget", "100K", command=script)["cache"]
+    assert cache["bytes"] == 100_000
+    assert "how large the experts are is not known" in run("--budget", "1M", command=["true"]).stderr
+
+
 def test_two_processes_are_read_one_after_the_other(tap_host: Built) -> None:
     (host,) = tap_host.command()
     script = f"{host} context:0 steps:50 pause:300 & {host} context:0 steps:70 pause:300; wait"
     found = summary(command=["sh", "-c", script])
     assert found["source"]["restarts"] == 1
-    assert (found["tokens"]["decode"], found["source"]["malformed_lines"]) == (120, 0)
+    assert (n_tokens(found), found["source"]["malformed_lines"]) == (120, 0)
     assert found["layers"][0]["selections"] == 3 * 120
 
 
@@ -157,7 +171,7 @@ def test_it_is_shown_while_it_works_and_ctrl_c_ends_both(tap_host: Built, tmp_pa
     host = " ".join(tap_host.command("context:0", "steps:200", "pause:60000", "steps:1"))
     command = ["sh", "-c", f"echo listening on 8080; exec {host}", "-m", str(model)]
     with PseudoTerminal(arguments(command=command), environ={"TMPDIR": os.environ["TMPDIR"]}) as terminal:
-        terminal.wait_for("199 decode")  # the last one may go on
+        terminal.wait_for("198 decode")  # the first is a prompt, the last may go on
         terminal.wait_for("sh (tiny)")
         assert "16 experts top-3" in terminal.text
         terminal.press(b"i")
@@ -249,7 +263,7 @@ def test_a_command_is_not_held_up_by_a_reader_that_stops(tap_host: Built, tmp_pa
         process.send_signal(signal.SIGCONT)
         out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
-    assert json.loads(out)["tokens"]["decode"] == 20_010
+    assert n_tokens(json.loads(out)) == 20_010
 
 
 @pytest.mark.parametrize(
