@@ -68,8 +68,8 @@ def cache_line(
     return flow(
         [
             (*held, text(f" {gibibytes(taken)}", STRONG)) if taken is not None else held,
-            (text("used last ", FAINT), text(percents(float(recent[experts - 1])))),
-            (text("most used ", FAINT), text(percents(float(fixed[experts - 1])))),
+            (text("last ", FAINT), text(percents(float(recent[experts - 1])))),
+            (text("most ", FAINT), text(percents(float(fixed[experts - 1])))),
             (text("chance ", FAINT), text(percents(float(chance[experts - 1])))),
             (text("knee ", FAINT), text(str(knee))),
         ],
