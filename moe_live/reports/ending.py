@@ -19,7 +19,7 @@ from moe_live.reports.section import NAME_WIDTH, Gist, ReportSection, isolated
 from moe_live.reports.sections import SECTIONS
 from moe_live.routing.strided import Verdict
 from moe_live.snapshot import Snapshot
-from moe_live.verdicts import CACHED, verdict
+from moe_live.verdicts import verdict
 from moe_live.wrapping import shorten, wrap
 
 LINES = 23
@@ -136,15 +136,23 @@ def _warnings(warnings: Sequence[str], width: int, room: int) -> list[Text]:
 
 def _hints(snapshot: Snapshot, ran: Ran, room: int) -> list[str]:
     """What to do next, the most useful first; a command that is not whole would be none."""
+    logs = " ".join(printable(shlex.quote(path)) for path in ran.paths)
+
+    def of_logs(what: str, command: str) -> str:
+        """A command that reads the logs once more, named if there is room for their names."""
+        named = f"{what}: moe-live {command} {logs}"
+        return named if logs and cell_len(named) <= room else f"{what}: moe-live {command} LOG"
+
+    judged = {subject: verdict(subject, snapshot) for subject in (Subject.CACHE, Subject.BALANCE)}
+    words = [judgement.word for judgement in judged.values() if judgement is not None]
     hints = []
     if snapshot.rows.soundness in (Verdict.STRIDED, Verdict.MIXED):
         hints.append("right rows: moe-live capture --log FILE -- llama-server ...")
-    cache = verdict(Subject.CACHE, snapshot)
-    if cache is not None and cache.word in (Word.PAYS, Word.HELPS):
-        experts = len(snapshot.layers) * max(1, len(snapshot.overall.counts) // CACHED)
-        hints.append(f"experts to keep in fast memory: --hot-experts {experts} --hot-list FILE")
-    named = f"all tables: moe-live --full {' '.join(printable(shlex.quote(path)) for path in ran.paths)}"
-    hints.append(named if ran.paths and cell_len(named) <= room else "all tables: --full")
+    if Word.PAYS in words or Word.HELPS in words:
+        hints.append(of_logs("how large a cache", "plan cache"))
+    if Word.UNEVEN in words and len(hints) < _MOST_HINTS - 1:
+        hints.append(of_logs("on several devices", "plan placement"))
+    hints.append(of_logs("all tables", "--full"))
     if not ran.written:
         hints.append("every figure: --json FILE; a page to look at or send: --html FILE")
     if ran.follows and not (snapshot.labels and snapshot.labels.usages):

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from moe_live.judgement import Subject
+from moe_live.judgement import Subject, Word
 from moe_live.reports import ending as module
 from moe_live.reports.ending import LINES, Ran, ending, write_ending
 from moe_live.reports.section import NAME_WIDTH, Gist, Keys, ReportSection
 from moe_live.reports.sections import SECTIONS
+from moe_live.routing.strided import Verdict
 from moe_live.snapshot import Snapshot
+from moe_live.verdicts import verdicts
 from tests.reports.snapshots import EMPTY, FULL, analyzed_with_labels, snapshots
 
 GOLDEN = """
@@ -93,7 +95,7 @@ def test_warnings_that_find_no_room_are_counted() -> None:
 def test_a_command_is_whole_or_not_there() -> None:
     short, long = plain(FULL, Ran(("a b.log",))), plain(FULL, Ran(("x" * 99,)))
     assert "           all tables: moe-live --full 'a b.log'" in short
-    assert "           all tables: --full" in long
+    assert "           all tables: moe-live --full LOG" in long
 
 
 def test_the_end_of_a_long_path_is_seen() -> None:
@@ -130,3 +132,14 @@ def test_any_output_encoding(encoding: str) -> None:
     write_ending(replace(FULL, warnings=("é → ☃",)), Ran(), out)
     out.seek(0)
     assert "é → ☃".encode(encoding, "backslashreplace").decode(encoding) in out.read()
+
+
+def test_plans_are_named_that_the_verdicts_call_for() -> None:
+    concentrated = replace(analyzed_with_labels(), rows=replace(EMPTY.rows, soundness=Verdict.SOUND))
+    words = {judgement.subject: judgement.word for judgement in verdicts(concentrated)}
+    lines = plain(concentrated, Ran(("moe.log",)))
+    pays = words[Subject.CACHE] in (Word.PAYS, Word.HELPS)
+    uneven = words[Subject.BALANCE] is Word.UNEVEN
+    assert any("moe-live plan cache moe.log" in line for line in lines) is pays
+    assert any("moe-live plan placement moe.log" in line for line in lines) is uneven
+    assert any("plan" in line for line in plain(EMPTY)) is False
