@@ -202,6 +202,11 @@ def add_verify_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
+        "--lookahead",
+        action="store_true",
+        help="tell too how many of a layer's experts its router names from the input of the layer before",
+    )
+    parser.add_argument(
         "logs", type=file_name, nargs="+", metavar="LOG", help="finished logs with gate inputs, .gz too"
     )
 
@@ -348,10 +353,12 @@ def run_verify(options: argparse.Namespace) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
+    from moe_live.capture.lookahead import look_ahead
     from moe_live.capture.verify import as_json, compare_logs, report_lines
 
     agreement = compare_logs(options.model, options.logs)
-    lines = [as_json(agreement)] if options.json else report_lines(agreement)
+    ahead = look_ahead(options.model, options.logs) if options.lookahead else None
+    lines = [as_json(agreement, ahead)] if options.json else report_lines(agreement, ahead)
     for line in lines:
         sys.stdout.write(f"{line}\n")
     return 1 if agreement.wrong else 0

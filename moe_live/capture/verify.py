@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.capture.agreement import Agreement, AgreementCounter, Outcome, Place
+from moe_live.capture.lookahead import LayerLookahead
 from moe_live.capture.routers import RouterFile
 from moe_live.errors import MoeLiveError, printable
 from moe_live.formats.llama_server import LlamaServerDecoder
@@ -67,8 +71,8 @@ def compare_logs(model: str, logs: Sequence[str]) -> Agreement:
     return agreement
 
 
-def report_lines(agreement: Agreement) -> Iterator[str]:
-    """The result for people."""
+def report_lines(agreement: Agreement, ahead: Sequence[LayerLookahead] | None = None) -> Iterator[str]:
+    """The result for people, with what routers foretell if that was asked for."""
     yield "rows that are what the model's router chooses, of those compared"
     yield "layer   share " + "".join(f"{name:>18}" for name in _COLUMNS.values())
     for layer, counts in zip(agreement.layers, agreement.counts, strict=True):
@@ -85,6 +89,25 @@ def report_lines(agreement: Agreement) -> Iterator[str]:
         yield f"rows of blocks that are not whole: {agreement.incomplete} (not compared)"
     yield f"what the expert rows show by themselves: {agreement.verdict.value}"
     yield f"result: {conclusion(agreement)}"
+    if ahead is not None:
+        yield from _lookahead_lines(ahead)
+
+
+def _lookahead_lines(ahead: Sequence[LayerLookahead]) -> Iterator[str]:
+    if not ahead:
+        yield "lookahead: no decode step has the input of a layer and the experts of the next with a router"
+        return
+    yield "lookahead: share of a layer's experts that its router names from the input of the layer before,"
+    yield "lookahead: that the token before used, and that are used most in one half of the steps, tested on"
+    yield "lookahead: the other; control: of the layer before, what its own router names"
+    yield "lookahead layers   tokens   router   token before   most used   control"
+    for pair in ahead:
+        shares = (pair.stale, pair.previous, pair.static, pair.control)
+        cells = ["-" if math.isnan(share) else f"{share:.1%}" for share in shares]
+        yield (
+            f"lookahead {f'{pair.from_layer}-{pair.to_layer}':>6} {pair.tokens:>8} {cells[0]:>8} "
+            f"{cells[1]:>14} {cells[2]:>11} {cells[3]:>9}"
+        )
 
 
 def conclusion(agreement: Agreement) -> str:
@@ -100,9 +123,9 @@ def conclusion(agreement: Agreement) -> str:
     return sentence
 
 
-def as_json(agreement: Agreement) -> str:
+def as_json(agreement: Agreement, ahead: Sequence[LayerLookahead] | None = None) -> str:
     """The result as JSON, schema `moe-live.verify/1`."""
-    result = {
+    result: dict[str, Any] = {
         "schema": "moe-live.verify/1",
         "layers": [
             {"layer": layer, **_places(counts)}
@@ -118,6 +141,14 @@ def as_json(agreement: Agreement) -> str:
         "strided": {Verdict.STRIDED: True, Verdict.SOUND: False}.get(agreement.verdict),
         "conclusion": conclusion(agreement),
     }
+    if ahead is not None:
+        result["lookahead"] = [
+            {
+                name: None if isinstance(value, float) and math.isnan(value) else value
+                for name, value in asdict(pair).items()
+            }
+            for pair in ahead
+        ]
     return json.dumps(result, indent=2)
 
 
