@@ -59,23 +59,26 @@ def _balanced(counts: list[int], devices: int, places: int) -> list[int]:
             heapq.heappush(heap, (-counts[expert] / replicas[expert], expert))
     shares = [(-counts[expert] / replicas[expert], expert) for expert in range(len(counts))]
     room = places // devices
-    held: list[list[int]] = [[] for _ in range(devices)]
-    load = [0.0] * devices
+    held: list[set[int]] = [set() for _ in range(devices)]
+    free = [(0.0, device) for device in range(devices)]  # those that have room, by load
     for share, expert in sorted(pair for pair in shares for _ in range(replicas[pair[1]])):
-        free = [device for device in range(devices) if len(held[device]) < room]
-        without = [device for device in free if expert not in held[device]]
-        device = min(without or free, key=lambda number: load[number])
-        if not without:
+        passed = []
+        while free and expert in held[free[0][1]]:
+            passed.append(heapq.heappop(free))
+        load, device = heapq.heappop(free) if free else passed.pop(0)
+        for entry in passed:
+            heapq.heappush(free, entry)
+        added = -share
+        if expert in held[device]:
             # A device that lacks it is full, so it has one that this device lacks: they change places.
             other = next(number for number in range(devices) if expert not in held[number])
-            moved = next(name for name in held[other] if name not in held[device])
+            moved = min(held[other] - held[device])
             held[other].remove(moved)
-            held[device].append(moved)
-            load[device] -= shares[moved][0]
-            load[other] += shares[moved][0]
-            device = other
-        held[device].append(expert)
-        load[device] -= share
+            held[other].add(expert)
+            expert, added = moved, -shares[moved][0]  # noqa: PLW2901 - it is placed in its stead
+        held[device].add(expert)
+        if len(held[device]) < room:
+            heapq.heappush(free, (load + added, device))
     return [expert for device in held for expert in sorted(device)]
 
 

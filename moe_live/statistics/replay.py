@@ -74,6 +74,7 @@ class Stream:
         size: (n,) int64, bytes of the expert.
         batch: (n,) int64, ascending: uses of one number are looked up together.
         begins: (b + 1,) int64, where each batch begins, and n.
+        caches: (c,) int64, where the uses of each cache begin.
         before: (n,) int64, the use of the same expert before, -1 for none.
         after: (n,) int64, the next one, n for none.
     """
@@ -83,6 +84,7 @@ class Stream:
     size: NDArray[np.int64]
     batch: NDArray[np.int64]
     begins: NDArray[np.int64]
+    caches: NDArray[np.int64]
     before: NDArray[np.int64]
     after: NDArray[np.int64]
 
@@ -115,6 +117,7 @@ def stream(uses: Uses, sizes: NDArray[np.int64], *, by_layer: bool = False) -> S
         size=sizes[slot],
         batch=np.cumsum(is_first) - 1,
         begins=np.append(np.flatnonzero(is_first), n),
+        caches=np.flatnonzero(np.diff(slot, prepend=-1)) if by_layer else np.zeros(1, np.int64),
         before=before,
         after=after,
     )
@@ -180,15 +183,16 @@ def optimum(stream: Stream, capacity: int) -> NDArray[np.bool_]:
 
 
 def lfu(stream: Stream, capacity: int) -> NDArray[np.bool_]:
-    """Which uses (n,) a cache of so many bytes finds that gives up what was used least often so far."""
+    """Which uses (n,) are found by caches of so many bytes that give up what was used least often so far."""
     item, size, begins = stream.item.tolist(), stream.size.tolist(), stream.begins.tolist()
-    n = len(item)
+    n, own = len(item), set(stream.caches.tolist())
     found = [False] * n
     often = [0] * (max(item, default=-1) + 1)
     rank = often.copy()  # of what is held: how often, and when last; 0 of what is not
     held, heap = 0, list[int]()
-    for batch in range(len(begins) - 1):
-        begin, end = begins[batch], begins[batch + 1]
+    for begin, end in pairwise(begins):
+        if begin in own:
+            held, heap = 0, []
         for use in range(begin, end):
             name = item[use]
             if rank[name]:
@@ -206,38 +210,6 @@ def lfu(stream: Stream, capacity: int) -> NDArray[np.bool_]:
         for use in range(begin, end):
             heappush(heap, rank[item[use]])
     return np.array(found, np.bool_)
-
-
-def layer_lfu(uses: Uses, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The same, where each layer has a cache of its own, for all layers at once.
-
-    Args:
-        uses: of some steps.
-        places: (len(uses.layers),) experts that the cache of each layer holds.
-    """
-    shape = len(uses.layers), uses.n_experts
-    rank = np.zeros(shape, np.int64)  # of what was used: how often, and when last
-    held = np.zeros(shape, np.bool_)
-    found = np.zeros(len(uses), np.bool_)
-    bounds = np.searchsorted(uses.step, np.arange(len(uses.decode) + 1)).tolist()
-    for begin, end in pairwise(bounds):
-        if begin == end:
-            continue
-        slot, expert = uses.slot[begin:end], uses.expert[begin:end]
-        found[begin:end] = held[slot, expert]
-        rank[slot, expert] += len(uses) + np.arange(begin, end) - rank[slot, expert] % len(uses)
-        held[slot, expert] = True
-        worth = np.where(held, rank, -1)
-        worth[slot, expert] = never_less = rank.max() + 1
-        present = np.unique(slot)
-        ascending = np.sort(worth[present], axis=1)
-        # The least that may stay: the last of so many places; what is in use, where there are none.
-        last = np.maximum(shape[1] - places[present], 0)
-        least = np.append(ascending, np.full((len(present), 1), never_less), axis=1)[
-            np.arange(len(present)), last
-        ]
-        held[present] &= worth[present] >= least[:, None]
-    return found
 
 
 def static_unseen(uses: Uses, sizes: NDArray[np.int64], capacity: int) -> NDArray[np.bool_]:
@@ -316,6 +288,8 @@ def replay(
         best = optimum(together, capacity)
         progress((done + 0.3) / len(capacities))
         frequent = lfu(together, capacity)
+        progress((done + 0.6) / len(capacities))
+        own_frequent = lfu(apart, own)
         progress((done + 0.9) / len(capacities))
         *online, static = (
             served(seen, found, uses.decode_tokens)
@@ -324,7 +298,7 @@ def replay(
                 (together, (depth >= 0) & (depth <= capacity)),
                 (together, frequent),
                 (apart, (own_depth >= 0) & (own_depth <= own)),
-                (together, layer_lfu(uses, own // sizes)),
+                (apart, own_frequent),
                 (together, static_unseen(uses, sizes, capacity)),
             )
         )

@@ -19,7 +19,6 @@ from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics import replay as replay_module
 from moe_live.statistics.latest import LatestUses, Uses
 from moe_live.statistics.replay import (
-    layer_lfu,
     lfu,
     lru_depths,
     optimum,
@@ -135,16 +134,16 @@ def test_lfu_of_one_cache(steps: list[DrawnStep], equal: bool, capacity: int) ->
 def test_caches_of_the_layers(steps: list[DrawnStep], capacity: int) -> None:
     uses = uses_of(steps)
     sizes = layer_sizes(uses, equal=False)
-    by_frequency = layer_lfu(uses, capacity // sizes)
     seen = stream(uses, sizes, by_layer=True)
+    by_frequency = lfu(seen, capacity).tolist()
     by_recency = lru(seen, capacity)
     assert np.array_equal(np.flatnonzero(seen.before < 0), np.flatnonzero(lru_depths(seen) < 0))
     for slot in range(len(uses.layers)):
         own = of_layer(uses, slot)
         often = plain(own, sizes.tolist(), capacity, lambda often, last: (often, last))
-        assert by_frequency[uses.slot == slot].tolist() == often
-        recent = plain(own, sizes.tolist(), capacity, lambda _, last: last)
         begin, end = np.searchsorted(np.sort(uses.slot), [slot, slot + 1])
+        assert by_frequency[begin:end] == often
+        recent = plain(own, sizes.tolist(), capacity, lambda _, last: last)
         assert by_recency[begin:end] == recent
 
 
