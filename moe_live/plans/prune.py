@@ -55,6 +55,12 @@ def _add(parser: argparse.ArgumentParser) -> None:
         help="tell instead what would be lost here with the experts in a list that was written before",
     )
     parser.add_argument(
+        "--by",
+        choices=("count", "mass"),
+        default="count",
+        help="what least used means: chosen least often, or with the least gate mass, of a log with weights",
+    )
+    parser.add_argument(
         "--list",
         type=file_name,
         metavar="FILE",
@@ -82,8 +88,13 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
     counts, layers = snapshot.counts, snapshot.model.layers
     if not counts.sum():
         raise MoeLiveError("no expert is chosen in the log: there is nothing to go by")
+    mass = _mass(snapshot)
+    if options.by == "mass" and mass is None:
+        raise MoeLiveError("the log has no weights of the experts: leave --by mass out, or capture --weights")
     if options.known is None:
-        dropped, unseen = _least_used(counts, options.drop), _unseen(snapshot, options.drop)
+        by_mass = options.by == "mass"
+        dropped = _least_used(counts if mass is None or not by_mass else mass, options.drop)
+        unseen = None if by_mass else _unseen(snapshot, options.drop)
     else:
         dropped, unseen = np.zeros(counts.shape, np.bool_), None
         for row, layer in enumerate(layers):
@@ -101,13 +112,14 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
     labels = snapshot.labels.usages if snapshot.labels else ()
     expected = sum(balance.dead_expected for balance in snapshot.balance)
     return Result(
-        tuple(_lines(snapshot, dropped, unseen, expected)),
+        tuple(_lines(snapshot, dropped, unseen, mass, expected)),
         {
             "rows": snapshot.rows.counted,
             "unused": {"experts": int((counts == 0).sum()), "expected": number(expected)},
             "dropped": {
                 "experts": int(dropped.sum()),
                 "lost": number(_share(counts, dropped)),
+                "mass_lost": None if mass is None else number(_share(mass, dropped)),
                 "lost_unseen": None if unseen is None else number(unseen.lost.rate),
                 "at_random": float(dropped.mean()),
                 "holds": None if unseen is None else unseen.holds,
@@ -118,6 +130,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
                     "unused": np.flatnonzero(counts[row] == 0).tolist(),
                     "dropped": np.flatnonzero(dropped[row]).tolist(),
                     "lost": number(_share(counts[row], dropped[row])),
+                    "mass_lost": None if mass is None else number(_share(mass[row], dropped[row])),
                     "lost_unseen": None if unseen is None else number(unseen.by_layer.get(layer, math.nan)),
                 }
                 for row, layer in enumerate(layers)
@@ -129,8 +142,25 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
     )
 
 
+def _mass(snapshot: Snapshot) -> NDArray[np.float64] | None:
+    """The share of each layer's gate mass that its experts have (layers, n_experts); None without weights."""
+    import numpy as np
+
+    if not snapshot.gate_mass:
+        return None
+    mass = np.zeros(snapshot.counts.shape)
+    for layer in snapshot.gate_mass:
+        if layer.layer in snapshot.model.layers:
+            mass[snapshot.model.layers.index(layer.layer), : len(layer.mass)] = layer.mass
+    return mass
+
+
 def _lines(
-    snapshot: Snapshot, dropped: NDArray[np.bool_], unseen: _Unseen | None, expected: float
+    snapshot: Snapshot,
+    dropped: NDArray[np.bool_],
+    unseen: _Unseen | None,
+    mass: NDArray[np.float64] | None,
+    expected: float,
 ) -> Iterator[str]:
     """The plan for people."""
     import numpy as np
@@ -145,18 +175,23 @@ def _lines(
         f"rows; even use would leave {expected:.1f}"
     )
     yield f"prune: share of selections lost with {int(dropped.sum())} of the least used experts of the layers"
-    yield f"prune {'':<15}    lost   unseen   random   unused   experts, the least used first"
+    yield f"prune {'':<15}    lost     mass   unseen   random   unused   experts, the least used first"
     for row, layer in enumerate(snapshot.model.layers):
         named = np.flatnonzero(dropped[row])
         named = named[np.argsort(counts[row, named], kind="stable")]
         shown = " ".join(map(str, named[:_SHOWN].tolist())) + (" …" if len(named) > _SHOWN else "")
         elsewhere = "-" if unseen is None else percent(unseen.by_layer.get(layer, math.nan))
         yield (
-            f"prune layer {layer:<9} {percent(_share(counts[row], dropped[row])):>7} {elsewhere:>8}"
+            f"prune layer {layer:<9} {percent(_share(counts[row], dropped[row])):>7} "
+            f"{'-' if mass is None else percent(_share(mass[row], dropped[row])):>8} {elsewhere:>8}"
             f" {percent(float(dropped[row].mean())):>8} {int(unused[row].sum()):>8}   {shown}"
         )
     elsewhere = "-" if unseen is None else percent(unseen.lost.rate)
-    yield f"prune all layers      {percent(_share(counts, dropped)):>7} {elsewhere:>8} {percent(chance):>8}"
+    of_mass = "-" if mass is None else percent(_share(mass, dropped))
+    yield (
+        f"prune all layers      {percent(_share(counts, dropped)):>7} {of_mass:>8} {elsewhere:>8} "
+        f"{percent(chance):>8}"
+    )
     for usage in snapshot.labels.usages if snapshot.labels else ():
         yield f"prune label {printable(usage.label)}: {percent(_share(usage.counts, dropped))} lost"
     if unseen is not None:
@@ -220,7 +255,7 @@ def _unseen(snapshot: Snapshot, drop: float) -> _Unseen | None:
     )
 
 
-def _least_used(counts: NDArray[np.int64], drop: float) -> NDArray[np.bool_]:
+def _least_used(counts: NDArray[np.integer | np.floating], drop: float) -> NDArray[np.bool_]:
     """Which experts (layers, n_experts) are the least used of each layer; of equals those of higher ids."""
     import numpy as np
 
@@ -231,7 +266,7 @@ def _least_used(counts: NDArray[np.int64], drop: float) -> NDArray[np.bool_]:
     return dropped
 
 
-def _share(counts: NDArray[np.int64], dropped: NDArray[np.bool_]) -> float:
+def _share(counts: NDArray[np.integer | np.floating], dropped: NDArray[np.bool_]) -> float:
     return float(counts[dropped].sum() / counts.sum()) if counts.sum() else math.nan
 
 

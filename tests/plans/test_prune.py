@@ -63,6 +63,7 @@ def test_the_least_used_are_listed_with_what_is_lost(
         assert read_prune_list(str(path))[layer] == sorted(least)
         lost += counts[row, least].sum()
     assert found["dropped"] | {"lost_unseen": None} == {
+        "mass_lost": None,
         "experts": 15,
         "lost": lost / counts.sum(),
         "lost_unseen": None,
@@ -93,6 +94,28 @@ def test_a_list_is_tested_on_another_log(
     assert found["dropped"]["experts"] == 3
     assert found["dropped"]["lost"] == (counts[0, [0, 2]].sum() + counts[2, 5]) / counts.sum()
     assert (found["dropped"]["lost_unseen"], found["dropped"]["holds"]) == (None, None)
+
+
+def test_by_gate_mass(directory: Path, uneven: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(3)
+    lines, mass = ["layer_id,expert_ids,weights"], np.zeros((3, 20))
+    for line in Path(uneven).read_text().splitlines()[1:]:
+        weights = np.round(np.sort(rng.dirichlet(np.ones(4)))[::-1], 4)
+        lines.append(f"{line},{' '.join(f'{weight:.4f}' for weight in weights)}")
+        layer, experts = line.split(",")
+        np.add.at(mass[LAYERS.index(int(layer))], list(map(int, experts.split())), weights)
+    (directory / "weights.log").write_text("\n".join([*lines, ""]))
+    for by, values in (("count", counts_of(uneven)), ("mass", mass)):
+        found = as_json(capsys, str(directory / "weights.log"), "--drop", "25", "--by", by)
+        share = mass / mass.sum(axis=1, keepdims=True)
+        for row, entry in enumerate(found["layers"]):
+            least = np.argsort(-values[row], kind="stable")[15:]
+            assert entry["dropped"] == sorted(least.tolist())
+            assert entry["mass_lost"] == pytest.approx(share[row, least].sum(), abs=1e-6)
+        assert (found["dropped"]["lost_unseen"] is None) == (by == "mass")
+    assert as_json(capsys, uneven)["dropped"]["mass_lost"] is None
+    assert main(["plan", "prune", uneven, "--by", "mass"]) == 1
+    assert "the log has no weights of the experts" in capsys.readouterr().err
 
 
 def test_in_words_with_labels(uneven: str, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
