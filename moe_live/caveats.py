@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
 from moe_live.snapshot import Snapshot
 from moe_live.statistics.anomalies import Anomalies, seems_smaller
+from moe_live.statistics.rows import MAX_TOGETHER
 
 _LONG_TOP_K = 4
 """From this k on a row 0 1 … k-1 does not come about by chance: 1 in 1,680 rows even for 8 experts."""
@@ -62,6 +63,7 @@ class Facts:
         n_embd: how many gate inputs have so many numbers.
         several_slots: decode steps of more than one token.
         too_large: there are so many layers and experts that nothing but the use of the experts is known.
+        given_up: what else of the experts is not known because there are so many.
     """
 
     verdict: Verdict
@@ -73,6 +75,7 @@ class Facts:
     n_embd: Mapping[int, int]
     several_slots: int
     too_large: bool
+    given_up: Sequence[str]
 
 
 def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, ...]:
@@ -138,6 +141,16 @@ def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
         yield (
             f"{len(model.layers):,} layers of {model.n_experts or 0:,} experts are more than any model has: "
             "nothing but how often each is chosen is told; is it the log of one model?"
+        )
+    if facts.given_up:
+        yield (
+            f"{len(model.layers):,} layers of {model.n_experts or 0:,} experts are too many to tell "
+            f"{' and '.join(facts.given_up)}"
+        )
+    if long := sum(rows for k, rows in facts.top_k.items() if k > MAX_TOGETHER):
+        yield (
+            f"{long:,} rows name more than {MAX_TOGETHER} experts: pairs and the next layer are told without "
+            "them"
         )
     for name, widths in (("top-k", facts.top_k), ("n_embd", facts.n_embd)):
         if len(widths) > 1:

@@ -12,6 +12,7 @@ from moe_live.routing.batch import Kind
 from moe_live.snapshot import Labels
 from moe_live.statistics.coactivation import Coactivation, LayerPairs, notable_pairs
 from moe_live.statistics.collection import Chosen
+from moe_live.statistics.columns import Columns
 from moe_live.statistics.drift import Drift, RecentSteps, drift
 from moe_live.statistics.history import History, history
 from moe_live.statistics.labels import LabelCounts, divergences, usages
@@ -19,6 +20,7 @@ from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.sequences import LocalityBySequence
+from moe_live.statistics.tables import BLOCK
 from moe_live.statistics.transitions import LayerTransition, Transitions, summarize
 
 
@@ -64,19 +66,39 @@ class Figures:
         return None if self.chosen.latest is None else self.chosen.latest.uses(self.decode, self.n_experts)
 
     def pairs(self, layers: Iterable[int]) -> dict[int, LayerPairs]:
-        """Experts chosen together, of some of the layers; those without rows are left out."""
+        """Experts chosen together, of those of the layers with rows; of none if it is too much."""
         self._flush_rows()
+        every = [rows.put_off[Coactivation] for rows in self.chosen.rows]
+        if any(pairs.too_large for pairs in every):
+            return {}
         found = {}
         for layer in [layer for layer in layers if layer in self.layers]:
-            found_in = (rows.put_off[Coactivation] for rows in self.chosen.rows)
-            accumulators = [pairs for pairs in found_in if pairs.rows(layer)]
+            accumulators = [pairs for pairs in every if pairs.rows(layer)]
+            experts = self._experts([pairs.columns for pairs in accumulators])
             counts = sum(
-                (accumulator.counts(layer, self.n_experts) for accumulator in accumulators),
-                np.zeros((self.n_experts, self.n_experts), np.int64),
+                (accumulator.counts(layer, experts) for accumulator in accumulators),
+                np.zeros((len(experts), len(experts)), np.int64),
             )
             rows = sum(accumulator.rows(layer) for accumulator in accumulators)
-            found[layer] = notable_pairs(counts, rows)
+            found[layer] = notable_pairs(counts, rows, experts=experts)
         return found
+
+    def _experts(self, columns: Sequence[Columns]) -> NDArray[np.int64]:
+        """The experts (m,) that tables have, ascending: all of a layer, unless far more are never used."""
+        used = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.experts for each in columns)]))
+        if self.n_experts - len(used) < BLOCK:
+            return np.arange(self.n_experts)
+        return used[used < self.n_experts]
+
+    def given_up(self) -> tuple[str, ...]:
+        """What is not told because there are too many experts for it."""
+        found = {
+            "which are chosen together": [rows.put_off[Coactivation].too_large for rows in self.chosen.rows],
+            "which follow in the next layer": [
+                rows.put_off[Transitions].too_large for rows in self.chosen.rows
+            ],
+        }
+        return tuple(name for name, too_large in found.items() if any(too_large))
 
     def transitions(self, *, anew: bool) -> tuple[LayerTransition, ...]:
         """How the experts of each layer foretell those of the next.
@@ -88,7 +110,11 @@ class Figures:
         accumulators = [rows.put_off[Transitions] for rows in self.chosen.rows]
         *_, last = self.chosen.rows  # which rows count may change, and this one then changes too
         found = summarize(
-            accumulators, self._sample(), self.n_experts, known=None if anew else last.known_transitions
+            accumulators,
+            self._sample(),
+            self.n_experts,
+            experts=self._experts([accumulator.columns for accumulator in accumulators]),
+            known=None if anew else last.known_transitions,
         )
         last.known_transitions = {(entry.from_layer, entry.to_layer): entry for entry in found}
         return found

@@ -102,6 +102,7 @@ class SnapshotMaker:
             counts_only=analysis is None,
             last_layer_known=self.assembler.last_layer_known,
         )
+        given_up: tuple[str, ...] = ()
         if usages and analysis is not None:
             figures = Figures(
                 chosen=analysis.chosen(verified=use_verified),
@@ -115,6 +116,7 @@ class SnapshotMaker:
             snapshot = _with_sections(
                 snapshot, figures, sections, failures, statistics.failures, pairs_of=wanted, anew=anew
             )
+            given_up = figures.given_up()
         facts = Facts(
             verdict=verdict,
             anomalies=self._anomalies(failures, use_verified=use_verified),
@@ -125,6 +127,7 @@ class SnapshotMaker:
             n_embd=statistics.n_embd,
             several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
             too_large=statistics.too_large,
+            given_up=given_up,
         )
         warnings = caveats(snapshot, facts, failures)
         return replace(snapshot, warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))

@@ -148,3 +148,26 @@ def test_the_verdict_may_come_late_and_then_holds_for_all() -> None:
     assert [entry.usage.counts.tolist() for entry in late.layers] == [
         entry.usage.counts.tolist() for entry in early.layers
     ]
+
+
+def test_rows_of_more_experts_than_any_model_chooses() -> None:
+    long = step([range(65)] * 3, [2])
+    assert "3 rows name more than 64 experts: pairs and the next layer are told without them" in warned(long)
+    assert "rows name more than" not in warned(step([range(64)] * 3, [2]))
+    both = analyzed(decode() + step([range(1000, 1065)]) + decode(1))
+    assert both.left_out == frozenset()
+    assert (both.pairs or {})[2].rows == 400
+    assert [pair.tokens for pair in both.transitions or ()] == [400, 400]
+
+
+def test_too_many_experts_for_their_pairs() -> None:
+    experts = range(0, 2048, 32)  # one in each block of columns
+    text = b"".join(step([[expert]]) for expert in experts)
+    told = "3 layers of 2,017 experts are too many to tell which are chosen together and which follow in"
+    assert told in warned(text)
+    snapshot = analyzed(text)
+    assert (snapshot.pairs, snapshot.transitions) == ({}, ())
+    assert snapshot.locality
+    few = analyzed(b"".join(step([[expert]]) for expert in [*experts][:32]))
+    assert set(few.pairs or {}) == set(LAYERS)
+    assert few.transitions

@@ -66,6 +66,10 @@ class ExpertRows:
 
 def repeats(by_rank: NDArray[np.uint16]) -> NDArray[np.bool_] | None:
     """Which rows, experts by rank (k, n), name an expert twice; None if none does, as in every sound log."""
+    if by_rank.shape[1] < len(by_rank) ** 2:  # few rows, or long ones
+        ordered = np.sort(by_rank, axis=0)
+        repeating: NDArray[np.bool_] = (ordered[1:] == ordered[:-1]).any(axis=0)
+        return repeating if repeating.any() else None
     shifts = range(1, len(by_rank))
     if not any((by_rank[shift:] == by_rank[:-shift]).any() for shift in shifts):
         return None

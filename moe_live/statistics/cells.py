@@ -48,24 +48,12 @@ class Cells:
         counts[self._place[first:last] - begin] += self._apart[first:last]
         return counts
 
-    def add(self, begin: int, width: int, other: Cells, source: int, shape: tuple[int, int]) -> None:
-        """Add a table to the upper left corner of one that is as large at least; there is room.
-
-        Args:
-            begin: where the table begins that is added to.
-            width: its columns.
-            other: where the other table is.
-            source: where it begins there.
-            shape: its rows and columns.
-        """
-        height, columns = shape
-        theirs = other.low[source : source + height * columns].reshape(shape)
-        ours = self.low[begin : begin + height * width].reshape(height, width)
-        ours[:, :columns] += theirs.astype(self.low.dtype, copy=False)
-        first, last = np.searchsorted(other._place, (source, source + height * columns))
+    def add(self, places: NDArray[np.int64], other: Cells, source: int) -> None:
+        """Add other counts, those from `source` on, to these (n,), all different; there is room."""
+        self.low[places] += other.low[source : source + len(places)].astype(self.low.dtype, copy=False)
+        first, last = np.searchsorted(other._place, (source, source + len(places)))
         if first < last:
-            row, column = np.divmod(other._place[first:last] - source, columns)
-            self._keep_apart(begin + row * width + column, other._apart[first:last])
+            self._keep_apart(places[other._place[first:last] - source], other._apart[first:last])
 
     def make_room_for(self, other: Cells) -> None:
         """Let other counts be added, each to one of these."""
@@ -78,7 +66,7 @@ class Cells:
         return int(np.iinfo(self.low.dtype).max) // 2 + 1
 
     def _keep_apart(self, place: NDArray[np.int64], apart: NDArray[np.int64]) -> None:
-        """Add so much (m,) to the counts at these places (m,), ascending."""
+        """Add so much (m,) to the counts at these places (m,), all different."""
         places = np.union1d(self._place, place)
         sums = np.zeros(len(places), np.int64)
         sums[np.searchsorted(places, self._place)] = self._apart

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.statistics.cells import Cells
+from moe_live.statistics.columns import Columns, moved
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.tables import roomy
@@ -20,6 +21,9 @@ from moe_live.statistics.tables import roomy
 MAX_CELLS = 1 << 25
 """Cells of all tables together at most (64 MB, or 128): 250 layers of 512 experts. A larger model is not
 counted."""
+
+MAX_WIDTH = 1 << 10
+"""Columns of a table at most. A layer that uses more experts is none of a model, and nothing is counted."""
 
 SUPPORT = 5.0
 """Rows in which a pair must be expected by chance to be tested at all."""
@@ -60,12 +64,16 @@ class Coactivation:
     >>> pairs = Coactivation()
     >>> rows = ExpertRows(zero, np.array([3, 3], np.uint16), zero, whole, experts)
     >>> pairs.update([RowsByLayer(rows)])
-    >>> pairs.rows(3), pairs.counts(3, n_experts=3).tolist()
+    >>> pairs.rows(3), pairs.counts(3, np.arange(3)).tolist()
     (2, [[1, 0, 1], [0, 1, 1], [1, 1, 2]])
+
+    Attributes:
+        columns: of the tables.
     """
 
     def __init__(self) -> None:
         self.too_large = False
+        self.columns = Columns()
         self._slots = Slots()
         self._rows = np.zeros(0, np.int64)
         self._capacity = np.zeros(0, np.int64)  # experts a layer's table has room for
@@ -77,17 +85,20 @@ class Coactivation:
         """Layers that were counted, ascending."""
         return [] if self.too_large else sorted(self._slots.layers)
 
-    def update(self, tables: Iterable[RowsByLayer]) -> None:
+    def update(self, tables: Sequence[RowsByLayer]) -> None:
         """Count rows."""
         for table in tables:
+            where = self.columns.learn(table.by_rank)
+            width = self.columns.of(table.highest) + np.int64(1)
+            self._reserve(self._slots.of(table.layers), width, where)
+        if self.too_large:
+            return
+        self._counts.make_room(sum(int(table.sizes.max()) for table in tables))  # no count can grow by more
+        for table in tables:
             slots = self._slots.of(table.layers)
-            self._reserve(slots, table.n_experts)
-            if self.too_large:
-                return
             self._rows[slots] += table.sizes
-            self._counts.make_room(int(table.sizes.max()))  # no count can grow by more
             for index, slot in enumerate(slots.tolist()):
-                self._count(slot, table.of(index).by_rank)
+                self._count(slot, self.columns.of(table.of(index).by_rank))
 
     def settle(self) -> None:
         """A higher layer was seen: rows count here whatever the kind of their step."""
@@ -95,33 +106,38 @@ class Coactivation:
     def __iadd__(self, other: Coactivation) -> Self:
         """Add the counts of another log."""
         slots = self._slots.of(np.array(other._slots.layers, np.uint16))
-        self._reserve(slots, other._capacity)
+        where = self.columns.include(other.columns)
+        _, place = self.columns.common(other.columns.experts)
+        self._reserve(slots, moved(other._capacity, place), where)
         if self.too_large or other.too_large:
             self._give_up()
             return self
         self._rows[slots] += other._rows
         self._counts.make_room_for(other._counts)
-        for ours, theirs, size in zip(
-            self._base[slots].tolist(), other._base.tolist(), _cells(other._capacity).tolist(), strict=True
-        ):
-            self._counts.add(ours, size, other._counts, theirs, (1, size))
+        sizes = other._capacity.tolist()
+        triangles = {size: _triangle(size, place) for size in set(sizes)}
+        for base, size, source in zip(self._base[slots].tolist(), sizes, other._base.tolist(), strict=True):
+            self._counts.add(base + triangles[size], other._counts, source)
         return self
 
     def rows(self, layer: int) -> int:
         """Rows counted of a layer."""
         return int(self._rows[self._slots.layers.index(layer)]) if layer in self.layers else 0
 
-    def counts(self, layer: int, n_experts: int) -> NDArray[np.int64]:
-        """Rows with both experts (n_experts, n_experts), symmetric; with the expert on the diagonal.
+    def counts(self, layer: int, experts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows with both of these experts (E,), ascending, as (E, E); with the expert on the diagonal.
 
         The counts of two accumulators over different rows may simply be added.
         """
-        counts = np.zeros((n_experts, n_experts), np.int64)
+        counts = np.zeros((len(experts), len(experts)), np.int64)
         if layer in self.layers:
             slot = self._slots.layers.index(layer)
-            seen = min(n_experts, int(self._capacity[slot]))
+            capacity = int(self._capacity[slot])
             triangle = self._counts.counts(int(self._base[slot]), int(_cells(self._capacity[slot])))
-            counts[:seen, :seen] = triangle[_triangle_index(n_experts)[:seen, :seen]]
+            index, column = self.columns.common(experts)
+            seen = int(np.searchsorted(column, capacity))
+            square = triangle[_triangle_index(capacity)]
+            counts[np.ix_(index[:seen], index[:seen])] = square[np.ix_(column[:seen], column[:seen])]
         return counts
 
     def _count(self, slot: int, by_rank: NDArray[np.uint16]) -> None:
@@ -141,29 +157,34 @@ class Coactivation:
             cell = np.maximum(line[i] + part[j], line[j] + part[i])
             np.add.at(counts, cell.reshape(-1).astype(np.int64), one)
 
-    def _reserve(self, slot: NDArray[np.int64], experts: NDArray[np.int64]) -> None:
-        """Room for this many `experts` (n,) in the tables at `slot` (n,)."""
+    def _reserve(self, slot: NDArray[np.int64], width: NDArray[np.int64], where: NDArray[np.int64]) -> None:
+        """Room for this many columns `width` (n,) in the tables at `slot` (n,).
+
+        Args:
+            slot: of layers.
+            width: columns of each.
+            where: (columns,) where the columns so far are to be.
+        """
         new = len(self._slots) - len(self._rows)
         if new:
             self._rows, self._capacity, self._base = (
                 np.concatenate((array, np.zeros(new, np.int64)))
                 for array in (self._rows, self._capacity, self._base)
             )
-        if self.too_large or not (experts > self._capacity[slot]).any():
+        before, capacity = self._capacity, moved(self._capacity, where)
+        np.maximum.at(capacity, slot, roomy(width))
+        if self.too_large or (capacity == before).all():
             return
-        capacity = self._capacity.copy()
-        np.maximum.at(capacity, slot, roomy(experts))
         cells = _cells(capacity)
-        if cells.sum() > MAX_CELLS:
+        if cells.sum() > MAX_CELLS or capacity.max() > MAX_WIDTH:
             self._give_up()
             return
         base = np.cumsum(cells) - cells
         counts = Cells(int(cells.sum()), self._counts)
-        for old, place, size in zip(
-            self._base.tolist(), base.tolist(), _cells(self._capacity).tolist(), strict=True
-        ):
-            counts.add(place, size, self._counts, old, (1, size))
-        self._capacity, self._base, self._counts = capacity, base, counts
+        triangles = {size: _triangle(size, where) for size in set(before.tolist())}
+        for old, place, size in zip(self._base.tolist(), base.tolist(), before.tolist(), strict=True):
+            counts.add(place + triangles[size], self._counts, old)
+        self._base, self._capacity, self._counts = base, capacity, counts
 
     def _give_up(self) -> None:
         self.too_large = True
@@ -178,6 +199,14 @@ def _cells(capacity: NDArray[np.int64]) -> NDArray[np.int64]:
 def _pairs(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """All pairs of places in a row, each place with itself too."""
     return np.triu_indices(k)
+
+
+def _triangle(size: int, where: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the cells of a triangle of `size` columns are once the columns are moved."""
+    b, a = np.tril_indices(size)
+    high = where[b]
+    place: NDArray[np.int64] = high * (high + 1) // 2 + where[a]
+    return place
 
 
 @lru_cache(maxsize=4)
@@ -240,7 +269,9 @@ class LayerPairs:
     weakest: tuple[ExpertPair, ...]
 
 
-def notable_pairs(counts: NDArray[np.int64], rows: int, n: int = 10) -> LayerPairs:
+def notable_pairs(
+    counts: NDArray[np.int64], rows: int, n: int = 10, *, experts: NDArray[np.int64] | None = None
+) -> LayerPairs:
     """The strongest and weakest pairs of a layer.
 
     Counts are held against `expected_together`. z is the signed root of the Poisson deviance with a
@@ -253,6 +284,7 @@ def notable_pairs(counts: NDArray[np.int64], rows: int, n: int = 10) -> LayerPai
         counts: (E, E) rows with both experts, symmetric; with the expert on the diagonal.
         rows: rows counted.
         n: pairs of each end at most.
+        experts: (E,) their numbers, ascending; None if these are 0 to E - 1.
     """
     if not rows:
         return LayerPairs(0, math.nan, 0, math.nan, math.nan, (), ())
@@ -279,8 +311,8 @@ def notable_pairs(counts: NDArray[np.int64], rows: int, n: int = 10) -> LayerPai
         chosen = chosen[np.lexsort((b[chosen], a[chosen], -expected[chosen], order[chosen]))][:n]
         return tuple(
             ExpertPair(
-                a=int(a[i]),
-                b=int(b[i]),
+                a=int(a[i] if experts is None else experts[a[i]]),
+                b=int(b[i] if experts is None else experts[b[i]]),
                 count=int(count[i]),
                 expected=float(expected[i]),
                 lift=float(lift[i]),

@@ -24,7 +24,7 @@ from moe_live.statistics.latest import LatestSteps, LatestUses
 from moe_live.statistics.members import Member, Members
 from moe_live.statistics.pending import ENOUGH, PendingRows
 from moe_live.statistics.planes import settle
-from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.sequences import LocalityBySequence
 from moe_live.statistics.transitions import LayerTransition, Pair, Transitions
@@ -90,8 +90,8 @@ class _Portion:
 
     @cached_property
     def by_layer(self) -> list[RowsByLayer]:
-        """The same, layer by layer."""
-        return [RowsByLayer(rows) for rows in self.tables]
+        """The same, layer by layer, without rows of more experts than `MAX_TOGETHER`."""
+        return [RowsByLayer(rows) for rows in self.tables if rows.experts.shape[1] <= MAX_TOGETHER]
 
 
 class _RowsAtOnce(Members[_Rows]):

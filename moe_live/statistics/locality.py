@@ -25,10 +25,15 @@ from numpy.typing import NDArray
 
 from moe_live.memory import Scratch
 from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.columns import Columns
 from moe_live.statistics.hot_set import hot_set_curve
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.recency import Listing
 from moe_live.statistics.reuse import LAGS, MAX_DISTANCE, Reuse
+from moe_live.statistics.tables import BLOCK
+
+_FEW_LISTINGS = 4
+_NO_LAYER = np.empty(0, np.uint16)
 
 WINDOWS = (10, 100, 1000)
 """Steps of the working sets."""
@@ -94,7 +99,7 @@ class Locality:
 
     def __init__(self) -> None:
         self._slots = Slots()
-        self._n_experts = 0
+        self._columns = Columns()
         self._decided = Reuse()
         self._with_undecided: Reuse | None = None  # None as long as it would be the same
         self._scratch = Scratch()
@@ -108,6 +113,9 @@ class Locality:
             kind: (s,) the kind of each step.
         """
         tables = tuple(tables)
+        self._slots.of(np.concatenate([_NO_LAYER, *(rows.layer for rows in tables)]))
+        for rows in tables:
+            self._reserve(self._columns.learn(rows.experts))
         undecided = kind == Kind.UNDECIDED
         if self._with_undecided is None and undecided.any():
             self._with_undecided = deepcopy(self._decided)
@@ -122,14 +130,13 @@ class Locality:
     def __iadd__(self, other: Locality) -> Self:
         """Add the steps of another log, which come after these."""
         slots = self._slots.of(np.array(other._slots.layers, np.uint16))
-        self._n_experts = max(self._n_experts, other._n_experts)
+        self._reserve(self._columns.include(other._columns))
+        _, where = self._columns.common(other._columns.experts)
         if self._with_undecided is None and other._with_undecided is not None:
             self._with_undecided = deepcopy(self._decided)
         if self._with_undecided is not None:
-            self._reserve(self._with_undecided)
-            self._with_undecided.merge(other._with_undecided or other._decided, slots)
-        self._reserve(self._decided)
-        self._decided.merge(other._decided, slots)
+            self._with_undecided.merge(other._with_undecided or other._decided, slots, where)
+        self._decided.merge(other._decided, slots, where)
         return self
 
     def summary(self, kinds: Iterable[Kind], n_experts: int) -> tuple[LayerLocality, ...]:
@@ -142,7 +149,7 @@ class Locality:
         reuse = self._decided
         if self._with_undecided is not None and Kind.UNDECIDED in kinds:
             reuse = self._with_undecided
-        return _summarize(reuse, self._slots.layers, n_experts)
+        return _summarize(reuse, self._slots.layers, self._columns.experts, n_experts)
 
     def _add(self, reuse: Reuse, tables: Iterable[ExpertRows], counts: NDArray[np.bool_]) -> None:
         """Add the steps that count."""
@@ -153,13 +160,14 @@ class Locality:
         if not tables:
             return
         slots = [self._slots.of(rows.layer) for rows in tables]
-        self._n_experts = max(self._n_experts, *(int(rows.experts.max()) + 1 for rows in tables))
-        self._reserve(reuse)
         number = np.cumsum(counts) - 1
+        k = max(rows.experts.shape[1] for rows in tables)
         listings = [
-            Listing(number[rows.step], slot, rows.token, rows.experts.T)
+            Listing(number[rows.step], slot, rows.token * k, self._columns.of(rows.experts.T))
             for rows, slot in zip(tables, slots, strict=True)
         ]
+        if len(listings) > _FEW_LISTINGS:
+            listings = [_one_by_one(listings)]
         listings, passed = _in_layer_time(listings, n_steps, len(self._slots))
         by_passed = np.argsort(passed, kind="stable")[np.count_nonzero(passed == 0) :]
         size = reuse.batch_layers()
@@ -180,10 +188,9 @@ class Locality:
             reuse: where to add them.
             slots: (l,) the layers.
             passed: (l,) steps of each, ascending.
-            listings: their rows; `slot` is an index of `slots`, `place` that of the row in its block.
+            listings: their rows; `slot` is an index of `slots`.
         """
-        k = max(len(rows.by_rank) for rows in listings)
-        per_step = k * (1 + max(int(rows.place.max()) for rows in listings))
+        per_step = max(int(rows.place.max()) + len(rows.by_rank) for rows in listings)
         begin = done = 0
         while done < len(slots):
             end = min(begin + reuse.batch_size(len(slots) - done, per_step), int(passed[done]))
@@ -191,13 +198,27 @@ class Locality:
             for rows in listings:
                 part = slice(*np.searchsorted(rows.time, (begin, end)))
                 if part.start < part.stop:
-                    time, slot, place = rows.time[part] - begin, rows.slot[part] - done, rows.place[part] * k
-                    run.append(Listing(time, slot, place, rows.by_rank[:, part]))
+                    time, slot = rows.time[part] - begin, rows.slot[part] - done
+                    run.append(Listing(time, slot, rows.place[part], rows.by_rank[:, part]))
             reuse.update(slots[done:], end - begin, run, self._scratch)
             begin, done = end, int(np.searchsorted(passed, end, "right"))
 
-    def _reserve(self, reuse: Reuse) -> None:
-        reuse.reserve(len(self._slots), self._n_experts)
+    def _reserve(self, where: NDArray[np.int64]) -> None:
+        """Room for all layers and columns, those so far `where` they are now."""
+        for reuse in (self._decided, self._with_undecided):
+            if reuse is not None:
+                reuse.reserve(len(self._slots), len(self._columns), where)
+
+
+def _one_by_one(listings: list[Listing]) -> Listing:
+    """The same experts in rows of one each, so that rows of many different k are looked at together."""
+    rows = Listing(
+        np.concatenate([np.repeat(rows.time, len(rows.by_rank)) for rows in listings]),
+        np.concatenate([np.repeat(rows.slot, len(rows.by_rank)) for rows in listings]),
+        np.concatenate([(rows.place[:, None] + np.arange(len(rows.by_rank))).ravel() for rows in listings]),
+        np.concatenate([rows.by_rank.T.reshape(-1) for rows in listings])[None],
+    )
+    return _taken(rows, np.argsort(rows.time, kind="stable"))
 
 
 def _in_layer_time(
@@ -250,18 +271,29 @@ def _taken(rows: Listing, which: NDArray[np.intp]) -> Listing:
     )
 
 
-def _summarize(reuse: Reuse, layers: list[int], n_experts: int) -> tuple[LayerLocality, ...]:
-    """The figures of every layer with steps."""
+def _summarize(
+    reuse: Reuse, layers: list[int], experts: NDArray[np.int64], n_experts: int
+) -> tuple[LayerLocality, ...]:
+    """The figures of every layer with steps.
+
+    Args:
+        reuse: the sums.
+        layers: of its slots.
+        experts: of its columns.
+        n_experts: experts of a layer.
+    """
     slots = [slot for slot in np.argsort(layers).tolist() if slot < len(reuse.steps) and reuse.steps[slot]]
     if not slots:
         return ()
     steps = reuse.steps[slots]
-    used = _padded(reuse.uses[slots], n_experts)
+    there = experts[experts < n_experts]
+    used = np.zeros((len(slots), n_experts), np.int64)
+    used[:, there] = reuse.uses[slots, : len(there)]
     depths = _padded(reuse.depths[slots], n_experts + 1)
     uses, first = used.sum(axis=1), depths[:, 0]
-    size = np.maximum(np.arange(reuse.shared.shape[2]), 1)
+    shared = _padded(reuse.shared[:, slots], 1 + -(-n_experts // BLOCK) * BLOCK)
     with_step_before = steps - np.array(LAGS)[:, None]
-    overlaps = (reuse.shared[:, slots] / size).sum(axis=2)
+    overlaps = (shared / np.maximum(np.arange(shared.shape[2]), 1)).sum(axis=2)
     overlaps /= np.where(with_step_before > 0, with_step_before, np.nan)
     reuses = reuse.distances[slots]
     reuses[:, -1] -= first
@@ -280,7 +312,7 @@ def _summarize(reuse: Reuse, layers: list[int], n_experts: int) -> tuple[LayerLo
         [dict(zip(WINDOWS, sizes, strict=True)) for sizes in working_sets.T.tolist()],
         lru,
         hot_set_curve(used),
-        _idle_steps(reuse.age[slots], reuse.first[slots] >= 0, n_experts),
+        _idle_steps(reuse.age[slots, : len(there)], reuse.first[slots, : len(there)] >= 0, there, n_experts),
     )
     return tuple(map(LayerLocality, *columns))
 
@@ -317,18 +349,18 @@ def _working_set(
     return mean
 
 
-def _idle_steps(age: NDArray[np.int16], used: NDArray[np.bool_], n_experts: int) -> NDArray[np.float64]:
-    """Steps after the last use (layers, n_experts) of experts, of which some were `used`."""
+def _idle_steps(
+    age: NDArray[np.int16], used: NDArray[np.bool_], experts: NDArray[np.int64], n_experts: int
+) -> NDArray[np.float64]:
+    """Steps after the last use (layers, n_experts) of those `experts` (m,) that were `used` (layers, m)."""
     idle = np.full((len(age), n_experts), np.nan)
-    known = idle[:, : age.shape[1]]
-    age, used = age[:, :n_experts], used[:, :n_experts]
-    known[used] = np.where(age > MAX_DISTANCE, np.inf, age - 1.0)[used]
+    idle[:, experts] = np.where(used, np.where(age > MAX_DISTANCE, np.inf, age - 1.0), np.nan)
     return idle
 
 
 def _padded(array: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """`array` (layers, n) cut or filled up with zeros to `width` columns."""
-    padded = np.zeros((len(array), width), np.int64)
-    part = array[:, :width]
-    padded[:, : part.shape[1]] = part
+    """`array` (..., n) cut or filled up with zeros to `width` columns."""
+    padded = np.zeros((*array.shape[:-1], width), np.int64)
+    part = array[..., :width]
+    padded[..., : part.shape[-1]] = part
     return padded

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import ExpertRows
 
 ENOUGH = 1 << 17
-"""Rows that are collected: some 1,500 a layer of a large model, in 5 MB."""
+"""Rows that are collected: some 1,500 a layer of a large model, in 5 MB; fewer long ones."""
+
+_SHORT = 8  # experts of a row that counts as one
 
 
 class PendingRows:
@@ -27,7 +29,7 @@ class PendingRows:
 
     @property
     def size(self) -> int:
-        """How many rows there are, or steps if those are more."""
+        """How many rows there are, long ones counted several times, or steps if those are more."""
         return max(self._rows, self._steps)
 
     def add(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
@@ -35,7 +37,7 @@ class PendingRows:
         for place, rows in enumerate(tables):
             key = rows.experts.shape[1], place
             self._tables.setdefault(key, []).append((self._steps, rows))
-            self._rows += len(rows)
+            self._rows += max(len(rows), rows.experts.size // _SHORT)
         self._kinds.append(kind)
         self._sequences.append(sequence)
         self._steps += len(kind)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from moe_live.memory import Scratch
 from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run
-from moe_live.statistics.tables import grown, roomy
+from moe_live.statistics.tables import grown
 
 LAGS = (1, 2, 4, 8)
 """Steps apart at which the overlap of two steps is measured."""
@@ -81,25 +81,35 @@ class Reuse:
         self.head = np.zeros((0, _KEPT, 0), np.uint32)
         self.tail = np.zeros((0, _KEPT, 0), np.uint32)
 
-    def reserve(self, n_layers: int, n_experts: int) -> None:
-        """Make room for so many layers and experts."""
+    def reserve(self, n_layers: int, n_experts: int, where: NDArray[np.int64] | None = None) -> None:
+        """Make room for so many layers and experts.
+
+        Args:
+            n_layers: how many.
+            n_experts: a multiple of 32.
+            where: (experts,) the numbers that the experts so far are to have, ascending and 32 by 32; None if
+                they stay as they are.
+        """
         layers, experts = self.uses.shape
         if n_layers <= layers and n_experts <= experts:
             return
-        layers = max(layers, n_layers)
-        experts = max(experts, roomy(n_experts))
+        old = slice(layers)
+        where = np.arange(experts) if where is None else where
+        new = np.delete(np.arange(n_experts), where)
+        layers, experts = max(layers, n_layers), max(experts, n_experts)
+        depth = np.tile(np.arange(experts), (layers, 1))
+        depth[old, where] = self.depth
+        depth[old, new] = np.arange(len(where), experts)
+        self.depth = depth
         self.steps = grown(self.steps, (layers,))
-        self.uses = grown(self.uses, (layers, experts))
+        self.uses = grown(self.uses, (layers, experts), (old, where))
         self.depths = grown(self.depths, (layers, 1 + experts))
         self.distances = grown(self.distances, (layers, _FAR + 1))
         self.shared = grown(self.shared, (len(LAGS), layers, 1 + experts))
-        self.first = grown(self.first, (layers, experts), -1)
-        self.age = grown(self.age, (layers, experts), NEVER)
-        depth = np.tile(np.arange(experts), (layers, 1))
-        depth[: len(self.depth), : self.depth.shape[1]] = self.depth
-        self.depth = depth
-        words = (experts // 32, _KEPT, layers)
-        self.head, self.tail = grown(self.head, words), grown(self.tail, words)
+        self.first = grown(self.first, (layers, experts), (old, where), fill=-1)
+        self.age = grown(self.age, (layers, experts), (old, where), fill=NEVER)
+        words, place = (experts // 32, _KEPT, layers), (where[::32] // 32, slice(None), old)
+        self.head, self.tail = grown(self.head, words, place), grown(self.tail, words, place)
 
     def batch_layers(self) -> int:
         """How many layers `update` takes best at a time."""
@@ -140,17 +150,18 @@ class Reuse:
         self.age[slots] = _aged(age, np.full(len(slots), n_steps))
         self.steps[slots] += n_steps
 
-    def merge(self, other: Reuse, slots: NDArray[np.int64]) -> None:
+    def merge(self, other: Reuse, slots: NDArray[np.int64], where: NDArray[np.int64]) -> None:
         """Add steps that come after these.
 
         Args:
             other: the sums of these steps.
             slots: (layers,) for each of its layers the index here. There is room for its layers and experts.
+            where: (experts,) for each of its experts the number here, as `reserve` takes it.
         """
         if not len(slots):
             return
         other = deepcopy(other)
-        other.reserve(len(slots), self.uses.shape[1])
+        other.reserve(len(slots), self.uses.shape[1], where)
         steps, age, depth = self.steps[slots, None], self.age[slots], self.depth[slots]
         here, there = age < NEVER, other.first >= 0
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, repeats
 
+MAX_TOGETHER = 64
+"""Experts of a row at most whose pairs, and whose transitions to the next layer, are counted: three times as
+many as any model chooses."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerRows:
@@ -41,17 +45,18 @@ class RowsByLayer:
 
     Attributes:
         layers: (l,) uint16, layers with rows, also with such as are left out; ascending.
-        n_experts: (l,) int64, the highest expert of each plus one, likewise.
+        highest: (l,) uint16, the highest expert of each, likewise.
         sizes: (l,) int64, how many rows each has.
+        by_rank: (k, n) uint16, experts of all rows, also of such as are left out, in the order of the log.
     """
 
     def __init__(self, rows: ExpertRows) -> None:
-        by_rank = rows.experts.T
+        self.by_rank = by_rank = rows.experts.T
         order = np.argsort(rows.layer, kind="stable")
         layer = rows.layer[order]
         begins = np.flatnonzero(np.concatenate(([True], layer[1:] != layer[:-1])))
         self.layers = layer[begins]
-        self.n_experts = np.maximum.reduceat(by_rank.max(axis=0)[order], begins).astype(np.int64) + 1
+        self.highest = np.maximum.reduceat(by_rank.max(axis=0)[order], begins)
         repeating = repeats(by_rank)
         if repeating is not None:
             distinct = ~repeating[order]

@@ -12,7 +12,7 @@ from moe_live.settings import MAX_LAYERS
 
 Number = TypeVar("Number", int, NDArray[np.int64])
 
-_EXPERTS_STEP = 32
+BLOCK = 32
 """Tables have room for a multiple of so many experts: they seldom grow while experts show one by one."""
 
 
@@ -22,13 +22,15 @@ def roomy(n_experts: Number) -> Number:
     >>> roomy(33), roomy(np.array([1, 32])).tolist()
     (64, [32, 32])
     """
-    return -(-n_experts // _EXPERTS_STEP) * _EXPERTS_STEP
+    return -(-n_experts // BLOCK) * BLOCK
 
 
-def grown(array: NDArray[Any], shape: tuple[int, ...], fill: int = 0) -> NDArray[Any]:
-    """`array` in the corner of a larger one, which is filled with `fill` elsewhere."""
+def grown(
+    array: NDArray[Any], shape: tuple[int, ...], place: tuple[Any, ...] | None = None, fill: int = 0
+) -> NDArray[Any]:
+    """`array` in the corner of a larger one, or at another place; that is filled with `fill` elsewhere."""
     larger = np.full(shape, fill, array.dtype)
-    larger[tuple(map(slice, array.shape))] = array
+    larger[tuple(map(slice, array.shape)) if place is None else place] = array
     return larger
 
 

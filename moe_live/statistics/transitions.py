@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import repeats
 from moe_live.statistics.blocks import BLOCKS, CERTAIN
 from moe_live.statistics.cells import Cells
+from moe_live.statistics.columns import Columns, moved
 from moe_live.statistics.planes import Slots
-from moe_live.statistics.rows import RowsByLayer, same_tokens
+from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer, same_tokens
 from moe_live.statistics.sampling import SampledRows, TokenSample
 from moe_live.statistics.tables import roomy
 
@@ -23,11 +24,17 @@ MAX_CELLS = 1 << 25
 """Experts squared, summed over the layers, at most: the tables have fewer cells than that (64 MB, or 128). It
 admits 127 layers of 512 experts; a larger model is not counted."""
 
+MAX_WIDTH = 1 << 10
+"""Columns of a layer at most. One that uses more experts is none of a model, and nothing is counted."""
+
 TESTED_TOKENS = 256
 """Tokens that predictions are tested on at most."""
 
 _PRIOR = 4.0
 # Rows for which the most used experts stand in a prediction: what few rows show is not believed at once.
+TEST_SIZE = 1 << 22
+"""Tokens times experts a row times experts a layer that predictions are tested on at most: `TESTED_TOKENS` of
+32 experts a row of 512, fewer of what no model has."""
 
 RENEWED = 4
 """Pairs of layers that are tested anew at a time, where that is to take some milliseconds only."""
@@ -46,13 +53,18 @@ class Transitions:
     k and name no expert twice.
 
     Memory: 2 bytes a cell, 51 KB a layer of 160 experts, 0.5 MB of 512; up to twice that once many counts
-    exceed 2**16. If a model exceeds `MAX_CELLS`, all counts are given up and `too_large` is set.
+    exceed 2**16. If a model exceeds `MAX_CELLS` or `MAX_WIDTH`, all counts are given up and `too_large` is
+    set.
+
+    Attributes:
+        columns: of the tables.
     """
 
     def __init__(self) -> None:
         self.too_large = False
+        self.columns = Columns()
         self._slots = Slots()
-        self._capacity = np.zeros(0, np.int64)  # experts of a layer there is room for
+        self._capacity = np.zeros(0, np.int64)  # columns for a layer
         # For each layer, its table of the transitions to the next: height x width cells from `base` on.
         self._next = np.zeros(0, np.int64)  # the next layer, -1 for none
         self._tokens = np.zeros(0, np.int64)
@@ -66,13 +78,15 @@ class Transitions:
         """Layers with rows, ascending."""
         return sorted(self._slots.layers)
 
-    def update(self, tables: Iterable[RowsByLayer]) -> None:
+    def update(self, tables: Sequence[RowsByLayer]) -> None:
         """Count rows."""
         for table in tables:
-            self._notice(table.layers, table.n_experts)
-            if self.too_large:
-                continue  # the layers are still to be known
-            self._counts.make_room(int(table.sizes.max()))
+            where = self.columns.learn(table.by_rank)
+            self._notice(table.layers, self.columns.of(table.highest) + np.int64(1), where)
+        if self.too_large:
+            return
+        self._counts.make_room(sum(int(table.sizes.max()) for table in tables))
+        for table in tables:
             slots = self._slots.of(table.layers)
             goes_on = np.append(table.layers[1:], -2) == self._next[slots]  # -1 stands for none
             upper = table.of(0)
@@ -81,14 +95,16 @@ class Transitions:
                 if index + 1 < len(slots):
                     upper = table.of(index + 1)
                 if goes_on[index]:
-                    self._count(slot, *same_tokens(lower, upper))
+                    self._count(slot, *map(self.columns.of, same_tokens(lower, upper)))
 
     def settle(self) -> None:
         """A higher layer was seen: rows count here whatever the kind of their step."""
 
     def __iadd__(self, other: Transitions) -> Self:
         """Add the counts of another log, which comes after this one."""
-        self._notice(np.array(other._slots.layers, np.uint16), other._capacity)
+        where = self.columns.include(other.columns)
+        _, place = self.columns.common(other.columns.experts)
+        self._notice(np.array(other._slots.layers, np.uint16), moved(other._capacity, place), where)
         if self.too_large or other.too_large:
             self._give_up()
             return self
@@ -98,8 +114,9 @@ class Transitions:
         self._tokens[slots] += other._tokens[theirs]
         self._counts.make_room_for(other._counts)
         for slot, source in zip(slots.tolist(), theirs.tolist(), strict=True):
-            begin, (_, width) = self._place(slot)
-            self._counts.add(begin, width, other._counts, *other._place(source))
+            ours, (_, width) = self._place(slot)
+            begin, shape = other._place(source)
+            self._counts.add(ours + _rectangle(shape, width, place), other._counts, begin)
         return self
 
     def tokens(self, layer: int, following: int) -> int:
@@ -107,17 +124,20 @@ class Transitions:
         slot = self._find(layer, following)
         return 0 if slot is None else int(self._tokens[slot])
 
-    def counts(self, layer: int, following: int, n_experts: int) -> NDArray[np.int64]:
-        """Tokens (n_experts, n_experts) with expert i in `layer` and j in `following`, if that is next.
+    def counts(self, layer: int, following: int, experts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens (E, E) with expert i in `layer` and j in `following`, if that is next.
 
+        Of these experts (E,), ascending.
         The counts of two accumulators over different rows may simply be added.
         """
-        counts = np.zeros((n_experts, n_experts), np.int64)
+        counts = np.zeros((len(experts), len(experts)), np.int64)
         slot = self._find(layer, following)
         if slot is not None:
             begin, shape = self._place(slot)
-            table = self._counts.counts(begin, math.prod(shape)).reshape(shape)[:n_experts, :n_experts]
-            counts[: table.shape[0], : table.shape[1]] = table
+            table = self._counts.counts(begin, math.prod(shape)).reshape(shape)
+            index, column = self.columns.common(experts)
+            i, j = np.searchsorted(column, shape).tolist()
+            counts[np.ix_(index[:i], index[:j])] = table[np.ix_(column[:i], column[:j])]
         return counts
 
     def _find(self, layer: int, following: int) -> int | None:
@@ -144,8 +164,14 @@ class Transitions:
             cell = line[:, None] + upper[:, part].astype(key, copy=False)
             np.add.at(counts, cell.reshape(-1).astype(np.int64), one)
 
-    def _notice(self, layers: NDArray[np.uint16], experts: NDArray[np.int64]) -> None:
-        """Learn that layers (n,) have at least so many experts (n,); make room for their transitions."""
+    def _notice(self, layers: NDArray[np.uint16], width: NDArray[np.int64], where: NDArray[np.int64]) -> None:
+        """Learn of layers; make room for their transitions.
+
+        Args:
+            layers: (n,) their numbers.
+            width: (n,) columns that each needs at least.
+            where: (columns,) where the columns so far are to be.
+        """
         slot = self._slots.of(layers)
         new = len(self._slots) - len(self._next)
         if new:
@@ -156,29 +182,40 @@ class Transitions:
             self._next = np.array([following.get(layer, -1) for layer in self._slots.layers])
             # What turns out not to be consecutive is forgotten.
             self._tokens[self._next != before] = self._height[self._next != before] = 0
-        if new or (experts > self._capacity[slot]).any():
-            np.maximum.at(self._capacity, slot, roomy(experts))
-            self._lay_out()
+        capacity = moved(self._capacity, where)
+        np.maximum.at(capacity, slot, roomy(width))
+        if new or (capacity > self._capacity).any():
+            self._capacity = capacity
+            self._lay_out(where)
 
-    def _lay_out(self) -> None:
-        """Make each table as large as its two layers need."""
+    def _lay_out(self, where: NDArray[np.int64]) -> None:
+        """Make each table as large as its two layers need, with the columns so far `where` they are to be."""
         # The limit must not depend on which layers were consecutive before others were seen.
-        if self.too_large or (self._capacity**2).sum() > MAX_CELLS:
+        capacity = self._capacity
+        if self.too_large or (capacity**2).sum() > MAX_CELLS or capacity.max(initial=0) > MAX_WIDTH:
             self._give_up()
             return
         has_next = self._next >= 0
-        height, width = np.where(has_next, self._capacity, 0), np.zeros_like(self._capacity)
-        width[has_next] = self._capacity[self._slots.of(self._next[has_next].astype(np.uint16))]
+        height, width = np.where(has_next, capacity, 0), np.zeros_like(capacity)
+        width[has_next] = capacity[self._slots.of(self._next[has_next].astype(np.uint16))]
         cells = height * width
         base = np.cumsum(cells) - cells
         counts = Cells(int(cells.sum()), self._counts)
         for slot in np.flatnonzero(self._height).tolist():
-            counts.add(int(base[slot]), int(width[slot]), self._counts, *self._place(slot))
+            begin, shape = self._place(slot)
+            counts.add(base[slot] + _rectangle(shape, int(width[slot]), where), self._counts, begin)
         self._height, self._width, self._base, self._counts = height, width, base, counts
 
     def _give_up(self) -> None:
         self.too_large = True
         self._counts = Cells()
+
+
+def _rectangle(shape: tuple[int, int], width: int, where: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the cells of a table are in one of `width` columns once the columns are moved."""
+    height, columns = shape
+    place: NDArray[np.int64] = where[:height, None] * width + where[:columns]
+    return place.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +258,7 @@ def summarize(
     sample: TokenSample,
     n_experts: int,
     *,
+    experts: NDArray[np.int64] | None = None,
     known: Mapping[Pair, LayerTransition] | None = None,
 ) -> tuple[LayerTransition, ...]:
     """All pairs of consecutive layers with tokens, over the rows of all `accumulators` together.
@@ -232,38 +270,45 @@ def summarize(
         accumulators: the counts.
         sample: of the tokens.
         n_experts: experts a layer.
+        experts: (E,) those that may be chosen, ascending: all that are in rows; None for 0 to n_experts - 1.
         known: summaries made earlier: of these pairs only the `RENEWED` whose tokens have grown most since
             are tested again, the others stay as they were. None to test every pair.
     """
     if any(accumulator.too_large for accumulator in accumulators):
         return ()
+    experts = np.arange(n_experts) if experts is None else experts
     tokens = {}
     for pair in pairwise(sorted({layer for accumulator in accumulators for layer in accumulator.layers})):
         if number := sum(accumulator.tokens(*pair) for accumulator in accumulators):
             tokens[pair] = number
+    if not tokens:
+        return ()
     summaries = {pair: summary for pair, summary in (known or {}).items() if pair in tokens}
     for pair in sorted(summaries, key=lambda pair: summaries[pair].tokens / tokens[pair])[:RENEWED]:
         del summaries[pair]
     untested = [pair for pair in tokens if pair not in summaries]
     layers = {layer for pair in untested for layer in pair}
-    tables = [_of_layers(rows, layers) for rows in sample.rows()]
+    tables = [
+        _of_layers(rows, layers, experts) for rows in sample.rows() if rows.experts.shape[1] <= MAX_TOGETHER
+    ]
     for pair in untested:
         counts = sum(
-            (accumulator.counts(*pair, n_experts) for accumulator in accumulators),
-            np.zeros((n_experts, n_experts), np.int64),
+            (accumulator.counts(*pair, experts) for accumulator in accumulators),
+            np.zeros((len(experts), len(experts)), np.int64),
         )
+        usage = counts.sum(axis=0)
         hits = np.zeros(2)
         tested = selections = 0
         paired = [rows for rows in (_paired(table, pair) for table in tables) if rows is not None]
         for below, above in paired:
-            some = below.rank < TESTED_TOKENS
-            hits += hit_rates(counts, below.experts[some], above[some]) * above[some].size
+            some = below.rank < min(TESTED_TOKENS, max(1, TEST_SIZE // (above.shape[1] * len(experts))))
+            hits += hit_rates(counts, usage, below.experts[some], above[some]) * above[some].size
             tested += len(above[some])
             selections += above[some].size
         rate, static = (hits / selections).tolist() if tested else (np.nan, np.nan)
         chance = selections / tested / n_experts if tested else np.nan
         summaries[pair] = LayerTransition(
-            *pair, tokens[pair], tested, rate, static, chance, *_gain(paired, n_experts)
+            *pair, tokens[pair], tested, rate, static, chance, *_gain(paired, len(experts))
         )
     return tuple(summaries[pair] for pair in tokens)
 
@@ -303,7 +348,9 @@ def gain(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -
         used = np.bincount(above.reshape(-1), minlength=n_experts) / len(above)
         own = np.bincount(below.reshape(-1), minlength=n_experts)
         share = (counts + _PRIOR * used) / (own + _PRIOR)[:, None]
-        scores = share[lower[tested].astype(np.int64)].sum(axis=1)
+        scores = np.zeros((len(lower[tested]), n_experts))
+        for i in lower[tested].astype(np.int64).T:
+            scores += share[i]
         static = np.broadcast_to(used, scores.shape)
         gains[tested] = (_hits(scores, upper[tested]) - _hits(static, upper[tested])) / k
     part = np.arange(m) * BLOCKS // m
@@ -316,7 +363,10 @@ def gain(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -
 
 
 def hit_rates(
-    counts: NDArray[np.int64], lower: NDArray[np.uint16], upper: NDArray[np.uint16]
+    counts: NDArray[np.int64],
+    usage: NDArray[np.int64],
+    lower: NDArray[np.uint16],
+    upper: NDArray[np.uint16],
 ) -> NDArray[np.float64]:
     """How much of `upper` is predicted right, each token from the counts of all others (leave one out).
 
@@ -326,6 +376,7 @@ def hit_rates(
 
     Args:
         counts: (E, E) tokens with i below and j above, these included.
+        usage: (E,) the sums of its columns.
         lower: (m, k) distinct experts of tokens in the lower layer.
         upper: (m, k) those in the upper.
 
@@ -333,18 +384,22 @@ def hit_rates(
         (2,): hit rate, static hit rate; 0 if m is 0.
     """
     m, k = upper.shape
+    if not m:
+        return np.zeros(2)
     token = np.arange(m)[:, None]
+    i_used, place = np.unique(lower, return_inverse=True)
+    counts = counts[i_used]
     followers = np.maximum(counts.sum(axis=1) - k, 1)
     share = counts / followers[:, None]
-    scores, own = np.zeros((m, len(counts))), np.zeros((m, k))
-    for i in lower.T:
+    scores, own = np.zeros((m, counts.shape[1])), np.zeros((m, k))
+    for i in place.reshape(lower.shape).T:
         scores += share[i]
         # Less the token itself, before any rounding: a trace of it would break ties its way.
         own += (counts[i[:, None], upper] - 1) / followers[i, None]
     scores[token, upper] = own
-    used = np.tile(counts.sum(axis=0), (m, 1))
+    used = np.tile(usage, (m, 1))
     hits = [float(_hits(table, upper).sum()) for table in (scores, used)]
-    rates: NDArray[np.float64] = np.array(hits) / max(m * k, 1)
+    rates: NDArray[np.float64] = np.array(hits) / (m * k)
     return rates
 
 
@@ -360,12 +415,16 @@ def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> NDArray[np.float6
     return found
 
 
-def _of_layers(rows: SampledRows, layers: Collection[int]) -> dict[int, SampledRows]:
-    """The rows of sampled tokens, by layer; in the order of the sample."""
+def _of_layers(
+    rows: SampledRows, layers: Collection[int], experts: NDArray[np.int64]
+) -> dict[int, SampledRows]:
+    """The rows of sampled tokens, by layer, in the order of the sample; with indices of `experts`."""
     rows = rows.take(np.flatnonzero(np.isin(rows.layer, list(layers))))
     repeating = repeats(rows.experts.T)
     if repeating is not None:
         rows = rows.take(np.flatnonzero(~repeating))
+    if len(experts) and experts[-1] >= len(experts):
+        rows = replace(rows, experts=np.searchsorted(experts, rows.experts).astype(np.uint16))
     return {layer: rows.take(np.flatnonzero(rows.layer == layer)) for layer in layers}
 
 

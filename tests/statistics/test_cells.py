@@ -20,20 +20,21 @@ def test_sums_are_exact_however_they_are_added(added: list[tuple[int, int]], cut
         cells.low[place] += more
         expected[place] += more
     both[0].make_room_for(both[1])
-    both[0].add(0, 20, both[1], 0, (1, 20))
+    both[0].add(np.arange(20), both[1], 0)
     assert both[0].counts(0, 20).tolist() == expected.tolist()
     assert both[0].counts(7, 9).tolist() == expected[7:16].tolist()
 
 
-def test_a_table_is_added_to_the_corner_of_a_larger_one() -> None:
+def test_counts_are_added_where_they_belong() -> None:
     small, large = Cells(1 + 64), Cells(100)
     small.low[1:] = np.arange(64) % 4 * 20_000
     small.make_room(40_000)  # widens: half of the counts are large
     large.low[:] = 9
     large.make_room_for(small)
-    large.add(2, 12, small, 1, (8, 8))
+    places = np.random.default_rng(1).permutation(100)[:64]
+    large.add(places, small, 1)
     expected = np.full(100, 9)
-    expected[2 : 2 + 96].reshape(8, 12)[:, :8] += (np.arange(64) % 4 * 20_000).reshape(8, 8)
+    expected[places] += np.arange(64) % 4 * 20_000
     assert large.counts(0, 100).tolist() == expected.tolist()
 
 

@@ -28,14 +28,14 @@ def counted(*pieces: list[DrawnStep]) -> Coactivation:
 
 
 def content(pairs: Coactivation) -> dict[int, tuple[int, list[list[int]]]]:
-    return {layer: (pairs.rows(layer), pairs.counts(layer, 40).tolist()) for layer in pairs.layers}
+    return {layer: (pairs.rows(layer), pairs.counts(layer, np.arange(40)).tolist()) for layer in pairs.layers}
 
 
 def counts_of(experts: NDArray[np.uint16], n_experts: int) -> tuple[NDArray[np.int64], int]:
     """Counts and rows of a layer with rows (n, k)."""
     pairs = Coactivation()
     pairs.update([RowsByLayer(decode_rows(experts[:, None]))])
-    return pairs.counts(0, n_experts), pairs.rows(0)
+    return pairs.counts(0, np.arange(n_experts)), pairs.rows(0)
 
 
 @given(drawn_steps())
@@ -51,7 +51,7 @@ def test_counts_equal_a_plain_count_at_every_prefix(steps: list[DrawnStep]) -> N
                     rows[layer] += 1
                     together.update((layer, a, b) for a in row for b in row)
         for layer in pairs.layers:
-            counts = pairs.counts(layer, 40)
+            counts = pairs.counts(layer, np.arange(40))
             assert pairs.rows(layer) == rows[layer]
             found = {
                 (layer, int(a), int(b)): int(counts[a, b]) for a, b in zip(*np.nonzero(counts), strict=True)
@@ -73,8 +73,8 @@ def test_batching_does_not_matter_and_merging_equals_one_pass(
 def test_without_rows_there_is_nothing() -> None:
     pairs = Coactivation()
     assert pairs.layers == []
-    assert pairs.rows(3) == pairs.counts(3, 4).sum() == 0
-    found = notable_pairs(pairs.counts(3, 4), 0)
+    assert pairs.rows(3) == pairs.counts(3, np.arange(4)).sum() == 0
+    found = notable_pairs(pairs.counts(3, np.arange(4)), 0)
     assert (found.tested, found.strongest, found.weakest) == (0, (), ())
 
 
@@ -86,11 +86,11 @@ def test_counts_that_outgrow_their_type_are_exact(bits: int) -> None:
     doubled = counted([DrawnStep(Kind.DECODE, {3: [(0, 1)]})])
     pairs += doubled
     assert pairs.rows(3) == 2**bits
-    assert pairs.counts(3, 2).tolist() == [[2**bits] * 2] * 2
+    assert pairs.counts(3, np.arange(2)).tolist() == [[2**bits] * 2] * 2
     pairs.update(by_layer([DrawnStep(Kind.DECODE, {3: [(0, 1)]})]))
-    assert pairs.counts(3, 2).tolist() == [[2**bits + 1] * 2] * 2
+    assert pairs.counts(3, np.arange(2)).tolist() == [[2**bits + 1] * 2] * 2
     doubled += pairs
-    assert doubled.counts(3, 2).tolist() == [[2**bits + 2] * 2] * 2
+    assert doubled.counts(3, np.arange(2)).tolist() == [[2**bits + 2] * 2] * 2
 
 
 @given(drawn_steps(), PLACES)

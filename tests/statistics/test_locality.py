@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
-from moe_live.statistics import reuse
+from moe_live.statistics import locality, reuse
 from moe_live.statistics.locality import LayerLocality, Locality
 from tests.comparison import plain
 from tests.reference import read_steps
@@ -104,6 +104,17 @@ def check(found: Sequence[LayerLocality], wanted: Sequence[LayerLocality]) -> No
                 assert values[0].keys() == values[1].keys()
                 values = [list(value.values()) for value in values]
             np.testing.assert_allclose(values[0], values[1], rtol=1e-12, err_msg=name)
+
+
+@given(drawn_steps(max_steps=30), PLACES)
+def test_rows_of_many_k_are_looked_at_together_with_the_same_result(
+    steps: list[DrawnStep], places: list[int]
+) -> None:
+    pieces = cut(steps, places)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(locality, "_FEW_LISTINGS", 0)
+        together = content(counted(*pieces))
+    assert together == content(counted(*pieces))
 
 
 @given(drawn_steps(max_steps=30))

@@ -41,12 +41,12 @@ def test_structure_of_a_trained_model(real_logs: Path) -> None:
     assert sum(summary.certain > 0 for summary in summaries) > 20
 
     steps, blocks = recent.counts([Kind.DECODE], pairs.layers, 128)
-    run = np.stack([np.diagonal(pairs.counts(layer, 128)) for layer in pairs.layers])
+    run = np.stack([np.diagonal(pairs.counts(layer, np.arange(128))) for layer in pairs.layers])
     found = drift(64, steps, blocks, run, 6)
     assert (steps, found.counts.sum()) == (64, 64 * 48 * 6)
     assert np.median(found.clustering) > 1.2  # successive tokens are alike
 
-    layers = [notable_pairs(pairs.counts(layer, 128), pairs.rows(layer)) for layer in pairs.layers]
+    layers = [notable_pairs(pairs.counts(layer, np.arange(128)), pairs.rows(layer)) for layer in pairs.layers]
     assert {layer.rows for layer in layers} == {128}
     # Pairs vary more than in independent rows, as they do in a text: of one alone none is certain.
     assert np.median([layer.spread for layer in layers if layer.tested > 20]) > 1.5
