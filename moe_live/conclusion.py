@@ -8,9 +8,6 @@ import sys
 from contextlib import ExitStack
 
 from moe_live.config import Config
-from moe_live.dashboard.print import print_view
-from moe_live.dashboard.screen import color_system
-from moe_live.dashboard.theme import Look, Theme
 from moe_live.errors import MoeLiveError, printable
 from moe_live.outputs.live import LiveOutputs
 from moe_live.reports.ending import Ran, write_ending
@@ -62,6 +59,10 @@ def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutpu
 
 def _print_frame(snapshot: Snapshot, status: Status, config: Config, view: str) -> None:
     """One view in the size of the terminal, or of an ordinary one, and in colour if a terminal shows it."""
+    from moe_live.dashboard.print import print_view
+    from moe_live.dashboard.screen import color_system
+    from moe_live.dashboard.theme import Look, Theme
+
     is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
     styled = is_terminal or config.color == "always"
     look = Look(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,15 @@ def test_the_command_line_has_the_same_defaults_and_bounds() -> None:
 def test_settings_need_no_numpy() -> None:
     code = "import sys, moe_live.settings, moe_live.config; sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-P", "-c", code], check=True, timeout=60)
+
+
+def test_a_summary_does_not_wait_for_the_dashboard_to_load(tmp_path: Path) -> None:
+    log = tmp_path / "moe.log"
+    log.write_bytes(b"3,1 2\n4,1 2\n" * 10)
+    code = "import sys; from moe_live.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(log)], check=True, capture_output=True, text=True, timeout=60
+    )
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "moe_live.reports" in loaded
+    assert "moe_live.dashboard" not in loaded

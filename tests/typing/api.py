@@ -32,6 +32,13 @@ def follow() -> None:
     assert_type(snapshots, Iterator[moe_live.Snapshot])
 
 
+def steps() -> None:
+    rows = moe_live.read_steps("moe.log", settings=moe_live.Settings(include_prompt=True))
+    assert_type(rows, Iterator[moe_live.StepDistance])
+    assert_type(next(rows).cosine_similarity, float)
+    assert_type(next(rows).phase, moe_live.Phase)
+
+
 def analyze(data: bytes, experts: NDArray[np.uint8]) -> None:
     settings = moe_live.Settings(rows=moe_live.RowMode.VERIFIED, gate_layers=frozenset({3}))
     assert_type(settings.gate_layers, frozenset[int] | None)
