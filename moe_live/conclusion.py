@@ -51,7 +51,8 @@ def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutpu
     elif config.full or not sys.stdout.isatty():
         write_summary(snapshot, sys.stdout, top=config.top)
     else:
-        logs = config.paths or (() if config.follow is None else (config.follow,))
+        log = config.follow if config.launch is None else config.launch.log
+        logs = config.paths or (() if log is None else (log,))
         written = tuple((to.what, to.path) for to in outputs.written)
         ran = Ran(logs, follows=not config.paths, written=written)
         write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])

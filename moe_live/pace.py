@@ -24,6 +24,10 @@ class Pace:
     lately: tuple[float, ...] = ()
 
 
+UNTIMED = Pace(math.nan, ())
+"""Of tokens in a finished log: how fast they came when it was written is not known."""
+
+
 class PaceCounter:
     """Cuts a growing number of tokens into seconds."""
 

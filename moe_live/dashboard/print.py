@@ -9,11 +9,9 @@ from moe_live.dashboard.frame import MIN_HEIGHT, MIN_WIDTH, draw_static
 from moe_live.dashboard.screen import ansi
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.views import VIEWS
-from moe_live.pace import Pace
+from moe_live.pace import UNTIMED
 from moe_live.running import Status
 from moe_live.snapshot import Snapshot
-
-_STILL = Pace(0.0, ())
 
 
 def view_name(title: str) -> str:
@@ -45,7 +43,7 @@ def print_view(
         height: lines, one of them for the prompt that follows.
     """
     title = next(known.title for known in VIEWS if view_name(known.title) == view)
-    still = replace(status, bytes_per_second=0.0, lines_per_second=0.0, prefill=_STILL, decode=_STILL)
+    still = replace(status, bytes_per_second=0.0, lines_per_second=0.0, prefill=UNTIMED, decode=UNTIMED)
     size = {"width": max(width, MIN_WIDTH), "height": max(height, MIN_HEIGHT)}
     frame = draw_static(snapshot, still, view=title, look=look, **size)
     lines = [ansi(line, look) for line in frame.lines] if styled else frame.plain.splitlines()

@@ -24,6 +24,7 @@ from moe_live.dashboard.view import layer_index
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
+from moe_live.pace import UNTIMED
 from moe_live.session import Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import State
@@ -359,6 +360,8 @@ class _Loop:
         everything, self._terminal.redraw = self._terminal.redraw, False
         width, height = self._terminal.size()
         status, failures = self._session.status(), Failures()
+        if self._stays:
+            status = replace(status, prefill=UNTIMED, decode=UNTIMED)
         frame = failures.attempt(
             "this view", lambda: compose(self._snapshot, status, self._state, width, height), None
         )

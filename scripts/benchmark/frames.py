@@ -20,7 +20,7 @@ from moe_live.session import Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.archive import ArchiveSource
 
-SIZES = ((80, 24), (200, 60))
+SIZES = ((80, 24), (120, 40), (200, 60))
 
 
 def measure(path: Path, repeat: int = 5) -> dict[str, dict[str, float]]:

@@ -147,6 +147,7 @@ def test_it_can_stay_with_all_that_came_and_wait_for_keys_alone() -> None:
     assert ending == Ending(Reason.QUIT)
     assert " 10 decode " in "".join(terminal.frames)  # the last step is not open any more
     assert "Layers · all steps" in "".join(terminal.frames)
+    assert "10 decode    –/s" in "".join(terminal.frames)
     assert terminal.waited[-1] > 0.9
     assert session.finish().tokens.decode == 10
 
