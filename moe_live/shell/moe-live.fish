@@ -51,7 +51,7 @@ function _shtab_moe_live_using
 end
 
 set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --color --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -158,6 +158,7 @@ complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -
 complete -c moe-live -n '_shtab_moe_live_using verify' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using verify' -l model -xka "(__fish_complete_path (commandline -ct))" -d 'the model that wrote the log'
 complete -c moe-live -n '_shtab_moe_live_using verify' -l json -d 'print the result as JSON'
+complete -c moe-live -n '_shtab_moe_live_using verify' -l lookahead -d 'tell too how many of a layer'"'"'s experts its router names from the input of the layer before'
 complete -c moe-live -n '_shtab_moe_live_using verify; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'finished logs with gate inputs, .gz too'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a plan -d 'what to do with the figures: cache, prune ...'
 complete -c moe-live -n '_shtab_moe_live_using plan' -s h -l help -d 'show this help message and exit'
@@ -205,6 +206,7 @@ complete -c moe-live -n '_shtab_moe_live_using plan; and test $_shtab_moe_live_n
 complete -c moe-live -n '_shtab_moe_live_using plan prune' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using plan prune' -l drop -x -d 'how many of each layer'"'"'s experts may go: those used least (default 10)'
 complete -c moe-live -n '_shtab_moe_live_using plan prune' -l test -xka "(__fish_complete_path (commandline -ct))" -d 'tell instead what would be lost here with the experts in a list that was written before'
+complete -c moe-live -n '_shtab_moe_live_using plan prune' -l by -xka "count mass" -d 'what least used means: chosen least often, or with the least gate mass, of a log with weights'
 complete -c moe-live -n '_shtab_moe_live_using plan prune' -l list -xka "(__fish_complete_path (commandline -ct))" -d 'write the experts: JSON, or CSV if FILE ends in .csv'
 complete -c moe-live -n '_shtab_moe_live_using plan prune' -l json -xka "(__fish_complete_path (commandline -ct))" -d 'write the result as JSON too; - for JSON alone'
 complete -c moe-live -n '_shtab_moe_live_using plan prune' -l rows -xka "auto logged verified" -d 'which expert rows count'
