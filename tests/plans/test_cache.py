@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 
 from moe_live.arguments import byte_count
 from moe_live.cli import main
+from moe_live.parallel.plan import plan
 from tests.plans.logs import write_log, write_model
+from tests.pseudo_terminal import MOE_LIVE
 from tests.statistics.drawn_steps import chosen
 from tests.statistics.test_replay import PUBLISHED
 from tests.trace import trace_log
@@ -84,6 +88,24 @@ def test_the_summary_tries_the_sizes_asked_for(log: str, capsys: pytest.CaptureF
     assert found["budget"] == plan["budget"]
     assert [sum(entry["slots"]) for entry in found["budget"]] == [24, 48]
     assert "cache size   24.0 MB" in printed(capsys, *arguments)
+
+
+def test_it_is_the_same_from_a_pipe_and_by_several_processes(
+    log: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = ("--budget", "24MB", "--expert-bytes", "1MB")
+    wanted = as_json(capsys, log, *sizes, "--jobs", "1")["cache"]
+    in_parts = functools.partial(plan, min_bytes=0, part_bytes=2_000)
+    monkeypatch.setattr("moe_live.parallel.plan.plan", in_parts)
+    assert as_json(capsys, log, *sizes, "--jobs", "2")["cache"] == wanted
+    piped = subprocess.run(
+        [*MOE_LIVE, *sizes, "--json", "-"],
+        input=Path(log).read_bytes(),
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert json.loads(piped.stdout)["cache"] == wanted
 
 
 def test_without_sizes_the_summary_has_experts_alone(log: str, capsys: pytest.CaptureFixture[str]) -> None:
