@@ -58,6 +58,7 @@ class _Outline(NamedTuple):
     paths: tuple[str, ...]
     restarts: int
     rotations: int
+    format: str
 
 
 class Analyzer:
@@ -104,6 +105,7 @@ class Analyzer:
         self._steps = StepDistances(include_prompt=self._settings.include_prompt) if keep_steps else None
         self._highest = -1
         self._merged_tally = LineTally()
+        self._merged_format = ""
         self._restarts = self._rotations = 0
         self._is_open = False
 
@@ -283,6 +285,7 @@ class Analyzer:
         self._paths += outline.paths
         self._restarts += outline.restarts
         self._rotations += outline.rotations
+        self._merged_format = self._merged_format or outline.format
         self._statistics.merge(pieces)
 
     def pieces(self, highest: int) -> Iterator[Any]:
@@ -302,6 +305,7 @@ class Analyzer:
             paths=self._paths,
             restarts=self._restarts,
             rotations=self._rotations,
+            format=self._format,
         )
         yield from self._statistics.pieces()
 
@@ -348,14 +352,19 @@ class Analyzer:
         )
         return maker.make(sections, pairs_of=pairs_of, anew=anew)
 
-    def _input(self) -> Input:
+    @property
+    def _format(self) -> str:
+        """The name of the dialect, of the first log if there are several; "" while none is known."""
         dialect = self._decoder.dialect
+        return self._merged_format if dialect is None else dialect.name
+
+    def _input(self) -> Input:
         return Input(
             self._paths,
             self.tally,
             self._restarts,
             self._rotations,
-            format="" if dialect is None else dialect.name,
+            format=self._format,
         )
 
     def _update(self, batches: Iterable[StepBatch]) -> None:

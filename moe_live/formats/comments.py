@@ -157,6 +157,7 @@ def _marks(lines: Sequence[re.Match[bytes]]) -> StepMarks:
     return StepMarks(
         place=np.zeros(len(lines), np.int64),
         warmup=np.array([warmup is not None for _, _, _, warmup in told]),
+        kind=np.full(len(lines), -1, np.int8),
         tokens=tokens,
         position=position,
         sequence=sequence,

@@ -114,6 +114,7 @@ class StepMarks:
         place: (m,) int64, how many of the expert rows and gate lines of the same `Records` stand before each,
             ascending.
         warmup: (m,) bool, whether the step only warms the server up.
+        kind: (m,) int8, 0 if the step reads a prompt, 1 if it generates, -1 where that is not told.
         tokens: (m,) int64, how many tokens the line tells of.
         position: (n,) int64, places in their texts of all these tokens, one step after the other.
         sequence: (n,) int64, which text each belongs to; -1 where that is not told.
@@ -122,6 +123,7 @@ class StepMarks:
 
     place: NDArray[np.int64]
     warmup: NDArray[np.bool_]
+    kind: NDArray[np.int8]
     tokens: NDArray[np.int64]
     position: NDArray[np.int64]
     sequence: NDArray[np.int64]
@@ -132,7 +134,9 @@ class StepMarks:
     def none(cls) -> StepMarks:
         """No such lines at all."""
         empty = np.empty(0, np.int64)
-        return cls(empty, empty.astype(np.bool_), empty, empty, empty, empty.astype(np.int8))
+        return cls(
+            empty, empty.astype(np.bool_), empty.astype(np.int8), empty, empty, empty, empty.astype(np.int8)
+        )
 
     def __len__(self) -> int:
         return len(self.place)
@@ -141,8 +145,9 @@ class StepMarks:
         """One for each of these places (p,), ascending, all of these among them; others tell nothing."""
         index = np.searchsorted(places, self.place)
         warmup, tokens = np.zeros(len(places), np.bool_), np.zeros(len(places), np.int64)
-        warmup[index], tokens[index] = self.warmup, self.tokens
-        return StepMarks(places, warmup, tokens, self.position, self.sequence, self.output)
+        kind = np.full(len(places), -1, np.int8)
+        warmup[index], kind[index], tokens[index] = self.warmup, self.kind, self.tokens
+        return StepMarks(places, warmup, kind, tokens, self.position, self.sequence, self.output)
 
     def part(self, begin: int, end: int, place: NDArray[np.int64]) -> StepMarks:
         """The lines `begin` to before `end`, at other places (end - begin,)."""
@@ -150,6 +155,7 @@ class StepMarks:
         return StepMarks(
             place,
             self.warmup[begin:end],
+            self.kind[begin:end],
             self.tokens[begin:end],
             self.position[first:stop],
             self.sequence[first:stop],
@@ -162,6 +168,7 @@ class StepMarks:
         return cls(
             np.concatenate([part.place for part in parts]),
             np.concatenate([part.warmup for part in parts]),
+            np.concatenate([part.kind for part in parts]),
             np.concatenate([part.tokens for part in parts]),
             np.concatenate([part.position for part in parts]),
             np.concatenate([part.sequence for part in parts]),
@@ -286,6 +293,7 @@ class LineTally:
         label_lines: lines that name what follows; no server writes them, but who drives it may.
         comment_lines: other lines that begin with a `#`.
         dropped_steps: steps that are not in the log, as these lines say.
+        empty_rows: rows that tell of no expert at all.
         malformed_lines: complete lines that are none of these nor well formed (over-long ones included).
         overlong_lines: those of them longer than the line limit.
         incomplete_bytes: bytes of unfinished last lines, dropped at a restart or at the end.
@@ -302,6 +310,7 @@ class LineTally:
     label_lines: int = 0
     comment_lines: int = 0
     dropped_steps: int = 0
+    empty_rows: int = 0
     malformed_lines: int = 0
     overlong_lines: int = 0
     incomplete_bytes: int = 0
@@ -321,6 +330,7 @@ class LineTally:
             label_lines=self.label_lines + other.label_lines,
             comment_lines=self.comment_lines + other.comment_lines,
             dropped_steps=self.dropped_steps + other.dropped_steps,
+            empty_rows=self.empty_rows + other.empty_rows,
             malformed_lines=self.malformed_lines + other.malformed_lines,
             overlong_lines=self.overlong_lines + other.overlong_lines,
             incomplete_bytes=self.incomplete_bytes + other.incomplete_bytes,

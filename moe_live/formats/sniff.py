@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from moe_live.formats.dialect import Decoder, Dialect, Fit
+from moe_live.formats.json_lines import JSON_LINES
 from moe_live.formats.llama_server import LLAMA_SERVER
+from moe_live.formats.patterns import PATTERNS
 from moe_live.formats.records import LineTally, Records
+from moe_live.formats.table import TABLE
 
 DIALECTS: list[Dialect] = [
     LLAMA_SERVER,
+    TABLE,
+    JSON_LINES,
+    *PATTERNS,
 ]
 """Of several that are possible the first is taken; and the very first for a log that fits none."""
+
+USUAL = LLAMA_SERVER.name
+"""The dialect that needs no mention."""
 
 HEAD_BYTES = 1 << 16
 """Bytes of a log that are looked at to tell its dialect, at most."""

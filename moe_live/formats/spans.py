@@ -28,6 +28,7 @@ class LineCounter:
     label_lines: int = 0
     comment_lines: int = 0
     dropped_steps: int = 0
+    empty_rows: int = 0
     malformed_lines: int = 0
     overlong_lines: int = 0
     incomplete_bytes: int = 0

@@ -237,6 +237,7 @@ class StepAssembler:
             row_step, row_layer = step[is_row], lines.layer[is_row]
         blocks = _blocks(row_step, row_layer)
         tokens, kind = self._kinds(lines, begins, blocks)
+        kind = np.where(marks.kind >= 0, marks.kind, kind)
         steps_begin = np.ones(n_steps, np.bool_)
         if unfinished or self._first_layer is not None:
             if self._first_layer is None:
@@ -315,6 +316,7 @@ def _selected(marks: StepMarks, which: NDArray[np.bool_]) -> StepMarks:
     return StepMarks(
         marks.place[which],
         marks.warmup[which],
+        marks.kind[which],
         marks.tokens[which],
         marks.position[tokens],
         marks.sequence[tokens],

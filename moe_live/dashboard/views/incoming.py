@@ -7,7 +7,7 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, excerpt
 from moe_live.errors import printable
-from moe_live.formats.sniff import dialect_named
+from moe_live.formats.sniff import USUAL, dialect_named
 from moe_live.formatting import percent, size, whole
 from moe_live.snapshot import Snapshot
 from moe_live.wrapping import shorten, wrap
@@ -71,12 +71,14 @@ def _input(snapshot: Snapshot, width: int) -> list[Line]:
     ]
     figures = [
         *paths,
+        *([("format", snapshot.input.format)] if snapshot.input.format not in {"", USUAL} else []),
         ("bytes", f"{whole(tally.bytes)} ({size(tally.bytes)})"),
         ("lines", whole(tally.lines)),
         ("headers", whole(tally.header_lines)),
         *([("comments", whole(tally.comment_lines))] if tally.comment_lines else []),
         ("bad lines", whole(tally.malformed_lines)),
         ("  of them too long", whole(tally.overlong_lines)),
+        *([("rows without experts", whole(tally.empty_rows))] if tally.empty_rows else []),
         ("unfinished lines", f"{whole(tally.incomplete_lines)} ({size(tally.incomplete_bytes)})"),
         ("NUL bytes skipped", whole(tally.nul_bytes)),
         ("restarts", whole(snapshot.input.restarts)),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from moe_live.errors import printable
+from moe_live.formats.sniff import USUAL
 from moe_live.formatting import ranges, size, whole
 from moe_live.reports.numbers import phases
 from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
@@ -29,6 +30,8 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
     tally = source.tally
     names = [printable(path) for path in source.paths]
     read = [shorten(names[0], _NAME) if len(names) == 1 else f"{len(names)} files"] if names else []
+    if source.format not in {"", USUAL}:
+        read.append(f"format {shorten(printable(source.format), _NAME)}")
     read += [size(tally.bytes), f"{whole(tally.lines)} lines"]
     if tally.malformed_lines:
         read.append(f"{whole(tally.malformed_lines)} malformed")
@@ -49,11 +52,15 @@ def _source_lines(source: Input) -> Iterator[str]:
     tally = source.tally
     for path in source.paths:
         yield f"source: {printable(path)}"
+    if source.format not in {"", USUAL}:
+        yield f"format: {printable(source.format)}"
     yield f"bytes: {tally.bytes}"
     yield f"lines: {tally.lines}"
     yield f"malformed lines: {tally.malformed_lines}"
     for sample in tally.samples:
         yield f"malformed line: {_clipped(printable(sample), WIDTH - len('malformed line: '))}"
+    if tally.empty_rows:
+        yield f"rows without experts: {tally.empty_rows}"
     yield f"incomplete lines: {tally.incomplete_lines} ({tally.incomplete_bytes} bytes)"
     yield f"NUL bytes: {tally.nul_bytes}"
     yield f"restarts: {source.restarts}"
@@ -133,6 +140,7 @@ def _source(source: Input) -> Json:
         "lines": tally.lines,
         "malformed_lines": tally.malformed_lines,
         "comments": tally.comment_lines,
+        "empty_rows": tally.empty_rows,
         "incomplete_bytes": tally.incomplete_bytes,
         "incomplete_lines": tally.incomplete_lines,
         "nul_bytes": tally.nul_bytes,

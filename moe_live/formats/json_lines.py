@@ -1,0 +1,288 @@
+"""JSON lines of chosen experts: an object a line, whose keys have the names that columns of tables have.
+
+A line has the experts of a row as a list, or one expert, or those of several tokens as a list of lists. An
+object with a `label` and no layer is a label. Lines that look alike are read all at once: where each key
+stands, and the numbers behind it. All others go through `json` one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.formats.columns import Column, columns
+from moe_live.formats.comments import MAX_LABEL
+from moe_live.formats.dialect import Dialect, Fit
+from moe_live.formats.fields import PHASES, lists, numbers, trimmed
+from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
+from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder
+from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
+
+_NEWLINE, _QUOTE, _COLON, _BLANK, _COMMA = b'\n": ,'
+_OPEN, _OPEN_LIST, _CLOSE_LIST, _CLOSE = b"{[]}"
+_MOST = (1 << 31) - 1
+_NUMBERS = (Column.LAYER, Column.STEP, Column.TOKEN, Column.RANK)
+
+
+class _Row(NamedTuple):
+    """What one object tells of one token."""
+
+    layer: int
+    phase: int
+    sequence: int
+    step: int
+    token: int
+    rank: int
+    experts: Sequence[int]
+
+
+class _Keys(NamedTuple):
+    """The keys of an object, by what they tell."""
+
+    of: Mapping[Column, str]
+
+    @classmethod
+    def among(cls, names: Sequence[str]) -> _Keys:
+        """None at all if these do not tell of chosen experts."""
+        return cls({column: names[where[0]] for column, where in columns(names, {}).items()})
+
+
+class JsonLinesDecoder(ToldLinesDecoder):
+    """Turns the bytes of JSON lines into `Records`, however they are cut into chunks."""
+
+    def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:
+        super().__init__(gate_layers=gate_layers)
+        self._keys: _Keys | None = None
+        self._has_lists = True
+
+    def _read(self, text: bytes) -> ReadLines:
+        end = np.flatnonzero(np.frombuffer(text, np.uint8) == _NEWLINE)
+        begin = np.append([0], end[:-1] + 1)
+        found: dict[int, list[_Row]] = {}
+        labels: list[tuple[int, str]] = []
+        good = np.zeros(len(end), np.bool_)
+        telling = self._telling
+        alike = _NO_ROWS
+        first = 0
+        while first < len(end) and self._keys is None:
+            telling = self._look_at(text[begin[first] : end[first]], first, found, labels) or telling
+            first += 1
+        if self._keys is not None and first < len(end):
+            part = text[begin[first] :]
+            alike, is_alike = self._read_alike(part, end[first:] - begin[first], self._keys)
+            good[first:] = is_alike
+            for line in (np.flatnonzero(~is_alike) + first).tolist():
+                self._look_at(text[begin[line] : end[line]], line, found, labels)
+        of_line = np.flatnonzero(good)
+        if found:
+            rows = [row for each in found.values() for row in each]
+            slow = np.repeat(list(found), list(map(len, found.values())))
+            alike = Told.joined([alike, _told(rows)])
+            of_line = np.concatenate((of_line, slow))
+            order = np.argsort(of_line, kind="stable")
+            alike, of_line = alike.ordered(order), of_line[order]
+        good[[*found, *(label for label, _ in labels)]] = True
+        return ReadLines(alike, of_line, end, good, telling, labels)
+
+    def _look_at(
+        self, line: bytes, index: int, found: dict[int, list[_Row]], labels: list[tuple[int, str]]
+    ) -> Telling | None:
+        """Read one line; what such lines tell if it is the first that is well-formed."""
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(value, dict):
+            return None
+        if isinstance(label := value.get("label"), str) and "layer" not in value:
+            labels.append((index, label.strip()[:MAX_LABEL]))
+            return None
+        keys = _Keys.among(list(value))
+        rows = _rows(value, keys) if keys.of else []
+        if not rows:
+            return None
+        experts = value[keys.of[Column.EXPERTS]]
+        has_lists = isinstance(experts, list)
+        if self._keys is None:
+            self._keys, self._has_lists = keys, has_lists
+            found[index] = rows
+            return Telling(
+                one_each=not has_lists,
+                phase=Column.PHASE in keys.of or Column.TOKEN in keys.of,
+                sequence=Column.SEQUENCE in keys.of,
+                step=Column.STEP in keys.of,
+                token=Column.TOKEN in keys.of or (has_lists and isinstance(experts[0], list)),
+                rank=Column.RANK in keys.of and not has_lists,
+            )
+        if has_lists == self._has_lists:
+            found[index] = rows
+        return None
+
+    def _read_alike(self, text: bytes, end: NDArray[np.int64], keys: _Keys) -> tuple[Told, NDArray[np.bool_]]:
+        """The lines that have all of `keys`, once each, and nothing within anything else.
+
+        Returns:
+            What these tell, and (l,) which they are.
+        """
+        bytes_ = np.frombuffer(text, np.uint8)
+        begin = np.append([0], end[:-1] + 1)
+        opens = np.searchsorted(np.flatnonzero(bytes_ == _OPEN), [begin, end])
+        good = (bytes_[begin] == _OPEN) & (bytes_[end - 1] == _CLOSE) & (opens[1] - opens[0] == 1)
+        if b"\\" in text:
+            escapes = np.searchsorted(np.flatnonzero(bytes_ == ord("\\")), [begin, end])
+            good &= escapes[0] == escapes[1]
+        quote = np.flatnonzero(bytes_ == _QUOTE)
+        stop = np.flatnonzero((bytes_ == _COMMA) | (bytes_ == _CLOSE))
+        close = np.flatnonzero(bytes_ == _CLOSE_LIST)
+
+        def values(column: Column, stops: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+            """(l,) Where the values of a key begin and end; at the end of the line where it has none."""
+            start = _behind(bytes_, quote, keys.of[column].encode(), end, good)
+            at = np.searchsorted(stops, start)
+            good[:] &= at < len(stops)
+            stop_at = np.append(stops, len(text))[at]
+            good[:] &= stop_at < end
+            return trimmed(bytes_, np.where(good, start, end), np.where(good, stop_at, end))
+
+        def number(column: Column) -> NDArray[np.int64]:
+            if column not in keys.of or (column is Column.RANK and self._has_lists):
+                return np.zeros(len(end), np.int64)
+            value, has = numbers(bytes_, *values(column, stop))
+            good[:] &= has
+            return value
+
+        layer, step, token, rank = map(number, _NUMBERS)
+        good &= (layer >= 0) & (layer < MAX_LAYERS)
+        sequence = np.zeros(len(end), np.int64)
+        if Column.SEQUENCE in keys.of:
+            start, stop_at = values(Column.SEQUENCE, stop)
+            sequence, has = numbers(bytes_, start, stop_at)
+            for at in np.flatnonzero(good & ~has).tolist():
+                sequence[at] = _number_of(
+                    text[start[at] : stop_at[at]].strip(b'"').decode("utf-8", "replace")
+                )
+            sequence &= _MOST
+        phase = np.full(len(end), UNTOLD)
+        if Column.PHASE in keys.of:
+            start, _ = values(Column.PHASE, stop)
+            phase = PHASES[bytes_[start + (bytes_[start] == _QUOTE)]]
+        phase[token < 0] = PREFILL
+        if self._has_lists:
+            start, stop_at = values(Column.EXPERTS, close)
+            good &= bytes_[start] == _OPEN_LIST
+            start = np.where(good, start + 1, end)
+            experts, count = lists(bytes_, start, np.where(good, stop_at, end))
+        else:
+            experts, has = numbers(bytes_, *values(Column.EXPERTS, stop))
+            good &= has
+            count = np.ones(len(end), np.int64)
+        good[np.repeat(np.arange(len(end)), count)[(experts < -1) | (experts >= MAX_EXPERTS)]] = False
+        good &= count > 0
+        table = (layer, phase, sequence, step, token, rank, count)
+        told = Told(*[*(column[good] for column in table), experts[np.repeat(good, count)]])
+        return told, good
+
+
+def _behind(
+    text: NDArray[np.uint8],
+    quote: NDArray[np.intp],
+    key: bytes,
+    end: NDArray[np.int64],
+    good: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """(l,) Where the values of a key begin; lines that do not have it once are taken out of `good` (l,)."""
+    size = len(key)
+    at = quote[:-1][quote[1:] - quote[:-1] == size + 1]
+    for place in {0, size - 1, *range(size)}:
+        at = at[text[at + 1 + place] == key[place]]
+    at = at + size + 2
+    for _ in range(2):  # before the colon and behind it
+        while (blank := text[at] == _BLANK).any():
+            at = at + blank
+        if _ == 0:
+            at = at[text[at] == _COLON] + 1
+    line = np.searchsorted(end, at)
+    good &= np.bincount(line, minlength=len(end)) == 1
+    start = end.copy()
+    start[line] = at
+    return np.where(good, start, end)
+
+
+def _rows(value: Mapping[str, Any], keys: _Keys) -> list[_Row]:
+    """What an object tells; nothing if it is not well-formed."""
+    given = {column: value[key] for column, key in keys.of.items()}
+    experts = given[Column.EXPERTS]
+    several = isinstance(experts, list)
+    tokens = experts if several and experts and isinstance(experts[0], list) else [experts]
+    layer = given[Column.LAYER]
+    if several:
+        given.pop(Column.RANK, None)
+    whole = [given.get(column, 0) for column in (Column.STEP, Column.RANK)]
+    token = given.get(Column.TOKEN, 0)
+    numbered = token if isinstance(token, list) else [token] if len(tokens) == 1 else range(len(tokens))
+    if len(numbered) != len(tokens) or not all(_is_number(number) for number in (layer, *whole, *numbered)):
+        return []
+    if not 0 <= layer < MAX_LAYERS:
+        return []
+    phase = given.get(Column.PHASE, "")
+    phase = int(PHASES[(str(phase).encode() or b" ")[0]])
+    sequence = given.get(Column.SEQUENCE, 0)
+    sequence = (sequence if _is_number(sequence) else _number_of(str(sequence))) & _MOST
+    rows = []
+    for at, ids in zip(numbered, tokens, strict=True):
+        of_token = ids if isinstance(ids, list) else [ids]
+        if not of_token or not all(_is_number(expert) and -1 <= expert < MAX_EXPERTS for expert in of_token):
+            return []
+        rows.append(_Row(layer, PREFILL if at < 0 else phase, sequence, whole[0], at, whole[1], of_token))
+    return rows
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18
+
+
+def _number_of(name: str) -> int:
+    return zlib.crc32(name.encode())
+
+
+def _told(rows: Sequence[_Row]) -> Told:
+    table = np.array([row[:-1] for row in rows], np.int64).reshape(-1, 6).T
+    count = np.array([len(row.experts) for row in rows], np.int64)
+    experts = np.array([expert for row in rows for expert in row.experts], np.int64)
+    return Told(*[*table, count, experts])
+
+
+_NO_ROWS = _told([])
+
+
+def recognize(lines: Sequence[bytes]) -> Fit:
+    """Whether lines, without newlines, are of this dialect."""
+    for line in lines:
+        if line.lstrip()[:1] != b"{":
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and (keys := _Keys.among(list(value))).of and _rows(value, keys):
+            return Fit.CERTAIN
+    return Fit.NONE
+
+
+def fault(line: bytes) -> str:
+    """What is wrong with a malformed line, as far as that can be told."""
+    return "" if line.lstrip()[:1] == b"{" else "no JSON object"
+
+
+JSON_LINES = Dialect(
+    name="json-lines",
+    example='{"layer": 3, "token_idx": 0, "topk_ids": [51, 1], "topk_weights": [0.6, 0.4]}',
+    recognize=recognize,
+    open=JsonLinesDecoder,
+    fault=fault,
+)

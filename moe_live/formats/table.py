@@ -1,0 +1,303 @@
+r"""Tables of chosen experts: a header that names the columns, then lines of as many fields.
+
+Fields are separated by `,`, tabulators, `;`, `|` or blanks, whichever the header has. A field of several
+numbers is in quotes or brackets, or has blanks between them where these separate no fields; if the experts
+are the last column, they may take all the fields that a line has too many. Columns are known by their names,
+see `moe_live.formats.columns`; of others nothing is read. Before the header and between lines there may be
+comments, see `moe_live.formats.comments`. The header again is a restart of what writes it.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.formats.columns import Column, columns, plain_name
+from moe_live.formats.dialect import Dialect, Fit
+from moe_live.formats.fields import PHASES, lists, numbers, trimmed
+from moe_live.formats.llama_server import HEADERS
+from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
+from moe_live.formats.records import Records
+from moe_live.formats.spans import SAMPLE_BYTES
+from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, restarted
+from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
+
+_SEPARATORS = b"\t,;|"
+_BLANKS = re.compile(rb"[ \t]+")
+_NUMBER = re.compile(r"-?[0-9.]+")
+_NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The columns of a table.
+
+    Attributes:
+        line: as it is written, without blanks at its end.
+        separator: between fields; a blank stands for any number of them.
+        fields: how many there are.
+        columns: which of them tell what.
+        is_of_one: whether the name of the experts' column is of one expert.
+    """
+
+    line: bytes
+    separator: int
+    fields: int
+    columns: Mapping[Column, Sequence[int]]
+    is_of_one: bool
+
+    @classmethod
+    def of(cls, line: bytes, told: Mapping[str, str] = _NOTHING_TOLD) -> Header | None:
+        """What a line names, None if it is no header of a table that tells of chosen experts."""
+        line = line.rstrip()
+        separator = next((each for each in _SEPARATORS if each in line), ord(" "))
+        parts = _BLANKS.split(line.strip()) if separator == ord(" ") else line.split(bytes([separator]))
+        names = [part.decode("utf-8", "replace") for part in parts]
+        if any(map(_NUMBER.fullmatch, names)):
+            return None
+        found = columns(names, told)
+        if not found:
+            return None
+        is_of_one = not plain_name(names[found[Column.EXPERTS][0]]).endswith("s")
+        return cls(line, separator, len(names), found, is_of_one)
+
+    @property
+    def last_is_experts(self) -> bool:
+        """Whether fields that are too many are experts."""
+        return self.fields - 1 in self.columns[Column.EXPERTS]
+
+
+class TableDecoder(ToldLinesDecoder):
+    """Turns the bytes of a table into `Records`, however they are cut into chunks.
+
+    Args:
+        gate_layers: is not needed: tables have no router inputs.
+        told: what the user says the columns are called, by our names of them.
+    """
+
+    def __init__(
+        self, *, gate_layers: frozenset[int] | None = None, told: Mapping[str, str] = _NOTHING_TOLD
+    ) -> None:
+        super().__init__(gate_layers=gate_layers)
+        self._told = told
+        self._header: Header | None = None
+        self._may_restart = False
+
+    def restart(self, *, emptied: bool = False) -> Iterable[Records]:
+        """See `Decoder.restart`."""
+        yield from super().restart(emptied=emptied)
+        self._may_restart = False
+        if not emptied:
+            self._header = None
+
+    def _take(self, text: bytes, labels: Sequence[tuple[int, str]]) -> Iterator[Records]:
+        """The records of complete lines, headers among them."""
+        begin = 0
+        while begin < len(text) or labels:
+            if self._header is None:
+                begin = self._find_header(text, begin)
+                if self._header is None:
+                    yield from super()._take(b"", labels)
+                    return
+            end = _next_header(text, begin, self._header.line)
+            mine = [(offset - begin, name) for offset, name in labels if offset <= end]
+            labels = [(offset, name) for offset, name in labels if offset > end]
+            yield from super()._take(text[begin:end], mine)
+            begin = end
+            if end < len(text):
+                self._counter.lines += 1
+                self._counter.header_lines += 1
+                yield from self._passes.end()
+                if self._may_restart:
+                    self._may_restart = False
+                    yield restarted()
+                begin = end + len(self._header.line) + 1
+
+    def _find_header(self, text: bytes, begin: int) -> int:
+        """Where the lines begin after the header; all before it are malformed."""
+        while begin < len(text):
+            end = text.index(b"\n", begin)
+            line = text[begin:end]
+            begin = end + 1
+            self._counter.lines += 1
+            if (header := Header.of(line, self._told)) is not None:
+                self._counter.header_lines += 1
+                self._header = header
+                self._telling = None
+                break
+            self._counter.add_malformed(1, [line[:SAMPLE_BYTES]])
+        return begin
+
+    def _read(self, text: bytes) -> ReadLines:
+        assert self._header is not None  # noqa: S101 - it is looked for before
+        table = _Fields(text, self._header)
+        where = self._header.columns
+        good = table.whole.copy()
+
+        def number(column: Column) -> NDArray[np.int64]:
+            if column not in where:
+                return np.zeros(len(good), np.int64)
+            value, has = numbers(table.text, *table.column(where[column][0]))
+            good[:] &= has
+            return value
+
+        layer = number(Column.LAYER)
+        good &= (layer >= 0) & (layer < MAX_LAYERS)
+        step, token, rank = map(number, (Column.STEP, Column.TOKEN, Column.RANK))
+        sequence = np.zeros(len(good), np.int64)
+        if Column.SEQUENCE in where:
+            sequence = table.names(where[Column.SEQUENCE][0])
+        phase = np.full(len(good), UNTOLD)
+        if Column.PHASE in where:
+            phase = table.phases(where[Column.PHASE][0])
+        phase[token < 0] = PREFILL
+        if len(where[Column.EXPERTS]) == 1:
+            experts, count = lists(table.text, *table.column(where[Column.EXPERTS][0]))
+        else:
+            found = [numbers(table.text, *table.column(index)) for index in where[Column.EXPERTS]]
+            experts = np.stack([value for value, _ in found], axis=1).reshape(-1)
+            good &= np.logical_and.reduce([has for _, has in found])
+            count = np.full(len(good), len(found))
+        out = (experts < -1) | (experts >= MAX_EXPERTS)
+        good[np.repeat(np.arange(len(good)), count)[out]] = False
+        good &= count > 0
+        telling = self._telling
+        if telling is None and good.any():
+            has_one = self._header.is_of_one and count[good.argmax()] == 1
+            telling = Telling(
+                one_each=Column.RANK in where or bool(has_one),
+                phase=Column.PHASE in where or Column.TOKEN in where,
+                sequence=Column.SEQUENCE in where,
+                step=Column.STEP in where,
+                token=Column.TOKEN in where,
+                rank=Column.RANK in where,
+            )
+        if telling is not None and telling.one_each:
+            good &= count == 1
+        self._may_restart |= bool(good.any())
+        columns = (layer, phase, sequence, step, token, rank, count)
+        told = Told(*[*(column[good] for column in columns), experts[np.repeat(good, count)]])
+        return ReadLines(told, np.flatnonzero(good), table.end, good, telling)
+
+
+class _Fields:
+    """The fields of complete lines.
+
+    Attributes:
+        text: (b,) uint8, of the lines.
+        end: (l,) int64, where their newlines are.
+        whole: (l,) whether a line has as many fields as the header.
+    """
+
+    def __init__(self, text: bytes, header: Header) -> None:
+        self.text = np.frombuffer(bytearray(text), np.uint8)
+        is_end = self.text == _NEWLINE
+        self.end = np.flatnonzero(is_end)
+        if any(mark in text for mark in _MARKS):
+            self._open_lists(is_end)
+        is_separator = self.text == header.separator
+        if header.separator == _BLANK:  # any number of them is one, and none at the beginning of a line
+            is_separator[:-1] &= ~is_separator[1:]
+            is_separator[1:] &= ~is_end[:-1]
+            is_separator[0] = False
+        separator = np.flatnonzero(is_separator)
+        before = np.searchsorted(separator, self.end)
+        fields = np.diff(before, prepend=0) + 1
+        self.whole = fields == header.fields
+        if header.last_is_experts and len(header.columns[Column.EXPERTS]) == 1:
+            more = fields > header.fields
+            if more.any():
+                self.whole |= more
+                first = before - fields + header.fields
+                for index in np.flatnonzero(more).tolist():
+                    self.text[separator[first[index] : before[index]]] = _BLANK
+        self._first = before - (fields - 1)
+        self._separator = np.append(separator, len(text))
+        self._fields = header.fields
+
+    def column(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(l,) Where the fields of a column begin and end; at the same byte where a line is not whole."""
+        start = np.append([0], self.end[:-1] + 1)
+        end = self.end
+        at = np.minimum(self._first + index, len(self._separator) - 1)
+        if index:
+            start = self._separator[at - 1] + 1
+        if index < self._fields - 1:
+            end = self._separator[at]
+        start = np.where(self.whole, start, self.end)
+        end = np.where(self.whole, end, self.end)
+        return trimmed(self.text, start, end)
+
+    def phases(self, index: int) -> NDArray[np.int64]:
+        """(l,) What a column calls phases, by the first letter."""
+        start, _ = self.column(index)
+        return PHASES[self.text[start]]
+
+    def names(self, index: int) -> NDArray[np.int64]:
+        """(l,) A number for each name in a column; the same one where they are numbers."""
+        start, end = self.column(index)
+        value, good = numbers(self.text, start, end)
+        for at in np.flatnonzero(~good).tolist():
+            value[at] = zlib.crc32(self.text[start[at] : end[at]].tobytes())
+        return value & _MOST
+
+    def _open_lists(self, is_end: NDArray[np.bool_]) -> None:
+        """Make blanks of quotes and brackets, and of all that separates what is between them."""
+        is_quote = self.text == _QUOTE
+        length = np.diff(self.end, prepend=-1)
+        begin = self.end - length + 1
+
+        def counted(marks: NDArray[np.int8]) -> NDArray[np.int32]:
+            found: NDArray[np.int32] = np.cumsum(marks, dtype=np.int32)
+            found -= np.repeat(np.where(begin > 0, found[begin - 1], 0), length)
+            return found
+
+        depth, quotes = counted(_DEPTH[self.text]), counted(is_quote.view(np.int8))
+        inside = ((depth > 0) | (quotes & 1 == 1)) & ~is_end
+        is_mark = is_quote | (_DEPTH[self.text] != 0)
+        self.text[is_mark | (inside & ~_IN_NUMBERS[self.text])] = _BLANK
+
+
+_NEWLINE, _BLANK, _QUOTE = b'\n "'
+_MARKS = (b'"', b"[", b"(", b"{")
+_MOST = (1 << 31) - 1
+_DEPTH = np.zeros(256, np.int8)
+_DEPTH[list(b"[({")], _DEPTH[list(b"])}")] = 1, -1
+_IN_NUMBERS = np.ones(256, np.bool_)
+_IN_NUMBERS[list(_SEPARATORS)] = False
+
+
+def _next_header(text: bytes, begin: int, line: bytes) -> int:
+    """Where the next line begins that is the header, or the end of the text."""
+    found = text.find(line + b"\n", begin)
+    while found > begin and text[found - 1] != _NEWLINE:
+        found = text.find(line + b"\n", found + 1)
+    return len(text) if found < 0 else found
+
+
+def recognize(lines: Sequence[bytes]) -> Fit:
+    """Whether lines, without newlines, are of this dialect: whether one of them is a header of a table."""
+    for line in lines:
+        if line.strip() not in HEADERS and Header.of(line) is not None:
+            return Fit.CERTAIN
+    return Fit.NONE
+
+
+def fault(line: bytes) -> str:  # noqa: ARG001 - it takes the header to tell
+    """Nothing: what is wrong cannot be told from the line alone."""
+    return ""
+
+
+TABLE = Dialect(
+    name="table",
+    example="turn,phase,step,layer,slot,expert,weight\n0,1,28,0,0,51,0.27\n0,1,28,0,1,12,0.21",
+    recognize=recognize,
+    open=TableDecoder,
+    fault=fault,
+)

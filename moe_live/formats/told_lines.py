@@ -1,0 +1,129 @@
+"""What decoders have in common whose lines tell what they belong to."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.formats.comments import take_apart
+from moe_live.formats.passes import PassGatherer, Telling, Told
+from moe_live.formats.records import Experts, LineTally, Records
+from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
+
+_AT_END = re.compile(rb"[ \t\r]+\n")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadLines:
+    """Complete lines of a text, read.
+
+    Attributes:
+        told: the rows, or single experts, they tell of.
+        line: (n,) int64, ascending: which line each is from.
+        end: (l,) int64, where the newline of each line is.
+        good: (l,) bool, whether it is well-formed.
+        telling: what such lines tell, None as long as that is not known.
+        labels: lines that are labels, and the names.
+    """
+
+    told: Told
+    line: NDArray[np.int64]
+    end: NDArray[np.int64]
+    good: NDArray[np.bool_]
+    telling: Telling | None
+    labels: Sequence[tuple[int, str]] = ()
+
+
+class ToldLinesDecoder(ABC):
+    """Turns the bytes of a log into `Records`, however they are cut into chunks.
+
+    Args:
+        gate_layers: is not needed: none of these logs has router inputs.
+    """
+
+    def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:  # noqa: ARG002 - what every dialect is told
+        self._counter = LineCounter()
+        self._assembler = LineAssembler(self._counter, MAX_LINE_BYTES)
+        self._passes = PassGatherer(Telling())
+        self._telling: Telling | None = None
+
+    @abstractmethod
+    def _read(self, text: bytes) -> ReadLines:
+        """What complete lines tell; none is a comment, and none has blanks at its end."""
+
+    @property
+    def tally(self) -> LineTally:
+        """What was read so far."""
+        return self._counter.tally()
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Records]:
+        """See `Decoder.feed`."""
+        for start, end in self._assembler.spans(data):
+            text = bytes(self._assembler.text[start:end])
+            labels: Sequence[tuple[int, str]] = ()
+            if b" \n" in text or b"\t\n" in text or b"\r\n" in text:
+                text = _AT_END.sub(b"\n", text)
+            if b"#" in text:
+                comments = take_apart(text, 0, len(text))
+                text, labels = comments.others, comments.labels
+                self._counter.lines += len(labels) + comments.count
+                self._counter.label_lines += len(labels)
+                self._counter.comment_lines += comments.count
+                self._counter.dropped_steps += comments.dropped
+            yield from self._counted(self._take(text, labels))
+
+    def restart(self, *, emptied: bool = False) -> Iterable[Records]:  # noqa: ARG002 - a cut line is no line
+        """See `Decoder.restart`."""
+        self._assembler.end()
+        yield from self._counted(self._passes.end())
+
+    def _take(self, text: bytes, labels: Sequence[tuple[int, str]]) -> Iterator[Records]:
+        """The records of complete lines.
+
+        Args:
+            text: of them.
+            labels: names, and from which offset in the text on each holds.
+        """
+        if not text:
+            yield from self._passes.feed(NO_LINES, [(0, name) for _, name in labels])
+            return
+        read = self._read(text)
+        self._counter.lines += len(read.good)
+        self._counter.label_lines += len(read.labels)
+        wrong = np.flatnonzero(~read.good)
+        if len(wrong):
+            begin = np.append([0], read.end[:-1] + 1)
+            first = wrong[: LineTally.MAX_SAMPLES]
+            samples = [text[begin[i] : read.end[i]][:SAMPLE_BYTES] for i in first.tolist()]
+            self._counter.add_malformed(len(wrong), samples)
+        if self._telling is None and read.telling is not None:
+            self._telling = read.telling
+            self._passes = PassGatherer(read.telling, self._passes.waiting)
+        places = [(int(np.searchsorted(read.end, offset)), name) for offset, name in labels]
+        placed = sorted([*places, *read.labels], key=lambda place: place[0])
+        yield from self._passes.feed(
+            read.told, [(int(np.searchsorted(read.line, line)), name) for line, name in placed]
+        )
+
+    def _counted(self, records: Iterator[Records]) -> Iterator[Records]:
+        """The same, with what the passes find out on the way."""
+        passes = self._passes
+        empty, torn = passes.empty_rows, passes.torn_lines
+        yield from records
+        if passes is not self._passes:
+            empty = torn = 0
+        self._counter.empty_rows += self._passes.empty_rows - empty
+        self._counter.add_malformed(self._passes.torn_lines - torn, ())
+
+
+NO_LINES = Told(*[np.empty(0, np.int64)] * 8)
+
+
+def restarted() -> Records:
+    """What wrote the log was started anew."""
+    return Records(np.empty(0, np.uint16), Experts(), restarts=True)
