@@ -109,5 +109,16 @@ def test_the_view_shows_it_at_any_width(width: int, graph: bool) -> None:
     assert any(mark in line for mark in "▁▂▃▄▅▆▇█") is graph
 
 
+@pytest.mark.parametrize(("height", "shown"), [(24, False), (40, True)])
+def test_a_tall_overview_shows_it_too(height: int, shown: bool) -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    state = ViewState()
+    for second in range(3):
+        analyzer.feed(steps(list(range(EXPERTS)), 20, second))
+        state.trend = recorder.note(second * PERIOD, taken(analyzer), older=False)
+    frame = compose(analyzer.snapshot(), status(), state, 120, height).plain
+    assert ("cache hits" in frame) is shown
+
+
 def test_without_one_nothing_is_said() -> None:
     assert "cache hits" not in draw_static(snapshot(4, 16), status(), width=100, height=30, view="Time").plain

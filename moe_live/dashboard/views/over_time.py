@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +9,16 @@ from numpy.typing import NDArray
 from rich.style import Style
 
 from moe_live.dashboard.canvas import Column, Line, bar, beside, flow, text
-from moe_live.dashboard.graph import sparkline
 from moe_live.dashboard.grid import Grid
 from moe_live.dashboard.heat import legend, shades
 from moe_live.dashboard.listing import GUTTER, Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import ALERT, BAR, CAUTION, FAINT, TITLE
-from moe_live.dashboard.trend import PERIOD, POINTS, Trend
+from moe_live.dashboard.trend_line import trend_line
 from moe_live.dashboard.view import View, absent, layer_index, relative_use
 from moe_live.dashboard.views.heatmap import cells_of
-from moe_live.formatting import duration, fraction, percents, tenths, whole
+from moe_live.formatting import fraction, whole
 from moe_live.snapshot import Drift, Section, Snapshot
 from moe_live.verdicts import FEW
 
@@ -31,7 +29,6 @@ _LABEL = 5
 _NARROWEST = 26
 """Columns the heatmap takes at least, for its legend."""
 
-_FEWEST_SPARKS = 4
 _MOST_NAMED = 4
 _BAR = 10
 _FULL_BAR = 0.5
@@ -116,31 +113,6 @@ def _verdict(snapshot: Snapshot, drift: Drift, width: int) -> list[Line]:
     return flow(notes, width)
 
 
-def _means(values: Sequence[float], most: int) -> NDArray[np.float64]:
-    """At most so many values: the means of those that are defined, of parts of equal length."""
-    parts = np.array_split(np.array(values), min(most, len(values)))
-    return np.array([part[np.isfinite(part)].mean() if np.isfinite(part).any() else np.nan for part in parts])
-
-
-def _trend(trend: Trend, width: int) -> list[Line]:
-    """The last minutes of decode in a line; nothing as long as there were none."""
-    if not trend.hits:
-        return []
-    minutes = duration(len(trend.hits) * PERIOD)
-    figures = (
-        ("cache hits", trend.hits, percents),
-        ("used again", trend.overlap, percents),
-        ("effective", trend.effective, tenths),
-    )
-    taken = len(minutes) + sum(len(name) + _GAP + 8 for name, _, _ in figures)
-    columns = min(POINTS, (width - taken) // len(figures))
-    line: list[Line] = [(text(minutes, TITLE),)]
-    for name, values, shown in figures:
-        graph = sparkline(_means(values, columns), columns, low=0.0) if columns >= _FEWEST_SPARKS else ""
-        line.append((text(f"{name} ", FAINT), text(graph, BAR), text(f" {shown(values[-1]):>6}")))
-    return flow(line, width)
-
-
 def _spans(counts: NDArray[np.int64], steps: int, most: int) -> NDArray[np.int64]:
     """Counts (bins, E) with neighbouring bins added up: `most` at most, and none shorter than a step."""
     while len(counts) > 1 and len(counts) > max(1, min(most, steps)):
@@ -187,7 +159,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     """Drift of the layers at the left, the chosen one over time at the right."""
     if snapshot.drift is None or snapshot.history is None:
         return absent(snapshot)
-    head = [*_trend(state.trend, width), *_verdict(snapshot, snapshot.drift, width)]
+    head = [*trend_line(state.trend, width), *_verdict(snapshot, snapshot.drift, width)]
     room = height - len(head)
     left_width = min(_TABLE, width - _GAP - _NARROWEST)
     if width < 2 * _TABLE + _GAP:  # the heatmap needs the columns of the bar

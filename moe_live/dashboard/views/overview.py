@@ -10,6 +10,7 @@ from moe_live.dashboard.canvas import Line, bar, beside, choosing, fill, text
 from moe_live.dashboard.plan import SORTS, Plan, experts_axis, layers_axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, FAINT, TITLE
+from moe_live.dashboard.trend_line import trend_line
 from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, counts_of, layer_counts, of_phase, relative_use
 from moe_live.dashboard.views.distances import recent
@@ -32,6 +33,9 @@ _LOWEST = 8
 
 _LOWEST_LAYER, _LOWEST_DISTANCES = 13, 12
 """Lines from which on there is room for the experts of the chosen layer, and for distances."""
+
+_ROOMY = 28
+"""Lines from which on the last minutes have one."""
 
 _MOST_BARS = 24
 
@@ -110,6 +114,8 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         verdict_line(Subject.HOT_SET, shown, width),
         verdict_line(Subject.CACHE, snapshot, width),
     ]
+    if height >= _ROOMY:
+        verdicts += trend_line(state.trend, width)
     height -= len(verdicts)
     if height < _LOWEST:
         return [*verdicts, *_hottest(snapshot, state, width, height)]

@@ -1,0 +1,42 @@
+"""The last minutes of decode in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.dashboard.canvas import Line, flow, text
+from moe_live.dashboard.graph import sparkline
+from moe_live.dashboard.theme import BAR, FAINT, TITLE
+from moe_live.dashboard.trend import PERIOD, POINTS, Trend
+from moe_live.formatting import duration, percents, tenths
+
+_GAP = 3
+_FEWEST_SPARKS = 4
+
+
+def _means(values: Sequence[float], most: int) -> NDArray[np.float64]:
+    """At most so many values: the means of those that are defined, of parts of equal length."""
+    parts = np.array_split(np.array(values), min(most, len(values)))
+    return np.array([part[np.isfinite(part)].mean() if np.isfinite(part).any() else np.nan for part in parts])
+
+
+def trend_line(trend: Trend, width: int) -> list[Line]:
+    """The last minutes of decode in a line; nothing as long as there were none."""
+    if not trend.hits:
+        return []
+    minutes = duration(len(trend.hits) * PERIOD)
+    figures = (
+        ("cache hits", trend.hits, percents),
+        ("used again", trend.overlap, percents),
+        ("effective", trend.effective, tenths),
+    )
+    taken = len(minutes) + sum(len(name) + _GAP + 8 for name, _, _ in figures)
+    columns = min(POINTS, (width - taken) // len(figures))
+    line: list[Line] = [(text(minutes, TITLE),)]
+    for name, values, shown in figures:
+        graph = sparkline(_means(values, columns), columns, low=0.0) if columns >= _FEWEST_SPARKS else ""
+        line.append((text(f"{name} ", FAINT), text(graph, BAR), text(f" {shown(values[-1]):>6}")))
+    return flow(line, width)
