@@ -23,7 +23,7 @@ from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler (cc)")
 
-SUMMARY = "all tables: --full"
+SUMMARY = "read       "  # how it begins
 """In the last line of the summary on a terminal."""
 
 
