@@ -193,6 +193,21 @@ def label_of_each_row(rng: np.random.Generator) -> Iterator[bytes]:
         yield b"# label: %d\n" % rng.integers(10**9) + _row(int(rng.integers(48)), _some(rng, 128, 8))
 
 
+def step_lines(rng: np.random.Generator) -> Iterator[bytes]:
+    """Each step is of another of a hundred sequences, with weights beside its rows."""
+    weights = b",0.3 0.2 0.1 0.1 0.1 0.1 0.05 0.05\n"
+    while True:
+        sequences = rng.choice(100, int(rng.integers(1, 4)), replace=False).tolist()
+        places = rng.integers(0, 10**6, len(sequences)).tolist()
+        yield b"# step pos=%b seq=%b out=%b\n" % (
+            b" ".join(b"%d" % place for place in places),
+            b" ".join(b"%d" % sequence for sequence in sequences),
+            b" ".join(b"1" for _ in sequences),
+        ) + b"".join(
+            _row(layer, _some(rng, 128, 8)).rstrip() + weights for layer in range(48) for _ in sequences
+        )
+
+
 def two_labels(rng: np.random.Generator) -> Iterator[bytes]:
     """Two labels that take turns, in steps of two layers."""
     for number in range(1 << 62):
@@ -237,6 +252,7 @@ PATTERNS: dict[str, Pattern] = {
         gates_and_rows,
         label_of_each_step,
         label_of_each_row,
+        step_lines,
         two_labels,
         malformed,
         empty_lines,

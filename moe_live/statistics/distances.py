@@ -23,7 +23,10 @@ RECENT_STEPS = 120
 """Steps whose cosine similarity is kept for the time line of a pair."""
 
 _ENOUGH = 1 << 12
-"""Rows of metrics that are collected, for a few hundred kilobytes, and then added together."""
+"""Rows of metrics that are collected, for a few hundred kilobytes, and then added together: more if there are
+many pairs of layers, so that each has some of them."""
+
+_OF_A_PAIR = 1 << 6
 
 _LARGEST = 1e150  # squares of larger values overflow: they count as infinite
 
@@ -270,7 +273,7 @@ class GateDistances:
             self._pending.append(rows)
             self._pending_rows += len(paired)
         self._steps += len(kind)
-        if self._pending_rows >= _ENOUGH:
+        if self._pending_rows >= max(_ENOUGH, _OF_A_PAIR * len(self._layers)):
             self._flush()
 
     def _flush(self) -> None:

@@ -26,7 +26,7 @@ def test_any_grouping_gives_identical_figures(seed: int, kinds: list[Kind], data
 
     def counted(cuts: list[int], enough: int) -> GateDistances:
         total = GateDistances()
-        with mock.patch.object(distances, "_ENOUGH", enough):
+        with mock.patch.multiple(distances, _ENOUGH=enough, _OF_A_PAIR=1):
             for begin, end in pairwise([0, *cuts, len(steps)]):
                 gates = [
                     (i, layer, vector)
