@@ -133,6 +133,7 @@ def lru_depths(stream: Stream) -> NDArray[np.int64]:
     """
     n = len(stream)
     depth = np.full(n, -1)
+    latest = np.zeros(0, np.int64)  # where each expert's latest use before the chunk is, ascending
     first = 0
     while first < n:
         # Whole batches, whose uses are looked up before any of them counts.
@@ -140,18 +141,18 @@ def lru_depths(stream: Stream) -> NDArray[np.int64]:
         if end <= first:
             end = int(stream.begins[stream.batch[first] + 1])
         chunk = slice(first, end)
-        # The latest use of each expert before the chunk, by place: the sizes from a place on.
-        alive = np.where(stream.after[:first] >= first, stream.size[:first], 0)
-        above = np.append(np.cumsum(alive[::-1])[::-1], 0)
+        above = np.append(np.cumsum(stream.size[latest][::-1])[::-1], 0)
         before, size = stream.before[chunk], stream.size[chunk]
         used = np.flatnonzero(before >= 0)
         last = before[used]
-        depth[first + used] = above[np.minimum(last + 1, first)] + size[used]
+        depth[first + used] = above[np.searchsorted(latest, last, "right")] + size[used]
         # A use within the chunk brings its expert above those last used between its own last use and this.
         place = np.arange(first, end)
         over = (before <= last[:, None]) & (last[:, None] < place)
         over &= stream.batch[chunk] < stream.batch[chunk][used, None]
         depth[first + used] += over @ size
+        latest = np.concatenate((latest, place))
+        latest = latest[stream.after[latest] >= end]
         first = end
     adjacent = np.flatnonzero(stream.before >= 0)
     adjacent = adjacent[stream.batch[stream.before[adjacent]] == stream.batch[adjacent] - 1]
