@@ -30,12 +30,13 @@ from moe_live.snapshot import (
     Usage,
 )
 from moe_live.statistics.anomalies import Anomalies, AnomalyCounter
-from moe_live.statistics.collection import GATE_MASS, SAMPLE, Statistics
+from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.distances import GateDistances
 from moe_live.statistics.drift import Drift
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import LayerGateMass
 from moe_live.statistics.labels import LabelCounts
+from moe_live.statistics.registry import SAMPLE
 
 Made = TypeVar("Made")
 

@@ -26,12 +26,12 @@ from moe_live.simulator.server import SimulatedServer
 from moe_live.snapshot import Snapshot
 from moe_live.statistics.anomalies import AnomalyCounter
 from moe_live.statistics.coactivation import Coactivation
-from moe_live.statistics.collection import SAMPLE
 from moe_live.statistics.distances import GateDistances
 from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.locality import Locality
+from moe_live.statistics.registry import SAMPLE
 from moe_live.statistics.sampling import TokenSample
 from moe_live.statistics.transitions import Transitions
 from moe_live.terminal import Signals

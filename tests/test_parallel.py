@@ -36,7 +36,7 @@ from moe_live.running import Run
 from moe_live.settings import RowMode, Settings
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break
-from moe_live.statistics.collection import RowStatistics, StepStatistics
+from moe_live.statistics.registry import RowStatistics, StepStatistics
 from tests.comparison import plain
 from tests.pseudo_terminal import REPOSITORY
 from tests.synthetic import SyntheticLog, logs

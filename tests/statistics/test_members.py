@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
 from moe_live.routing.batch import ExpertRows
-from moe_live.statistics import collection
+from moe_live.statistics import registry
 from moe_live.statistics.members import Member
 from tests.comparison import plain
 from tests.synthetic import SyntheticLog, logs
@@ -67,7 +67,7 @@ def choices(analyzer: Analyzer, *, at_once: bool) -> Counter[int]:
 
 @given(logs(junk=False), logs(junk=False), st.booleans())
 def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLog, at_once: bool) -> None:
-    kind, member = (collection._RowsAtOnce, AT_ONCE) if at_once else (collection._RowsPutOff, PUT_OFF)
+    kind, member = (registry.RowsAtOnce, AT_ONCE) if at_once else (registry.RowsPutOff, PUT_OFF)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, "TABLE", (*kind.TABLE, member))
         whole = analyzed(first.text, second.text)
@@ -81,7 +81,7 @@ def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLo
 
 
 def test_it_is_told_when_a_higher_layer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection._RowsAtOnce, "TABLE", (*collection._RowsAtOnce.TABLE, AT_ONCE))
+    monkeypatch.setattr(registry.RowsAtOnce, "TABLE", (*registry.RowsAtOnce.TABLE, AT_ONCE))
     analyzer = analyzed(b"3,1 2\n3,1 2\n", b"3,1 2\n4,1 2\n")
     analysis = analyzer._statistics.analysis
     assert analysis is not None
@@ -92,7 +92,7 @@ def test_it_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     text = b"3,1 2\n4,0 5\n3,1 4\n4,5 0\n" * 20
     expected = analyzed(text).snapshot()
     broken: Member[Broken, Any] = Member("first choices", Broken, lambda it, rows: it.update(rows.tables))
-    monkeypatch.setattr(collection._RowsAtOnce, "TABLE", (broken, *collection._RowsAtOnce.TABLE))
+    monkeypatch.setattr(registry.RowsAtOnce, "TABLE", (broken, *registry.RowsAtOnce.TABLE))
     snapshot = analyzed(text).snapshot()
     assert "first choices left out, making it failed: ArithmeticError: of 1 tables" in snapshot.warnings[0]
     assert snapshot.left_out == {"first choices"}
