@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import Parser, file_name
@@ -16,7 +16,6 @@ from moe_live.plans.result import Result, write_result
 
 if TYPE_CHECKING:
     from moe_live.plans.comparison import Comparison
-    from moe_live.snapshot import Snapshot
 
 _DESCRIPTION = """\
 Is it still the same model? Two logs of one text are held against each other row by row: experts in common,
@@ -114,24 +113,13 @@ def _run(options: argparse.Namespace) -> int:
     return 1
 
 
-_FIGURES: dict[str, Callable[[Snapshot], float]] = {
-    "entropy over its maximum, mean of layers": lambda snapshot: _mean(
-        [balance.entropy_normalized for balance in snapshot.balance]
-    ),
-    "experts that serve 90 %, mean of layers": lambda snapshot: _mean(snapshot.coverage[:, 2].tolist()),
-    "unused experts": lambda snapshot: float((snapshot.counts == 0).sum()),
-    "overlap with the step before": lambda snapshot: _mean(
-        [layer.overlap[1] for layer in snapshot.locality or ()]
-    ),
-    "LRU hits, a fourth of the experts": lambda snapshot: _mean(
-        [layer.lru_hit_rate[len(layer.lru_hit_rate) // 4 - 1] for layer in snapshot.locality or ()]
-    ),
+_FIGURES = {
+    "entropy_normalized": "entropy over its maximum, mean of layers",
+    "experts_90": "experts that serve 90 %, mean of layers",
+    "unused": "unused experts",
+    "overlap": "overlap with the step before",
+    "lru": "LRU hits, a fourth of the experts",
 }
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _lines(found: Comparison) -> Iterator[str]:
@@ -153,11 +141,11 @@ def _lines(found: Comparison) -> Iterator[str]:
         )
     yield "compare usage: divergence in bits; between halves: of a half of A's latest steps and a half of"
     yield "compare usage: B's, beside the two halves of each. What differs may be the texts, not the model"
-    if found.snapshots[0] is not found.snapshots[1]:
-        yield f"compare {'':<42} {'A':>9} {'B':>9}"
-        for name, figure in _FIGURES.items():
-            cells = "".join(f" {decimals(figure(snapshot), 3):>9}" for snapshot in found.snapshots)
-            yield f"compare {name:<42}{cells}"
+    yield f"compare {'':<42} {'A':>9} {'B':>9}"
+    for name, what in _FIGURES.items():
+        if all(name in figures for figures in found.figures):
+            cells = "".join(f" {decimals(figures[name], 3):>9}" for figures in found.figures)
+            yield f"compare {what:<42}{cells}"
     yield f"compare: {_conclusion(found)}"
 
 
@@ -251,8 +239,5 @@ def _json(found: Comparison) -> dict[str, Any]:
             "js_between_halves": numbers(usage.between),
             "js_within": [numbers(side) for side in usage.within],
         },
-        "figures": [
-            {name: number(figure(snapshot)) for name, figure in _FIGURES.items()}
-            for snapshot in found.snapshots
-        ],
+        "figures": [{name: number(value) for name, value in figures.items()} for figures in found.figures],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,8 @@ from moe_live.settings import DEFAULT_LATEST_USES, RowMode, Settings
 from moe_live.snapshot import Snapshot
 from moe_live.sources.archive import ArchiveSource
 from moe_live.statistics.agreement import Pairing, RowAgreement
+from moe_live.statistics.balance import balance
+from moe_live.statistics.hot_set import COVERED_PERCENT, coverage
 from moe_live.statistics.likeness import Likeness, likeness
 
 _SLICE = 0.05  # seconds of reading one log before the other has its turn
@@ -36,6 +39,8 @@ class Comparison:
         names: what the sides are called.
         layers: those of both, ascending.
         snapshots: of each log; of two labels the one log twice.
+        figures: of each side: `entropy_normalized` and `experts_90`, means of layers; `unused`; of a log also
+            `overlap` with the step before and `lru`, hits in a cache of a fourth of each layer's experts.
         usage: how alike the usage of the experts is, over decode steps where both have some, else over all.
         rows: what rows of the same step, layer and token have in common; None for labels.
         matched: share of the rows of both logs that have a counterpart in the other.
@@ -46,6 +51,7 @@ class Comparison:
     names: tuple[str, str]
     layers: tuple[int, ...]
     snapshots: tuple[Snapshot, Snapshot]
+    figures: tuple[dict[str, float], dict[str, float]]
     usage: Likeness
     rows: RowAgreement | None = None
     matched: float = 0.0
@@ -135,6 +141,7 @@ def compare_logs(
         names=(paths[0], paths[1]),
         layers=tuple(layers),
         snapshots=(first, second),
+        figures=(_of_log(first), _of_log(second)),
         usage=likeness(
             _wide(counts[0], width),
             _wide(counts[1], width),
@@ -158,7 +165,36 @@ def compare_labels(snapshot: Snapshot, names: tuple[str, str]) -> Comparison:
             known = f"its labels are {', '.join(map(printable, usages))}" if usages else "it has no labels"
             raise UsageError(f"there is no label {printable(name)} in the log: {known}")
     counts = [usages[name].counts for name in names]
-    return Comparison(names, snapshot.model.layers, (snapshot, snapshot), likeness(counts[0], counts[1]))
+    first, second = (_of_counts(of_label, snapshot.model.top_k) for of_label in counts)
+    return Comparison(
+        names=names,
+        layers=snapshot.model.layers,
+        snapshots=(snapshot, snapshot),
+        figures=(first, second),
+        usage=likeness(counts[0], counts[1]),
+    )
+
+
+def _of_log(snapshot: Snapshot) -> dict[str, float]:
+    locality = snapshot.locality or ()
+    return _of_counts(snapshot.counts, snapshot.model.top_k) | {
+        "overlap": _mean([layer.overlap[1] for layer in locality]),
+        "lru": _mean([layer.lru_hit_rate[max(len(layer.lru_hit_rate) // 4, 1) - 1] for layer in locality]),
+    }
+
+
+def _of_counts(counts: NDArray[np.int64], top_k: int | None) -> dict[str, float]:
+    """Figures of selections (layers, n_experts)."""
+    return {
+        "entropy_normalized": _mean([layer.entropy_normalized for layer in balance(counts, top_k)]),
+        "experts_90": _mean(coverage(counts)[:, COVERED_PERCENT.index(90)].tolist()),
+        "unused": float((counts == 0).sum()),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _counts(snapshot: Snapshot, layers: Sequence[int]) -> NDArray[np.int64]:

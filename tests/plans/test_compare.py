@@ -142,6 +142,14 @@ def test_labels_of_one_log(
     found = as_json(capsys, str(labelled), "--labels", "math", "code")
     assert (found["names"], found["rows"]) == (["math", "code"], None)
     assert found["usage"]["in_common"] == as_json(capsys, *others)["usage"]["in_common"]
+    of_logs = as_json(capsys, *others)["figures"]
+    assert found["figures"] == [
+        {name: value for name, value in figures.items() if name not in ("overlap", "lru")}
+        for figures in of_logs
+    ]
+    assert all(figures["overlap"] > 0.25 and figures["lru"] > 0.25 for figures in of_logs)
+    assert main(["compare", str(labelled), "--labels", "math", "code"]) == 0
+    assert "compare experts that serve 90 %, mean of layers" in capsys.readouterr().out
     assert main(["compare", str(labelled), "--labels", "math", "prose"]) == 2
     assert "there is no label prose in the log: its labels are code, math" in capsys.readouterr().err
 
