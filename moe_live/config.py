@@ -87,8 +87,8 @@ examples:
   moe-live run --log moe.log --log-limit 1G -- llama-server -m model.gguf
 
 COMMAND has its own process group and no input. q and the first Ctrl-C end it as Ctrl-C does, a second Ctrl-C
-at once; other signals are passed on. It goes on if moe-live dies. With --gate-layers the inputs of these
-layers' routers are read from the model; it costs memory bandwidth, and without it there are no distances.
+at once; other signals are passed on. It goes on if moe-live dies. Without --gate-layers there are no
+distances.
 
 exit status: 0 if q or Ctrl-C ended it, else that of COMMAND (128 + n if signal n ended it); 125 moe-live
 failed; 126 COMMAND cannot be started; 127 there is no such COMMAND.
@@ -233,7 +233,9 @@ def _run_parser() -> Parser:
 def _add_run_options(parser: Parser) -> None:
     parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1, once=None, browse=False)
     add_launch_options(parser)
-    _add_options(parser)
+    _add_options(
+        parser, gate_layers="read the inputs of these layers' routers too, and compare them: 20-24,30"
+    )
 
 
 def whole_parser() -> Parser:
@@ -334,8 +336,10 @@ def _parser(*, commands: bool = False) -> Parser:
     return parser
 
 
-def _add_options(parser: Parser) -> None:
-    """Add those that do not depend on what is read."""
+def _add_options(
+    parser: Parser, gate_layers: str = "compare only these layers' gate inputs: 20-24,30"
+) -> None:
+    """Add those that do not depend on what is read, but for what `--gate-layers` means."""
     analysis = parser.add_argument_group("analysis")
     analysis.add_argument(
         "--rows",
@@ -349,7 +353,7 @@ def _add_options(parser: Parser) -> None:
         "--gate-layers",
         type=layer_set,
         metavar="LIST",
-        help="compare only these layers' gate inputs: 20-24,30",
+        help=gate_layers,
     )
     analysis.add_argument(
         "--n-experts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from moe_live.routing.strided import Verdict
 from tests.capture.tap_host import read_steps
 from tests.conftest import REPOSITORY
 from tests.pseudo_terminal import MOE_LIVE
+from tests.test_sequences import analyzed, shown
 
 HOSTS = Path(os.environ.get("MOE_LIVE_HOSTS", "/nonexistent"))
 NODE = HOSTS / "node"
@@ -183,8 +186,30 @@ def test_node_llama_cpp(sequences: int, models: Path, tmp_path: Path) -> None:
             told = list(read_steps(log.read_text()))
             assert all(step.keys() >= {"pos", "seq", "out"} for step in told)
             assert_sequences_follow(told, sequences)
+            assert_read_as_texts(log, sequences)
     finally:
         script.unlink()
+
+
+def assert_read_as_texts(log: Path, sequences: int) -> None:
+    """The log is read as if its texts stood one after the other, without what tells them apart."""
+    together = analyzed([log.read_bytes()])
+    texts: dict[int, list[str]] = {sequence: [] for sequence in range(sequences)}
+    for block in re.split(r"^(?=# step )", log.read_text(), flags=re.MULTILINE)[1:]:
+        (told,) = read_steps(block)
+        with_output = [s for s, out in zip(told["seq"], told["out"], strict=True) if out]
+        rows = re.findall(r"^[0-9].*\n", block, flags=re.MULTILINE)
+        for _, of_layer in groupby(rows, key=lambda row: row.partition(",")[0]):
+            lines = list(of_layer)
+            owners = told["seq"] if len(lines) == len(told["seq"]) else with_output
+            for sequence, line in zip(owners, lines, strict=True):
+                texts[sequence].append(line)
+    apart = analyzed(*(["".join(text).encode()] for text in texts.values()))
+    assert shown(together.locality) == shown(apart.locality)
+    assert together.tokens == apart.tokens
+    assert together.tokens.decode == 19 * sequences
+    assert together.counts.tolist() == apart.counts.tolist()
+    assert not [warning for warning in together.warnings if "interleaved" in warning]
 
 
 def assert_sequences_follow(told: list[dict[str, list[int]]], sequences: int) -> None:
