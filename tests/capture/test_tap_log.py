@@ -19,7 +19,7 @@ import pytest
 from tests.capture.tap_host import HEADER, LARGE, MODELS, Built, end_of, go_on, steps, wait_ready
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -234,13 +234,17 @@ def test_a_reader_that_stops_and_goes_on(tap_host: Built, tmp_path: Path) -> Non
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reader, True)
-    work = (f"context:{LARGE}", f"steps:{LARGE_STEPS}", "say", "steps:1")
+    work = (f"context:{LARGE}", f"steps:{LARGE_STEPS}", "say", "steps:1", "say")
+    last = b"# step pos=%d " % LARGE_STEPS
     with tap_host.started(pipe, *work, GATE_LAYERS="2") as process:
         wait_ready(process)  # though nobody has read
         pieces: list[bytes] = []
         thread = threading.Thread(target=read_all, args=(reader, pieces))
         thread.start()
         wait_until(lambda: sum(map(len, pieces)) > 100 << 20)
+        go_on(process)
+        wait_ready(process)
+        wait_until(lambda: last in b"".join(pieces[-200:]))  # it does not wait long for readers when it ends
         go_on(process)
         said = end_of(process)
     thread.join()
