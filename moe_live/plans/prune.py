@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moe_live.snapshot import Snapshot
-    from moe_live.statistics.blocks import Share
 
 _DESCRIPTION = """\
 List the experts of each layer that are used least, and tell the share of selections that would be lost with
@@ -120,7 +119,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
                 "experts": int(dropped.sum()),
                 "lost": number(_share(counts, dropped)),
                 "mass_lost": None if mass is None else number(_share(mass, dropped)),
-                "lost_unseen": None if unseen is None else number(unseen.lost.rate),
+                "lost_unseen": None if unseen is None else number(unseen.lost),
                 "at_random": float(dropped.mean()),
                 "holds": None if unseen is None else unseen.holds,
             },
@@ -186,7 +185,7 @@ def _lines(
             f"{'-' if mass is None else percent(_share(mass[row], dropped[row])):>8} {elsewhere:>8}"
             f" {percent(float(dropped[row].mean())):>8} {int(unused[row].sum()):>8}   {shown}"
         )
-    elsewhere = "-" if unseen is None else percent(unseen.lost.rate)
+    elsewhere = "-" if unseen is None else percent(unseen.lost)
     of_mass = "-" if mass is None else percent(_share(mass, dropped))
     yield (
         f"prune all layers      {percent(_share(counts, dropped)):>7} {of_mass:>8} {elsewhere:>8} "
@@ -207,7 +206,7 @@ def _lines(
 _SENTENCES = {
     True: "the experts that one half uses least the other uses less than others too",
     False: "the experts that one half uses least the other does not certainly use less: this may be chance",
-    None: "whether the other half uses them less cannot be told from so few decode steps",
+    None: "whether the other half uses them less cannot be told from so few layers",
 }
 
 
@@ -219,12 +218,12 @@ class _Unseen:
         steps: decode steps.
         lost: share of all selections.
         by_layer: share of each layer's.
-        holds: whether it is certainly less than that of as many experts at random; None if that cannot be
-            told.
+        holds: whether it is certainly less than that of as many experts at random, by the layers'
+            differences; None if that cannot be told.
     """
 
     steps: int
-    lost: Share
+    lost: float
     by_layer: Mapping[int, float]
     holds: bool | None
 
@@ -233,25 +232,21 @@ def _unseen(snapshot: Snapshot, drop: float) -> _Unseen | None:
     """The test on unseen steps; None if there are no two decode steps."""
     import numpy as np
 
-    from moe_live.statistics.blocks import Share, blocks, share
+    from moe_live.statistics.blocks import certainly_above
 
     uses = snapshot.latest
     if uses is None or uses.steps < 2:
         return None
     first, second = uses.halves()
-    gone = np.stack((_least_used(second, drop), _least_used(first, drop)))  # in the first half, the second
-    lost = gone[uses.in_second.astype(np.int64), uses.slot, uses.expert]
-    found = share(blocks(uses.decode)[uses.step], lost, uses.count)
-    found = Share(found.rate, math.sqrt(2) * found.error)  # both ways show what is alike by chance
-    with np.errstate(invalid="ignore"):
-        by_layer = ((first * gone[0] + second * gone[1]).sum(axis=1) / (first + second).sum(axis=1)).tolist()
-    chance = float(gone.mean())
-    selections = int((first + second).sum())
+    gone = _least_used(second, drop), _least_used(first, drop)  # in the first half, in the second
+    lost = (first * gone[0] + second * gone[1]).sum(axis=1)
+    every = (first + second).sum(axis=1)
+    by_layer = lost / np.where(every > 0, every, np.nan)
     return _Unseen(
         uses.steps,
-        found,
-        dict(zip(uses.layers, by_layer, strict=True)),
-        found.below(chance, selections),
+        float(lost.sum() / every.sum()),
+        dict(zip(uses.layers, by_layer.tolist(), strict=True)),
+        certainly_above(float(np.mean(gone)) - by_layer),
     )
 
 

@@ -16,6 +16,22 @@ CERTAIN = 4.0
 five that do not, none does in more than some 1 in 1,000 runs of `BLOCKS` parts."""
 
 
+FEW_LAYERS = 16
+"""Fewer of them do not tell whether a difference between layers' figures is more than chance."""
+
+
+def certainly_above(differences: NDArray[np.float64]) -> bool | None:
+    """Whether differences of layers (n,) are above 0 in the mean, by how much they differ from each other.
+
+    However alike successive tokens are, and whatever the text is about: what chance gives to one layer it
+    does not give to the others. NaN is left out. None where there are fewer than `FEW_LAYERS`.
+    """
+    known = differences[np.isfinite(differences)]
+    if len(known) < FEW_LAYERS:
+        return None
+    return bool(known.mean() > CERTAIN * known.std(ddof=1) / len(known) ** 0.5)
+
+
 class Share(NamedTuple):
     """A share of uses.
 
@@ -38,12 +54,6 @@ class Share(NamedTuple):
         if not math.isfinite(self.error):
             return None
         return self.rate > chance + CERTAIN * self._least(chance, uses)
-
-    def below(self, chance: float, uses: int) -> bool | None:
-        """Whether it is certainly less."""
-        if not math.isfinite(self.error):
-            return None
-        return self.rate < chance - CERTAIN * self._least(chance, uses)
 
     def _least(self, chance: float, uses: int) -> float:
         """The error, where the parts of a short log hardly differ that of as many draws, tested both ways."""

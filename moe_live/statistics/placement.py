@@ -13,10 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.statistics.blocks import CERTAIN
-
-FEW_LAYERS = 16
-"""Fewer of them do not tell whether one placement is more even than another."""
+from moe_live.statistics.blocks import certainly_above
 
 
 def contiguous(n_layers: int, n_experts: int) -> NDArray[np.int64]:
@@ -171,7 +168,7 @@ def _learned(
     """What `balanced` does with so many places, beside the rule that knows nothing."""
     first, second = (balanced(counts, devices, places) for counts in halves)
     by_layer = _both_ways((first, second), halves, devices)
-    return UnseenLoad(by_layer, beside, _gains(by_layer - blind.by_layer))
+    return UnseenLoad(by_layer, beside, certainly_above(by_layer - blind.by_layer))
 
 
 def _both_ways(
@@ -181,12 +178,3 @@ def _both_ways(
 ) -> NDArray[np.float64]:
     """The balancedness of what was learned on each half in the other."""
     return (balancedness(learned[0], halves[1], devices) + balancedness(learned[1], halves[0], devices)) / 2
-
-
-def _gains(differences: NDArray[np.float64]) -> bool | None:
-    """Whether differences (layers,) are certainly above 0 in the mean."""
-    known = differences[np.isfinite(differences)]
-    if len(known) < FEW_LAYERS:
-        return None
-    error = float(known.std(ddof=1)) / len(known) ** 0.5
-    return bool(known.mean() > CERTAIN * error)

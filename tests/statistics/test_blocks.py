@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from moe_live.statistics.blocks import BLOCKS, Share, blocks, share
+from moe_live.statistics.blocks import BLOCKS, FEW_LAYERS, Share, blocks, certainly_above, share
 
 
 def test_parts_are_of_successive_decode_steps() -> None:
@@ -49,10 +49,19 @@ def test_too_few_parts_tell_nothing() -> None:
     some = share(np.arange(5), np.ones(5, np.bool_))
     assert some.rate == 1
     assert math.isnan(some.error)
-    assert (some.beyond(0.1, 5), some.below(0.9, 5)) == (None, None)
+    assert some.beyond(0.1, 5) is None
 
 
-def test_what_is_beyond_and_below_is_so_by_four_errors() -> None:
+def test_what_is_beyond_is_so_by_four_errors() -> None:
     assert (Share(0.5, 0.01).beyond(0.45, 10**6), Share(0.5, 0.01).beyond(0.47, 10**6)) == (True, False)
-    assert (Share(0.5, 0.01).below(0.55, 10**6), Share(0.5, 0.01).below(0.53, 10**6)) == (True, False)
     assert Share(1.0, 0.0).beyond(0.9, 50) is False  # as likely as not among so few
+
+
+def test_layers_are_the_sample() -> None:
+    rng = np.random.default_rng(5)
+    noise = rng.normal(0, 1, FEW_LAYERS)
+    assert certainly_above(noise + 3) is True
+    assert certainly_above(noise) is False
+    assert certainly_above(-noise - 3) is False
+    assert certainly_above(np.append(noise[1:] + 3, math.nan)) is None
+    assert certainly_above(np.zeros(FEW_LAYERS)) is False

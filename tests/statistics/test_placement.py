@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from moe_live.statistics.blocks import FEW_LAYERS
 from moe_live.statistics.placement import (
-    FEW_LAYERS,
     balanced,
     balancedness,
     contiguous,
