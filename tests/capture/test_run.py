@@ -179,11 +179,11 @@ def test_it_is_shown_while_it_works_and_ctrl_c_ends_both(tap_host: Built, tmp_pa
         assert re.search(r"what it says +/\S+/output", terminal.text)
         terminal.press(b"\x03")
         assert terminal.wait() == 0
+        assert terminal.mode == terminal.mode_before
     after = terminal.output.partition(b"\x1b[?1049l")[2].decode()
     assert "sh (tiny) is asked to end; Ctrl-C ends it at once" in after
     assert SUMMARY in after
     assert "ended with status" not in after
-    assert terminal.mode_before  # as it was
 
 
 def test_a_server_that_has_computed_nothing_shows_what_it_says_and_gets_one_signal(temporary: Path) -> None:
