@@ -6,17 +6,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from moe_live.formatting import ranges
 from moe_live.isolation import Failures
 from moe_live.routing.sieve import Odd
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
 from moe_live.snapshot import Snapshot
-from moe_live.statistics.anomalies import Anomalies, seems_smaller
+from moe_live.statistics.anomalies import Anomalies
 from moe_live.statistics.rows import MAX_TOGETHER
 
 _LONG_TOP_K = 4
 """From this k on a row 0 1 … k-1 does not come about by chance: 1 in 1,680 rows even for 8 experts."""
+
+_ROWS_OF_SHARED = 32
+"""From so many rows a layer on, an expert that is in each of them is no chance."""
 
 _ODD_NAMED = 8
 """Odd layers and experts that are named at most."""
@@ -86,7 +91,15 @@ def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, 
         facts: what else is known.
         failures: takes what fails.
     """
-    tellers = (_about_rows, _about_odd_rows, _about_input, _about_anomalies, _about_steps, _about_size)
+    tellers = (
+        _about_rows,
+        _about_odd_rows,
+        _about_input,
+        _about_anomalies,
+        _about_steps,
+        _about_shared_experts,
+        _about_size,
+    )
 
     def told(about: Callable[[Snapshot, Facts], Iterator[str]]) -> tuple[str, ...]:
         return tuple(about(snapshot, facts))
@@ -224,15 +237,34 @@ def _about_steps(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
         )
 
 
+def _about_shared_experts(snapshot: Snapshot, _: Facts) -> Iterator[str]:
+    """Those in every row: a logger that adds the shared experts to the chosen ones."""
+    top_k, counts = snapshot.model.top_k or 1, snapshot.counts
+    rows = counts.sum(axis=1, keepdims=True) // top_k
+    if len(rows) < 2 or rows.min() < _ROWS_OF_SHARED:
+        return
+    shared = np.flatnonzero((counts == rows).all(axis=0)).tolist()
+    if 0 < len(shared) < top_k:
+        yield (
+            f"expert {ranges(shared)} is in every row of every layer: a shared expert, which no router "
+            "chooses; with it, the load looks less even than it is"
+        )
+
+
 def _about_size(snapshot: Snapshot, _: Facts) -> Iterator[str]:
     model = snapshot.model
     if not model.n_experts or not model.top_k or not snapshot.layers:
         return
-    smaller = [entry.layer for entry in snapshot.layers if seems_smaller(entry.usage.counts)]
+    smaller: dict[int, list[int]] = {}
+    for entry, size in zip(snapshot.layers, snapshot.layer_sizes, strict=True):
+        if size < model.n_experts:
+            smaller.setdefault(size, []).append(entry.layer)
     if smaller:
+        found = ", ".join(f"{size} (layers {ranges(layers)})" for size, layers in sorted(smaller.items())[:4])
+        more = ", …" if len(smaller) > 4 else ""
         yield (
-            f"layers {ranges(smaller)} seem to have fewer than {model.n_experts} experts: shares and "
-            "dead experts there are measured against too many"
+            f"some layers seem to have fewer experts than {model.n_experts}: {found}{more}; load balance and "
+            "unused experts of each layer are measured against its own"
         )
     fewest = min(entry.usage.selections for entry in snapshot.layers) // model.top_k
     unseen = model.n_experts * (1 - model.top_k / model.n_experts) ** fewest

@@ -16,7 +16,7 @@ from moe_live.formatting import ranges
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
 from moe_live.sources.source import CommandStatus
-from moe_live.statistics.balance import Balance, balance
+from moe_live.statistics.balance import Balance, balance, layer_sizes
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
 from moe_live.statistics.drift import Drift
@@ -364,9 +364,18 @@ class Snapshot:
         )
 
     @cached_property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """How many experts each of `layers` seems to have: `model.n_experts`, or fewer."""
+        return layer_sizes(self.counts, self.model.top_k or 1)
+
+    @cached_property
     def balance(self) -> tuple[Balance, ...]:
-        """The load balance of each of `layers`."""
-        return balance(self.counts, self.model.top_k)
+        """The load balance of each of `layers`, measured against its own number of experts."""
+        found: dict[int, Balance] = {}
+        for size in set(self.layer_sizes):
+            rows = [row for row, own in enumerate(self.layer_sizes) if own == size]
+            found |= zip(rows, balance(self.counts[rows, :size], self.model.top_k), strict=True)
+        return tuple(found[row] for row in range(len(self.layers)))
 
     @cached_property
     def overall_balance(self) -> Balance:
@@ -387,7 +396,7 @@ class Snapshot:
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
         """What growing numbers of resident experts serve, from 5 % to all of them."""
-        total = int(self.counts.size)
+        total = sum(self.layer_sizes)
         return budgets(self.counts, sorted({-(-total * percent // 100) for percent in BUDGET_PERCENT}))
 
     def hot_list(self, n: int) -> tuple[HotExpert, ...]:

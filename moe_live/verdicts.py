@@ -137,7 +137,7 @@ def _balance(snapshot: Snapshot) -> Judgement:
     uneven = sum(figure.effective_experts < UNEVEN * n_experts for figure, _ in known)
     facts = [
         f"entropy {fraction(median([figure.entropy_normalized for figure in figures]))} of 1",
-        f"{whole(dead)} of {whole(snapshot.counts.size)} unused ({by_chance} by chance)",
+        f"{whole(dead)} of {whole(sum(snapshot.layer_sizes))} unused ({by_chance} by chance)",
         f"a layer is like {short(effective)} of {n_experts} experts used alike",
     ]
     lopsided = False

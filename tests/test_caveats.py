@@ -98,7 +98,20 @@ def test_layers_with_fewer_experts() -> None:
     rng = np.random.default_rng(1)
     rows = [(draw(rng, 1, n_experts=16), draw(rng, 1)) for _ in range(200)]
     text = b"".join(step(small, [1]) + step(large, [2]) for small, large in rows)
-    assert "layers 1 seem to have fewer than 32 experts" in warned(text)
+    assert "some layers seem to have fewer experts than 32: 16 (layers 1); load balance" in warned(text)
+    snapshot = analyzed(text)
+    assert snapshot.layer_sizes == (16, 32)
+    assert [figures.dead_experts for figures in snapshot.balance] == [0, 0]
+    assert snapshot.balance[0].max_violation_bound == 16 / TOP_K - 1
+
+
+def test_a_shared_expert_is_named_as_such() -> None:
+    rng = np.random.default_rng(1)
+    rows = [[*draw(rng, 1)[0], N_EXPERTS] for _ in range(200 * len(LAYERS))]
+    text = b"".join(step([row], [layer]) for row, layer in zip(rows, LAYERS * 200, strict=True))
+    assert "expert 32 is in every row of every layer: a shared expert" in warned(text)
+    assert "shared expert" not in warned(decode())
+    assert "shared expert" not in warned(step([[5, 6, 7, 8]]) * 100)
 
 
 def test_interleaved_generations() -> None:

@@ -214,7 +214,7 @@ BALANCE = [
         "a layer is like 77.5 of 100 experts used alike",
     ),
     Case(
-        used([[100] * 100, [1000] * 20 + [0] * 80, [100] * 100]),
+        used([[100] * 100, ([1000] + [0] * 4) * 20, [100] * 100]),
         Word.FAIR,
         "1 of 3 layers uneven, entropy 1.00 of 1, worst MaxVio 4 of at most 24 in layer 1, 80 of 300 unused "
         "(<0.1 by chance), a layer is like 100 of 100 experts used alike",

@@ -90,21 +90,6 @@ class AnomalyCounter:
         return Anomalies(identity, self._run_rows, longest)
 
 
-def seems_smaller(counts: NDArray[np.int64]) -> bool:
-    """Whether a layer seems to have fewer experts than the (E,) others have.
-
-    Expert numbers are arbitrary: if all E existed, the u that were used would lie below m, the highest used
-    plus one, with a chance of C(m, u) / C(E, u). True where that is below 1e-8.
-    """
-    used = np.flatnonzero(counts)
-    if not len(used) or used[-1] + 1 == len(counts):
-        return False
-    chance = 1.0
-    for i in range(len(used)):
-        chance *= (int(used[-1]) + 1 - i) / (len(counts) - i)
-    return chance < 1e-8
-
-
 def _added(counts: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of two count vectors of which one may be shorter."""
     if len(counts) < len(more):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_HARDLY = 1e-8
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -90,6 +92,37 @@ def balance(counts: NDArray[np.int64], top_k: int | None) -> tuple[Balance, ...]
         _dead_expected(selections, n_experts, top_k),
     )
     return tuple(map(Balance, *(column.tolist() for column in columns)))
+
+
+def layer_sizes(counts: NDArray[np.int64], top_k: int) -> tuple[int, ...]:
+    """How many experts each layer seems to have, where some may have fewer than others.
+
+    Expert numbers are arbitrary: if a layer had n experts, the u that were used would lie below m, the
+    highest used plus one, with a chance of C(m, u) / C(n, u). Of all m of layers the largest is taken with
+    which that is 1e-8 at least. A layer that uses hardly more experts than a row has always chooses the same,
+    however many it has; and if none uses all E, who said that there are so many knows more.
+
+    Args:
+        counts: (layers, E) selections.
+        top_k: experts that a row chooses.
+
+    >>> layer_sizes(np.array([[1] * 64, [1] * 31 + [0] * 33, [1] * 32 + [0] * 32, [9] * 8 + [0] * 56]), 6)
+    (64, 32, 32, 64)
+    """
+    used = np.count_nonzero(counts, axis=1).tolist()
+    highest = [int(np.flatnonzero(row)[-1]) + 1 if row.any() else 0 for row in counts]
+    if max(highest, default=0) < counts.shape[1]:
+        return (counts.shape[1],) * len(counts)
+    highest = [own if own > 2 * top_k else counts.shape[1] for own in highest]
+    known = sorted(set(highest), reverse=True)
+
+    def is_possible(size: int, highest: int, used: int) -> bool:
+        places = np.arange(used)
+        return size >= highest and bool(np.prod((highest - places) / (size - places)) >= _HARDLY)
+
+    return tuple(
+        next(size for size in known if is_possible(size, *layer)) for layer in zip(highest, used, strict=True)
+    )
 
 
 def _dead_expected(selections: NDArray[np.int64], n_experts: int, top_k: int | None) -> NDArray[np.float64]:

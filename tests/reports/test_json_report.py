@@ -151,7 +151,7 @@ SCHEMA: dict[str, Any] = {
     "budget": [
         {"experts": int, "bytes": KNOWN, "share_uniform": FIGURE, "share_best": FIGURE, "slots": [int]}
     ],
-    "layers": [{"layer": int} | USAGE | {"balance": BALANCE, "coverage": COVERAGE}],
+    "layers": [{"layer": int, "n_experts": int} | USAGE | {"balance": BALANCE, "coverage": COVERAGE}],
     "overall": USAGE | {"balance": BALANCE, "coverage": COVERAGE},
     "warnings": [str],
 }

@@ -63,7 +63,7 @@ _LISTING: Listing[_Row] = Listing(
 
 def _budgets(snapshot: Snapshot, width: int) -> list[Line]:
     """What resident experts over all layers serve, with the best choice as a curve."""
-    total = snapshot.counts.size
+    total = sum(snapshot.layer_sizes)
     columns: list[Column[Budget]] = [
         Column("experts", 7, lambda budget: whole(budget.experts, 7)),
         Column("of all", 6, lambda budget: percents(budget.experts / total)),

@@ -22,7 +22,7 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     yield ""
     yield "budget: share of selections that experts held in fast memory serve, chosen with hindsight"
     yield "budget    experts   of all   as many a layer   best choice   a layer then"
-    total = snapshot.counts.size
+    total = sum(snapshot.layer_sizes)
     for budget in snapshot.budgets:
         yield (
             f"budget {budget.experts:>10} {budget.experts / total:>8.0%} {budget.even:>17.1%}"

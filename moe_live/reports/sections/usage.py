@@ -24,15 +24,15 @@ def _lines(snapshot: Snapshot, top: int) -> Iterator[str]:
         return
     yield ""
     yield "experts are listed as expert=selections share"
-    for layer in snapshot.layers:
-        yield from _usage_lines(f"layer {layer.layer}", layer.usage, top)
+    for layer, size in zip(snapshot.layers, snapshot.layer_sizes, strict=True):
+        yield from _usage_lines(f"layer {layer.layer}", layer.usage, size, top)
     yield ""
-    yield from _usage_lines("overall", snapshot.overall, top)
+    yield from _usage_lines("overall", snapshot.overall, len(snapshot.overall.counts), top)
 
 
-def _usage_lines(name: str, usage: Usage, top: int) -> Iterator[str]:
+def _usage_lines(name: str, usage: Usage, n_experts: int, top: int) -> Iterator[str]:
     selections = phases(PhaseCount(int(usage.prefill.sum()), int(usage.decode.sum())))
-    yield f"{name}: selections {selections}, experts used {usage.experts_used} of {len(usage.counts)}"
+    yield f"{name}: selections {selections}, experts used {usage.experts_used} of {n_experts}"
     for end, experts in (("top", usage.top(top)), ("bottom", usage.bottom(BOTTOM))):
         entries = [f"{expert.expert}={expert.count} {expert.share:.2%}" for expert in experts]
         yield from _columns(f"{name} {end}:", entries)
@@ -60,7 +60,10 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
 
 def _keys(snapshot: Snapshot) -> Keys:
     return Keys(
-        layers=[_usage(entry.usage) for entry in snapshot.layers],
+        layers=[
+            {"n_experts": size} | _usage(entry.usage)
+            for entry, size in zip(snapshot.layers, snapshot.layer_sizes, strict=True)
+        ],
         overall=_usage(snapshot.overall),
     )
 
