@@ -238,17 +238,17 @@ def _about_steps(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
 
 
 def _about_shared_experts(snapshot: Snapshot, _: Facts) -> Iterator[str]:
-    """Those in every row: a logger that adds the shared experts to the chosen ones."""
+    """Those in every row: a logger that adds the shared experts, the last ones, to those that were chosen."""
     top_k, counts = snapshot.model.top_k or 1, snapshot.counts
     rows = counts.sum(axis=1, keepdims=True) // top_k
     if len(rows) < 2 or rows.min() < _ROWS_OF_SHARED:
         return
     shared = np.flatnonzero((counts == rows).all(axis=0)).tolist()
     if 0 < len(shared) < top_k:
-        yield (
-            f"expert {ranges(shared)} is in every row of every layer: a shared expert, which no router "
-            "chooses; with it, the load looks less even than it is"
-        )
+        is_last = shared[0] == counts.shape[1] - len(shared)
+        what = "a shared expert, which no router chooses" if is_last else "every router has collapsed onto it"
+        less = "; with it, the load looks less even than it is" if is_last else ""
+        yield f"expert {ranges(shared)} is in every row of every layer: {what}{less}"
 
 
 def _about_size(snapshot: Snapshot, _: Facts) -> Iterator[str]:

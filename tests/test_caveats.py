@@ -114,6 +114,13 @@ def test_a_shared_expert_is_named_as_such() -> None:
     assert "shared expert" not in warned(step([[5, 6, 7, 8]]) * 100)
 
 
+def test_routers_that_always_choose_one_expert() -> None:
+    rng = np.random.default_rng(1)
+    rows = [[0, *(1 + expert for expert in draw(rng, 1, N_EXPERTS - 1)[0][1:])] for _ in range(600)]
+    text = b"".join(step([row], [layer]) for row, layer in zip(rows, LAYERS * 200, strict=True))
+    assert "expert 0 is in every row of every layer: every router has collapsed onto it" in warned(text)
+
+
 def test_interleaved_generations() -> None:
     rng = np.random.default_rng(2)
     several = b"".join(step(draw(rng, 2), [layer]) for _ in range(10) for layer in LAYERS)
