@@ -79,7 +79,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
         )
     found = offload(uses, expert_bytes, layer_bytes, options.vram - taken)
     chosen = found.by_use if found.gains else found.by_number
-    arguments = _arguments(chosen, uses.layers)
+    arguments = llama_arguments(chosen, uses.layers)
     return Result(
         tuple(_lines(uses, found, layer_bytes, options, arguments)),
         {
@@ -104,7 +104,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
     )
 
 
-def _arguments(slow: NDArray[np.bool_], layers: tuple[int, ...]) -> list[str]:
+def llama_arguments(slow: NDArray[np.bool_], layers: tuple[int, ...]) -> list[str]:
     """What llama.cpp is given so that these layers' experts stay in the memory of the CPU."""
     arguments = ["-ngl", str(_ALL_LAYERS)]
     on_cpu = [layer for layer, is_slow in zip(layers, slow, strict=True) if is_slow]
@@ -158,7 +158,6 @@ def _lines(
 _SENTENCES = {
     True: "choosing layers by use reads less than by number on steps that were not seen",
     False: "choosing layers by use does not certainly read less than by number: the last ones are on the GPU",
-    None: "whether choosing layers by use reads less cannot be told: the last ones are on the GPU",
 }
 
 PLAN = Plan("offload", "which layers' experts stay on the CPU", _DESCRIPTION, _add, _check, _make)

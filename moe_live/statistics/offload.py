@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.statistics.blocks import BLOCKS, CERTAIN, blocks
 from moe_live.statistics.latest import Uses
+
+FALSE_ALARMS = 1e-3
+"""Chance that layers alike are said to differ."""
+
+_ORDERS = 5000  # of layers that are tried
 
 BATCHES = (1, 4, 16, 64)
 """Successive decode steps whose experts are put together."""
@@ -43,14 +46,14 @@ class Offload:
         by_number: (layers,) bool, those that are if the last layers that fit are in fast memory.
         by_use: (layers,) bool, those that are if the layers that read the largest share of their experts are.
         read: (layers,) bytes of its experts that a decode token reads.
-        gains: whether, of the bytes in slow memory, a token certainly reads less by use than by number, on
-            steps that were not seen; False where both are the same, None where that cannot be told.
+        gains: whether the layers that read much in one half of the steps certainly do so in the other, so
+            that choosing by use reads less there.
     """
 
     by_number: NDArray[np.bool_]
     by_use: NDArray[np.bool_]
     read: NDArray[np.float64]
-    gains: bool | None
+    gains: bool
 
 
 def offload(
@@ -64,27 +67,34 @@ def offload(
         layer_bytes: (layers,) bytes of all experts of each layer.
         capacity: bytes of fast memory for experts.
     """
-    block = blocks(uses.decode)
-    reads = np.zeros((BLOCKS, len(uses.layers)))
+    halves = np.zeros((2, len(uses.layers)))
     decode = uses.decode[uses.step]
-    np.add.at(reads, (block[uses.step[decode]], uses.slot[decode]), 1)
-    reads *= expert_bytes
-    tokens = np.zeros(BLOCKS, np.int64)
-    np.add.at(tokens, block[uses.decode], uses.tokens[uses.decode])
+    np.add.at(halves, (uses.in_second[decode].astype(np.int64), uses.slot[decode]), 1)
+    density = halves * expert_bytes / layer_bytes
+    share = density.sum(axis=0)
     number = np.arange(len(uses.layers), dtype=np.float64)
-    by_number = _slow(number, layer_bytes, capacity)
     return Offload(
-        by_number=by_number,
-        by_use=_slow(_density(reads, layer_bytes), layer_bytes, capacity),
-        read=reads.sum(axis=0) / max(1, int(tokens.sum())),
-        gains=_gains(reads, tokens, by_number, layer_bytes, capacity),
+        by_number=_slow(number, layer_bytes, capacity),
+        by_use=_slow(np.round(share / max(share.max(), 1e-300), 12), layer_bytes, capacity),
+        read=halves.sum(axis=0) * expert_bytes / max(1, uses.decode_tokens),
+        gains=_holds(density),
     )
 
 
-def _density(reads: NDArray[np.float64], layer_bytes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How much of each layer is read; rounded, so that layers that read alike are in their order."""
-    share: NDArray[np.float64] = np.round(reads.sum(axis=0) / layer_bytes / max(reads.sum(), 1.0), 15)
-    return share
+def _holds(density: NDArray[np.float64]) -> bool:
+    """Whether the layers that read much in one half (2, layers) do so in the other, more than by chance.
+
+    That is held against the same layers in any other order: chance, however alike the tokens of a text are,
+    does not single out the same layers twice.
+    """
+    beyond = density - density.mean(axis=1, keepdims=True)
+    if (np.abs(beyond).max(axis=1) <= 1e-9 * np.abs(density).max(axis=1)).any():  # each layer reads alike
+        return False
+    rng = np.random.default_rng(0)
+    orders = rng.permuted(np.tile(np.arange(density.shape[1]), (_ORDERS, 1)), axis=1)
+    by_chance = (beyond[0] * beyond[1][orders]).sum(axis=1)
+    as_much = np.count_nonzero(by_chance >= (beyond[0] * beyond[1]).sum() * (1 - 1e-12))
+    return bool((as_much + 1) / (_ORDERS + 1) < FALSE_ALARMS)
 
 
 def _slow(worth: NDArray[np.float64], layer_bytes: NDArray[np.int64], capacity: int) -> NDArray[np.bool_]:
@@ -93,32 +103,3 @@ def _slow(worth: NDArray[np.float64], layer_bytes: NDArray[np.int64], capacity: 
     slow = np.ones(len(worth), np.bool_)
     slow[order[np.cumsum(layer_bytes[order]) <= capacity]] = False
     return slow
-
-
-def _gains(
-    reads: NDArray[np.float64],
-    tokens: NDArray[np.int64],
-    by_number: NDArray[np.bool_],
-    layer_bytes: NDArray[np.int64],
-    capacity: int,
-) -> bool | None:
-    """Whether choosing by use, learned on one half of the parts of the steps, reads less in the other."""
-    if not tokens.all():
-        return None
-    halves: Sequence[NDArray[np.intp]] = np.split(np.arange(BLOCKS), 2)
-    differences = []
-    for learned, tested in (halves, halves[::-1]):
-        by_use = _slow(_density(reads[learned], layer_bytes), layer_bytes, capacity)
-        differences += [
-            _read_share(reads[part], by_use, layer_bytes) / tokens[part]
-            - _read_share(reads[part], by_number, layer_bytes) / tokens[part]
-            for part in tested
-        ]
-    error = float(np.std(differences, ddof=1)) / len(differences) ** 0.5
-    # What the halves have alike by chance shows in both ways of testing: twice the variance.
-    return bool(np.mean(differences) < -CERTAIN * 2**0.5 * error)
-
-
-def _read_share(reads: NDArray[np.float64], slow: NDArray[np.bool_], layer_bytes: NDArray[np.int64]) -> float:
-    """The share of the bytes in slow memory that is read."""
-    return float(reads[slow].sum() / max(1, int(layer_bytes[slow].sum())))

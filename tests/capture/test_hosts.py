@@ -26,8 +26,8 @@ import pytest
 from moe_live.capture.agreement import Outcome, Place
 from moe_live.capture.tap_library import tap_library
 from moe_live.capture.verify import compare_logs
-from moe_live.cli import main
 from moe_live.plans.expert_bytes import model_bytes
+from moe_live.plans.offload import llama_arguments
 from moe_live.routing.strided import Verdict
 from tests.capture.tap_host import read_steps
 from tests.conftest import REPOSITORY
@@ -482,28 +482,14 @@ def test_capture_runs_a_server(models: Path, tmp_path: Path) -> None:
 
 
 @needs_server
-@pytest.mark.parametrize("spread", [set(), {0}])
-def test_a_server_takes_the_arguments_of_plan_offload(
-    spread: set[int], models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("on_cpu", ["first", "second", "none"])
+def test_a_server_takes_the_arguments_of_plan_offload(on_cpu: str, models: Path, tmp_path: Path) -> None:
     model = models / "glm4moe.gguf"
-    sizes = model_bytes(str(model))
-    layers = sorted(sizes.expert)
-    rng = np.random.default_rng(1)
-    prompt = [f"{layer},0 1" for layer in layers[:-1] for _ in range(9)] + [f"{layers[-1]},0 1"]
-    rows = [
-        f"{layer},{' '.join(map(str, rng.permutation(sizes.n_experts[layer] if at in spread else 2)[:2]))}"
-        for _ in range(100)
-        for at, layer in enumerate(layers)
-        for _ in range(8)
-    ]
-    (tmp_path / "moe.log").write_text("\n".join([*prompt, *rows, ""]))
-    room = max(sizes.expert[layer] * sizes.n_experts[layer] for layer in layers)
-    vram = str(sizes.others + (1 << 20) + room)
-    plan = ["plan", "offload", str(tmp_path / "moe.log"), "--model", str(model), "--vram", vram]
-    assert main([*plan, "--reserve", "1MiB", "--json", "-"]) == 0
-    arguments = json.loads(capsys.readouterr().out)["arguments"]
-    assert ("-ot" if spread else "--n-cpu-moe") in arguments
+    layers = tuple(sorted(model_bytes(str(model)).expert))
+    slow = np.zeros(len(layers), np.bool_)
+    if on_cpu != "none":
+        slow[("first", "second").index(on_cpu)] = True
+    arguments = llama_arguments(slow, layers)
     with served(model, None, tmp_path, "-np", "1", *arguments) as server:
         assert server.ask(PROMPTS[0], 5)["content"]
         assert server.end() == 0

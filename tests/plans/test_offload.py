@@ -31,13 +31,14 @@ def log(directory: Path) -> str:
     )
 
 
-def write_batches(path: Path, spread: set[int]) -> str:
+def write_batches(path: Path, layers: range, spread: set[int]) -> str:
     """Decode steps of eight sequences, which choose the same experts in all layers but some."""
     rng = np.random.default_rng(2)
     # Of a prompt the last layer has the last row alone: so it is known to be the last.
-    lines = ["layer_id,expert_ids", *["1,0 1 2 3"] * 9, *["2,0 1 2 3"] * 9, *["4,0 1 2 3"] * 9, "5,0 1 2 3"]
+    prompt = [f"{layer},0 1 2 3" for layer in layers[:-1] for _ in range(9)]
+    lines = ["layer_id,expert_ids", *prompt, f"{layers[-1]},0 1 2 3"]
     for _ in range(100):
-        for layer in LAYERS:
+        for layer in layers:
             for _ in range(8):
                 row = rng.permutation(16)[:4] if layer in spread else rng.permutation(4)
                 lines.append(f"{layer},{' '.join(map(str, row))}")
@@ -55,7 +56,7 @@ def on_cpu(arguments: list[str]) -> set[str]:
     """The tensors that llama.cpp keeps in the memory of the CPU, as it does by its documentation."""
     names = {
         f"blk.{layer}.{name}"
-        for layer in range(12)
+        for layer in range(20)
         for name in ("ffn_up_exps.weight", "ffn_gate_up_exps.weight", "ffn_down_exps.weight", "attn_q.weight")
     }
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
@@ -97,12 +98,12 @@ def test_the_last_layers_that_fit_are_on_the_gpu(
 def test_layers_are_chosen_by_use_where_that_reads_less(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    batches = write_batches(directory / "batches.log", {1, 4})
-    arguments = [batches, "--expert-bytes", "300", "--vram", str(GIB + 2 * 16 * 300), "--reserve", "1GiB"]
+    batches = write_batches(directory / "batches.log", range(1, 17), set(range(1, 17, 2)))
+    arguments = [batches, "--expert-bytes", "300", "--vram", str(GIB + 8 * 16 * 300), "--reserve", "1GiB"]
     found = as_json(capsys, *arguments)
     assert found["gains"] is True
-    assert found["arguments"] == ["-ngl", "999", "-ot", r"blk\.(2|5)\.ffn_.*_exps\.=CPU"]
-    assert on_cpu(found["arguments"]) == experts_of(2, 5)
+    assert found["arguments"] == ["-ngl", "999", "-ot", r"blk\.(2|4|6|8|10|12|14|16)\.ffn_.*_exps\.=CPU"]
+    assert on_cpu(found["arguments"]) == experts_of(*range(2, 17, 2))
     assert main(["plan", "offload", *arguments]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "offload: choosing layers by use reads less than by number on steps that were not seen" in out
