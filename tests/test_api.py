@@ -35,7 +35,7 @@ def routed(seed: int, tokens: int, layers: int = 3, k: int = 2, n_experts: int =
 
 def log_of(experts: NDArray[np.int64], layers: list[int]) -> bytes:
     """What a server would log of tokens that are generated one after the other."""
-    return b"".join(
+    return b"layer_id,expert_ids\n" + b"".join(
         b"%d,%b\n" % (layer, b" ".join(b"%d" % expert for expert in row))
         for token in experts.tolist()
         for layer, row in zip(layers, token, strict=True)
@@ -52,7 +52,9 @@ def finished(data: bytes, settings: Settings | None = None) -> Analyzer:
 def figures(analyzer: Analyzer) -> Any:
     """All but where they come from."""
     snapshot = analyzer.snapshot()
-    return plain(replace(snapshot, input=replace(snapshot.input, tally=Analyzer().tally, paths=())))
+    return plain(
+        replace(snapshot, input=replace(snapshot.input, tally=Analyzer().tally, paths=(), format=""))
+    )
 
 
 def in_python(code: str, *arguments: str) -> str:
