@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from moe_live.errors import printable
 from moe_live.formats.records import LineTally
 from moe_live.formatting import ranges
 from moe_live.routing.strided import Verdict
-from moe_live.settings import RowMode
+from moe_live.settings import MAX_EXPERTS, RowMode
 from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance, layer_sizes
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
@@ -28,6 +29,8 @@ from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.sizing import CacheSizing
 from moe_live.statistics.transitions import LayerTransition
+
+_NUMBERS = tuple(range(MAX_EXPERTS))  # of experts: lists of these take no more than their places
 
 BUDGET_PERCENT = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 """Shares of all experts, in percent, for which `Snapshot.budgets` tells what they serve."""
@@ -215,8 +218,7 @@ class Usage:
     @property
     def unused(self) -> list[int]:
         """Experts that were never selected, ascending."""
-        unused: list[int] = np.flatnonzero(self.counts == 0).tolist()
-        return unused
+        return list(compress(_NUMBERS, (self.counts == 0).tolist()))
 
     def top(self, n: int) -> tuple[ExpertCount, ...]:
         """The n most selected experts among those used: higher count first, then lower id."""

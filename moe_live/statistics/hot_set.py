@@ -114,16 +114,17 @@ def budgets(counts: NDArray[np.int64], experts: Sequence[int]) -> tuple[Budget, 
         return ()
     descending = _descending(counts)
     order = _by_count(descending)
-    best = np.concatenate(([0], np.cumsum(descending.reshape(-1)[order])))
-    served = np.concatenate((np.zeros((len(counts), 1), np.int64), np.cumsum(descending, axis=1)), axis=1)
+    best = descending.reshape(-1)[order]
+    np.cumsum(best, out=best)
     lines = []
     for number in experts:
         each, more = divmod(number, len(counts))
-        even = int(served[:, each].sum())
+        even = int(descending[:, :each].sum())
         if more:
             even += int(np.sort(descending[:, each])[-more:].sum())
         taken = np.bincount(order[:number] // counts.shape[1], minlength=len(counts))
-        lines.append(Budget(number, even / total, int(best[number]) / total, tuple(taken.tolist())))
+        most = int(best[number - 1]) if number else 0
+        lines.append(Budget(number, even / total, most / total, tuple(taken.tolist())))
     return tuple(lines)
 
 
@@ -156,7 +157,9 @@ def hot_list(counts: NDArray[np.int64], layers: Sequence[int], n: int) -> tuple[
 
 def _descending(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The counts of each layer, largest first."""
-    return -np.sort(-counts, axis=1)
+    ordered = -counts
+    ordered.sort(axis=1)
+    return np.negative(ordered, out=ordered)
 
 
 def _by_count(ranked: NDArray[np.int64]) -> NDArray[np.intp]:

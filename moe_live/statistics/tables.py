@@ -29,7 +29,7 @@ def grown(
     array: NDArray[Any], shape: tuple[int, ...], place: tuple[Any, ...] | None = None, fill: int = 0
 ) -> NDArray[Any]:
     """`array` in the corner of a larger one, or at another place; that is filled with `fill` elsewhere."""
-    larger = np.full(shape, fill, array.dtype)
+    larger = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)  # untouched so far
     larger[tuple(map(slice, array.shape)) if place is None else place] = array
     return larger
 
