@@ -104,7 +104,7 @@ complete -c moe-live -n '_shtab_moe_live_using run' -l drafts -xka "(__fish_comp
 complete -c moe-live -n '_shtab_moe_live_using run' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'where what COMMAND prints goes, the last 16 MB of it; default: a temporary file'
 complete -c moe-live -n '_shtab_moe_live_using run' -l rows -xka "auto logged verified" -d 'which expert rows count: all until the log is proven to hold wrong ones (auto, the default), all as written, or only those that can be believed'
 complete -c moe-live -n '_shtab_moe_live_using run' -l include-prompt -d 'distances count prompt steps too'
-complete -c moe-live -n '_shtab_moe_live_using run' -l gate-layers -x -d 'compare only these layers'"'"' gate inputs: 20-24,30'
+complete -c moe-live -n '_shtab_moe_live_using run' -l gate-layers -x -d 'read the inputs of these layers'"'"' routers too, and compare them: 20-24,30'
 complete -c moe-live -n '_shtab_moe_live_using run' -l n-experts -x -d 'experts a layer (default: highest id seen + 1)'
 complete -c moe-live -n '_shtab_moe_live_using run' -l max-slots -x -d 'tokens a decode step has at most (default 64)'
 complete -c moe-live -n '_shtab_moe_live_using run' -l window -x -d 'latest decode steps that are held against the whole run (default 256)'
