@@ -21,7 +21,7 @@ class CacheSize:
     Attributes:
         rates: what it would have served.
         chance: share of the uses that as many bytes of experts drawn at random would serve.
-        best: the policy of `rates` that serves most of those that need not know the future.
+        best: the policy of `rates` that serves most of those that learn as they go.
         gains: whether it serves more than chance, for certain; None if that cannot be told: too few decode
             steps, or a cache that does not hold what a layer needs at once.
         slots: (len(layers),) int64, experts of each layer among the most used ones that fit.
@@ -127,7 +127,7 @@ def _judged(
     chance = min(1.0, rates.bytes / total) if total else math.nan
     n_layers, n_experts = counts.shape
     at_once = int(np.add.reduceat(seen.size, seen.begins[:-1]).max()) if len(seen) else 0
-    together, apart = ("lru", "lfu", "static_unseen"), ("layer_lru", "layer_lfu")
+    together, apart = ("lru", "lfu"), ("layer_lru", "layer_lfu")
     # A cache that is smaller than what is needed at once holds more than it says.
     policies = together if rates.bytes < at_once * n_layers else together + apart
     best = max(policies, key=lambda name: getattr(rates, name).rate)

@@ -54,7 +54,7 @@ def test_a_plan_in_words(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[4].split()[4:] == ["optimum", "LRU", "LFU", "LRU*", "LFU*", "static"]
     assert lines[5].startswith("cache size   24.0 MB   25.0%   ")
     assert "cache time: milliseconds a decode token to load what is missing at 10.0 GB/s" in lines
-    assert any(line.startswith("cache at 24.0 MB: static serves ") for line in lines)
+    assert any(line.startswith("cache at 24.0 MB: LFU* serves ") for line in lines)
     assert any(line.startswith("cache knee: the curve of LRU bends most at ") for line in lines)
     slots = [line for line in lines if line.startswith("slots at 48.0 MB, by layer: ")]
     assert sum(int(part.split(":")[1]) for part in slots[0].split("layer: ")[1].split(", ")) == 48
