@@ -199,6 +199,8 @@ def _parse_run(argv: Sequence[str]) -> Config:
         LaunchError: they are wrong.
     """
     parser = _run_parser()
+    if "--" not in argv and not set(_HELP_OPTIONS) & set(argv):
+        parser.error(f"there is no -- before the command, as in moe-live {RUN} -- llama-server -m model.gguf")
     at = argv.index("--") if "--" in argv else len(argv)
     options = parser.parse_args(argv[:at], _defaults(_run_parser(), argv[:at]))
     started = launch(parser, options, tuple(argv[at + 1 :]))

@@ -291,6 +291,16 @@ def test_failures_of_moe_live_have_a_status_of_their_own(
     assert list(temporary.iterdir()) == []
 
 
+def test_a_command_that_is_not_set_off_is_told_how_it_would_be() -> None:
+    for words in ((), ("llama-server", "-m", "model.gguf"), ("--no-dashboard", "llama-server")):
+        found = subprocess.run(
+            [*MOE_LIVE, "run", *words], env=environment(), capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 125
+        assert "there is no -- before the command, as in moe-live run -- llama-server" in found.stderr
+        assert found.stderr.count("\n") == 1
+
+
 def test_a_log_that_another_writes_is_refused(tap_host: Built, tmp_path: Path) -> None:
     log = tmp_path / "moe.log"
     with started("--log", log, command=tap_host.command("context:0", "steps:3", "pause:60000")) as process:
