@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ from moe_live.snapshot import Labels
 from moe_live.statistics.coactivation import Coactivation, LayerPairs, notable_pairs
 from moe_live.statistics.collection import Chosen
 from moe_live.statistics.columns import Columns
-from moe_live.statistics.drift import Drift, RecentSteps, drift
+from moe_live.statistics.dependence import bins, variance_of_stretches
+from moe_live.statistics.drift import Drift, RecentSteps, Window, drift
 from moe_live.statistics.history import History, history
 from moe_live.statistics.labels import LabelCounts, divergences, usages
 from moe_live.statistics.latest import Uses
@@ -35,6 +36,7 @@ class Figures:
         layers: layers of the snapshot.
         usage: (len(layers), n_experts) selections in decode steps.
         top_k: experts a row.
+        periods: how often each label came up.
     """
 
     chosen: Chosen
@@ -43,6 +45,7 @@ class Figures:
     layers: Sequence[int]
     usage: NDArray[np.int64]
     top_k: int
+    periods: Mapping[str, int]
 
     @property
     def n_experts(self) -> int:
@@ -54,7 +57,11 @@ class Figures:
         self.chosen.steps.flush()
         recent = self.chosen.steps.put_off[RecentSteps]
         steps, blocks = recent.counts(self.decode, self.layers, self.n_experts)
-        return drift(recent.window, steps, blocks, self.usage, self.top_k)
+        total, stretch = (
+            float(part.sum(axis=-1).max(initial=0)) for part in (self.usage, blocks.sum(axis=0))
+        )
+        parts = self._history(self.decode, bins(total, stretch, self.usage.size)).counts
+        return drift(Window(recent.window, steps, blocks), self.usage, parts, self.top_k)
 
     def locality(self) -> tuple[LayerLocality, ...]:
         """How soon experts are used again in decode, and what caches would serve."""
@@ -121,8 +128,11 @@ class Figures:
 
     def history(self) -> History:
         """Use of the experts over the time of the run."""
+        return self._history(Kind)
+
+    def _history(self, kinds: Iterable[Kind], parts: int = 32) -> History:
         self._flush_rows()
-        return history(self._sample(), Kind, self.layers, self.n_experts)
+        return history(self._sample(), kinds, self.layers, self.n_experts, parts)
 
     def _sample(self) -> TokenSample:
         """A sample of the tokens of all rows."""
@@ -138,7 +148,7 @@ class Figures:
         for rows in self.chosen.rows:
             rows.flush()
 
-    def labels(self, clustering: NDArray[np.float64]) -> Labels:
+    def labels(self) -> Labels:
         """Use of the experts by label."""
         accumulators = [rows.at_once[LabelCounts] for rows in self.chosen.rows]
         if self.repeating is not None:
@@ -152,8 +162,22 @@ class Figures:
             for name in names
         }
         if not counts:
-            return Labels((), ())
+            return Labels((), (), {})
+        apart = self._between_periods(np.sum(list(counts.values()), axis=0), sum(self.periods.values()))
         return Labels(
-            usages(counts, self.layers, self.top_k, clustering=clustering),
-            divergences(counts, self.top_k, clustering=clustering),
+            usages(counts, self.layers, self.top_k, clustering=apart),
+            divergences(counts, self.top_k, self.periods, clustering=apart),
+            self.periods,
         )
+
+    def _between_periods(self, labelled: NDArray[np.int64], periods: int) -> NDArray[np.float64]:
+        """How many times more counts of periods vary than over independent tokens, by layer.
+
+        Args:
+            labelled: (len(layers), n_experts) selections under any label.
+            periods: how many periods there are of them.
+        """
+        total = float(labelled.sum(axis=1).max()) / self.top_k
+        stretch = total / max(periods, 1)
+        parts = self._history(Kind, bins(total, stretch, self.usage.size)).counts
+        return variance_of_stretches(parts, self.top_k, total, stretch)

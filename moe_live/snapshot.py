@@ -20,11 +20,11 @@ from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance, layer_sizes
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
-from moe_live.statistics.drift import Drift
+from moe_live.statistics.drift import TOPIC, WINDOWS, Drift, tokens_needed
 from moe_live.statistics.gate_mass import LayerGateMass
 from moe_live.statistics.history import History
 from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budgets, coverage, hot_list
-from moe_live.statistics.labels import LabelDivergence, LabelUsage, SpecificExpert
+from moe_live.statistics.labels import PERIODS, LabelDivergence, LabelUsage, SpecificExpert
 from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.sizing import CacheSizing
@@ -38,6 +38,9 @@ BUDGET_PERCENT = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 __all__ = [
     "BUDGET_PERCENT",
     "COVERED_PERCENT",
+    "PERIODS",
+    "TOPIC",
+    "WINDOWS",
     "Balance",
     "Budget",
     "CacheSizing",
@@ -67,6 +70,7 @@ __all__ = [
     "SpecificExpert",
     "Usage",
     "Uses",
+    "tokens_needed",
 ]
 
 
@@ -268,10 +272,12 @@ class Labels:
     Attributes:
         usages: one entry a label, alphabetically.
         divergences: one entry for every two labels.
+        periods: how often each came up.
     """
 
     usages: tuple[LabelUsage, ...]
     divergences: tuple[LabelDivergence, ...]
+    periods: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -32,13 +32,16 @@ from moe_live.snapshot import (
 from moe_live.statistics.anomalies import Anomalies, AnomalyCounter
 from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.distances import GateDistances
-from moe_live.statistics.drift import Drift
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import LayerGateMass
 from moe_live.statistics.labels import LabelCounts
+from moe_live.statistics.periods import Periods
 from moe_live.statistics.registry import SAMPLE
 
 Made = TypeVar("Made")
+
+_SAMPLED = frozenset({Section.TRANSITIONS, Section.HISTORY, Section.DRIFT, Section.LABELS})
+"""What rests on the sample of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class SnapshotMaker:
                 layers=tuple(usages),
                 usage=np.stack([usage.decode for usage in usages.values()]),
                 top_k=model.top_k or 1,
+                periods=analysis.others[Periods].counts,
             )
             wanted = usages if pairs_of is None else pairs_of
             snapshot = _with_sections(
@@ -272,29 +276,20 @@ def _with_sections(
         return None if left_out(section) else found
 
     def left_out(section: Section) -> bool:
-        sampled = section in {Section.TRANSITIONS, Section.HISTORY}
+        sampled = section in _SAMPLED
         return section.value in failures or (sampled and SAMPLE in failures)
-
-    drift: Drift | None = None
-    if not {Section.DRIFT, Section.LABELS}.isdisjoint(sections):
-        drift = attempt(Section.DRIFT, figures.drift)
-
-    def clustering() -> NDArray[np.float64]:
-        if drift is None:
-            raise LookupError(f"it rests on {Section.DRIFT.value}")
-        return drift.clustering
 
     def made(section: Section, make: Callable[[], Made]) -> Made | None:
         return attempt(section, make) if section in sections else None
 
     return replace(
         snapshot,
-        drift=drift if Section.DRIFT in sections else None,
+        drift=made(Section.DRIFT, figures.drift),
         locality=made(Section.LOCALITY, figures.locality),
         pairs=made(Section.PAIRS, lambda: figures.pairs(pairs_of)),
         transitions=made(Section.TRANSITIONS, lambda: figures.transitions(anew=anew)),
         history=made(Section.HISTORY, figures.history),
-        labels=made(Section.LABELS, lambda: figures.labels(clustering())),
+        labels=made(Section.LABELS, figures.labels),
         latest=made(Section.LATEST, figures.latest_uses),
     )
 

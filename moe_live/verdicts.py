@@ -13,7 +13,7 @@ from moe_live.formatting import expected, fraction, percent, short, whole
 from moe_live.judgement import Judgement, Subject, Word
 from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
-from moe_live.snapshot import COVERED_PERCENT, LayerPairs, Snapshot
+from moe_live.snapshot import COVERED_PERCENT, PERIODS, LabelDivergence, LayerPairs, Snapshot, tokens_needed
 from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.coactivation import ENOUGH_PAIRS, SUPPORT
 from moe_live.statistics.divergence import ENOUGH
@@ -333,24 +333,29 @@ def _drift(snapshot: Snapshot) -> Judgement | None:
         return Judgement(subject, Word.TOO_EARLY, (fact,), needed)
     steps = f"the latest {whole(drift.steps)} of {whole(snapshot.steps.decode)} decode steps"
     found, layers = drift.divergence, [entry.layer for entry in snapshot.layers]
-    drifting = np.flatnonzero(found.real)
-    if not len(drifting):
+    order = np.argsort(-np.nan_to_num(found.js), kind="stable").tolist()
+    drifting = [index for index in order if found.real[index]]
+    largest = (drifting or order)[0]
+    bits = f"{fraction(found.js[largest], 3)} bits, {fraction(found.expected[largest], 3)} by chance"
+    most = f"most in layer {layers[largest]}: {bits}"
+    if not drift.told:
+        k = snapshot.model.top_k or 1
+        seen, stretch = (float(part.sum(axis=1).max()) / k for part in (before + drift.counts, drift.counts))
+        missing = max(1, math.ceil(tokens_needed(stretch) - seen))
+        early = "a change of topic would look alike"
+        return Judgement(
+            subject, Word.TOO_EARLY, (steps, most, early), f"{_number(missing, 'more token')} of decode"
+        )
+    if not drifting:
         tested = _comparable(drift.counts, before)
         if not tested:
             return Judgement(subject, Word.TOO_EARLY, (_TOO_THIN, steps), "more decode steps")
-        missing = _number(len(layers) - tested, "layer")
+        missing_layers = _number(len(layers) - tested, "layer")
         none = f"none of {_number(tested, 'layer')} beyond chance"
-        surer = f"more decode steps in {missing}" if tested < len(layers) else ""
+        surer = f"more decode steps in {missing_layers}" if tested < len(layers) else ""
         return Judgement(subject, Word.NONE_FOUND, (none, steps), surer)
-    order = drifting[np.argsort(-found.js[drifting], kind="stable")].tolist()
-    bits = f"{fraction(found.js[order[0]], 3)} bits, {fraction(found.expected[order[0]], 3)} by chance"
-    facts = (
-        f"in {len(drifting)} of {_number(len(layers), 'layer')}",
-        f"most in layer {layers[order[0]]}: {bits}",
-        steps,
-    )
-    # Chance is what the parts of the window vary among each other: a topic may last longer.
-    return Judgement(subject, Word.FOUND, facts, "a run over many texts")
+    facts = (f"in {len(drifting)} of {_number(len(layers), 'layer')}", most, steps)
+    return Judgement(subject, Word.FOUND, facts)
 
 
 def _labels(snapshot: Snapshot) -> Judgement | None:
@@ -362,26 +367,31 @@ def _labels(snapshot: Snapshot) -> Judgement | None:
     if len(labels.usages) < 2:
         number = names if labels.usages else "no labels"
         return Judgement(subject, Word.CANNOT_BE_TOLD, (number,), "labels to hold against each other")
-    real = [divergence for divergence in labels.divergences if divergence.real_layers]
-    specific = sum(bool(usage.specific) for usage in labels.usages)
-    if not real and not specific:
-        counts = {usage.label: usage.counts for usage in labels.usages}
-        tested = sum(_comparable(counts[pair.a], counts[pair.b]) for pair in labels.divergences)
-        more = "more tokens under each label"
-        if not tested:
-            return Judgement(subject, Word.TOO_EARLY, (_TOO_THIN, names), more)
-        surer = more if tested < len(labels.divergences) * len(snapshot.layers) else ""
-        return Judgement(subject, Word.NONE_FOUND, (f"no two of {names} differ beyond chance",), surer)
-    facts = [f"{specific} of {names} use some experts more than the others do"] if specific else []
+    told = [pair for pair in labels.divergences if pair.real_layers is not None]
+    periods = [labels.periods.get(usage.label, 0) for usage in labels.usages]
+    surer = f"{PERIODS} periods of each label" if len(told) < len(labels.divergences) else ""
+    if not told:
+        most = max(labels.divergences, key=lambda pair: (not math.isnan(pair.js), pair.js))
+        few_periods = f"periods of a label {min(periods)} to {max(periods)}: what differs may be the time"
+        return Judgement(subject, Word.CANNOT_BE_TOLD, (few_periods, _apart(most)), surer)
+    real = [pair for pair in told if pair.real_layers]
     if real:
-        most = max(real, key=lambda divergence: (divergence.real_layers, divergence.js))
-        facts.insert(
-            0,
-            f"{printable(most.a)} and {printable(most.b)} differ in {_number(most.real_layers, 'layer')}: "
-            f"{fraction(most.js, 3)} bits, {fraction(most.expected, 3)} by chance",
-        )
-    # Each label had its own time: what else changed then cannot be told from it.
-    return Judgement(subject, Word.FOUND, tuple(facts), "several periods of each label")
+        most = max(real, key=lambda pair: (pair.real_layers or 0, pair.js))
+        layers = f"in {most.real_layers} of {_number(len(snapshot.layers), 'layer')}"
+        return Judgement(subject, Word.FOUND, (layers, _apart(most)), surer)
+    counts = {usage.label: usage.counts for usage in labels.usages}
+    tested = sum(_comparable(counts[pair.a], counts[pair.b]) for pair in told)
+    if not tested:
+        return Judgement(subject, Word.TOO_EARLY, (_TOO_THIN, names), "more tokens under each label")
+    if tested < len(told) * len(snapshot.layers):
+        surer = surer or "more tokens under each label"
+    return Judgement(subject, Word.NONE_FOUND, (f"no two of {names} differ beyond chance",), surer)
+
+
+def _apart(pair: LabelDivergence) -> str:
+    """How far two labels lie apart, in words."""
+    bits = f"{fraction(pair.js, 3)} bits, {fraction(pair.expected, 3)} by chance"
+    return f"most apart {printable(pair.a)} and {printable(pair.b)}: {bits}"
 
 
 def _not_made(subject: Subject, snapshot: Snapshot) -> Judgement | None:

@@ -80,9 +80,9 @@ MADE = [
 GONE = {
     "pairs": {"coactivation"},
     "transitions": {"transitions"},
-    SAMPLE: {"history", "transitions"},
+    SAMPLE: {"history", "transitions", "drift", "labels", "label_divergences"},
     "locality": {"locality"},
-    "drift": {"drift", "coactivation", "labels", "label_divergences"},
+    "drift": {"drift"},
     "history": {"history"},
     "labels": {"labels", "label_divergences"},
     "distances": {"distances"},

@@ -29,7 +29,6 @@ from moe_live.snapshot import (
     PhaseCount,
     Rows,
     Snapshot,
-    SpecificExpert,
     Usage,
 )
 from moe_live.statistics.divergence import Divergence
@@ -422,7 +421,13 @@ NEXT_LAYER = [
 
 
 def drifted(
-    js: Sequence[float], real: Sequence[bool], window: Sequence[int], run: Sequence[int], steps: int = 256
+    js: Sequence[float],
+    real: Sequence[bool],
+    window: Sequence[int],
+    run: Sequence[int],
+    *,
+    steps: int = 256,
+    told: bool = True,
 ) -> Snapshot:
     """Selections of each of ten experts in the window and in the run, by layer."""
     counts = np.tile(np.array(window, np.int64)[:, None], 10)
@@ -430,7 +435,7 @@ def drifted(
     divergence = Divergence(np.array(js), np.full(size, 0.01), np.full(size, 0.02), np.array(real, np.bool_))
     return replace(
         used(np.tile(np.array(run)[:, None], 10)),
-        drift=Drift(256, steps, counts, divergence, np.ones(size)),
+        drift=Drift(256, steps, counts, divergence, np.ones(size), told),
     )
 
 
@@ -459,45 +464,46 @@ DRIFT = [
     Case(
         drifted([0.1, 0.1235, 0.2], [True, True, False], [10, 10, 10], [99, 99, 99]),
         Word.FOUND,
-        f"in 2 of 3 layers, most in layer 1: 0.123 bits, 0.010 by chance, {LATEST}; "
-        "surer with a run over many texts",
+        f"in 2 of 3 layers, most in layer 1: 0.123 bits, 0.010 by chance, {LATEST}",
+    ),
+    Case(
+        drifted([0.1, 0.1235], [False, False], [10, 10], [99, 99], told=False),
+        Word.TOO_EARLY,
+        f"{LATEST}, most in layer 1: 0.123 bits, 0.010 by chance, a change of topic would look alike; "
+        "surer with 7,753 more tokens of decode",
     ),
 ]
 
 
 # -- labels -----------------------------------------------------------------------------------------------
 
-EXPERT = SpecificExpert(0, 1, 9, 0.5, 0.1, 2.0, 5.0)
 
-
-def labelled(each: Sequence[int], *, specific: int = 0, real: Sequence[int] | None = None) -> Snapshot:
+def labelled(each: Sequence[int], *, periods: Sequence[int] = (), real: Sequence[int] = ()) -> Snapshot:
     """Labels a, b, … with so many selections of each of ten experts in two layers.
 
     Args:
         each: selections of an expert, of each label.
-        specific: labels that have a specific expert.
+        periods: of each label; enough if left out.
         real: layers beyond chance, of every two labels; 0 if left out.
     """
+    names = [chr(ord("a") + i) for i in range(len(each))]
     usages = tuple(
-        LabelUsage(
-            chr(ord("a") + i),
-            10,
-            np.full((2, 10), count),
-            np.full((2, 10), 0.1),
-            (EXPERT,) if i < specific else (),
-        )
-        for i, count in enumerate(each)
+        LabelUsage(name, 10, np.full((2, 10), count), np.full((2, 10), 0.1), ())
+        for name, count in zip(names, each, strict=True)
     )
-    couples = [(a, b) for i, a in enumerate(usages) for b in usages[i + 1 :]]
+    number = dict(zip(names, periods or [4] * len(each), strict=True))
+    couples = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     nothing = Divergence(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2, np.bool_))
     divergences = tuple(
-        LabelDivergence(a.label, b.label, nothing, 0.1 * (i + 1), 0.01, layers)
+        LabelDivergence(
+            a, b, nothing, 0.1 * (i + 1), 0.01, layers if min(number[a], number[b]) >= 4 else None
+        )
         for i, ((a, b), layers) in enumerate(zip(couples, real or [0] * len(couples), strict=True))
     )
-    return replace(used(np.full((2, 10), 99)), labels=Labels(usages, divergences))
+    return replace(used(np.full((2, 10), 99)), labels=Labels(usages, divergences, number))
 
 
-PERIODS = "surer with several periods of each label"
+PERIODS = "surer with 4 periods of each label"
 OTHERS = "surer with labels to hold against each other"
 LABELS = [
     Case(labelled([]), Word.CANNOT_BE_TOLD, f"no labels; {OTHERS}"),
@@ -515,18 +521,23 @@ LABELS = [
     Case(
         labelled([15, 15], real=[1]),
         Word.FOUND,
-        f"a and b differ in 1 layer: 0.100 bits, 0.010 by chance; {PERIODS}",
+        "in 1 of 2 layers, most apart a and b: 0.100 bits, 0.010 by chance",
     ),
     Case(
-        labelled([15, 15, 15], real=[1, 2, 2], specific=1),
+        labelled([15, 15, 15], real=[1, 2, 2]),
         Word.FOUND,
-        "b and c differ in 2 layers: 0.300 bits, 0.010 by chance, "
-        f"1 of 3 labels use some experts more than the others do; {PERIODS}",
+        "in 2 of 2 layers, most apart b and c: 0.300 bits, 0.010 by chance",
     ),
     Case(
-        labelled([15, 15], specific=2),
+        labelled([15, 15, 15], real=[1, 2, 2], periods=[4, 4, 3]),
         Word.FOUND,
-        f"2 of 2 labels use some experts more than the others do; {PERIODS}",
+        f"in 1 of 2 layers, most apart a and b: 0.100 bits, 0.010 by chance; {PERIODS}",
+    ),
+    Case(
+        labelled([15, 15], real=[2], periods=[1, 3]),
+        Word.CANNOT_BE_TOLD,
+        "periods of a label 1 to 3: what differs may be the time, most apart a and b: 0.100 bits, "
+        f"0.010 by chance; {PERIODS}",
     ),
 ]
 
@@ -630,7 +641,7 @@ def test_a_run_with_labels() -> None:
     found = {each.subject: each for each in verdicts(analyzed_with_labels())}
     assert found[Subject.ROWS].word in (Word.SOUND, Word.STRIDED)
     assert found[Subject.PHASE].word is Word.KNOWN
-    assert found[Subject.LABELS].word is Word.FOUND
+    assert found[Subject.LABELS].word is Word.CANNOT_BE_TOLD  # one period of each
     assert not found[Subject.LABELS].sure
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.settings import DEFAULT_WINDOW
+from moe_live.statistics.dependence import clustering, variance_of_stretches
 from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
 from moe_live.statistics.tables import places_of
 
 MAX_SELECTIONS = 1 << 21
 """Expert ids (4 MB) of the window at most: the window is shorter where its steps have more."""
+
+WINDOWS = 16
+"""How many windows, and how many topics, a run must be long for what windows of it have apart to be known."""
+
+TOPIC = 500
+"""Tokens that a topic of a text lasts at most, as far as is taken for granted."""
 
 BLOCKS = 8
 """Parts of the window that are held against each other to see how much tokens cluster."""
@@ -198,8 +205,10 @@ class Drift:
         steps: steps in it.
         counts: (layers, E) int64, their selections.
         divergence: of the window from the run, the window included; for each layer.
-        clustering: (layers,) float64, how many times more the parts of the window differ from each other than
-            independent tokens would, 1 or more. Noise is taken to be larger by as much.
+        clustering: (layers,) float64, how many times more windows of this run differ from each other than
+            those of independent tokens would, 1 or more. Noise is taken to be larger by as much.
+        told: whether the run is long enough, see `tokens_needed`, for that to be known: before, nothing is
+            called a drift, as it may be a change of topic like others.
     """
 
     window: int
@@ -207,24 +216,49 @@ class Drift:
     counts: NDArray[np.int64]
     divergence: Divergence
     clustering: NDArray[np.float64]
+    told: bool
 
 
-def drift(window: int, steps: int, blocks: NDArray[np.int64], run: NDArray[np.int64], top_k: float) -> Drift:
-    """Hold the window against the run so far.
+class Window(NamedTuple):
+    """The latest steps.
 
-    A layer has drifted (`divergence.real`) where the window differs from what came before it by more than its
-    own parts do from each other, at a chance of `divergence.FALSE_ALARMS` a layer.
-
-    Args:
-        window: steps the window has room for.
+    Attributes:
+        room: steps the window has room for.
         steps: steps in it.
         blocks: (BLOCKS, layers, E) selections of the window, as `RecentSteps.counts` gives them.
+    """
+
+    room: int
+    steps: int
+    blocks: NDArray[np.int64]
+
+
+def tokens_needed(stretch: float) -> float:
+    """Tokens that a run must have for what windows of so many tokens have apart to be known; 0 for none."""
+    return WINDOWS * max(stretch, TOPIC) if stretch else 0.0
+
+
+def drift(window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_k: float) -> Drift:
+    """Hold the window against the run so far.
+
+    A layer has drifted (`divergence.real`) where the window differs from what came before it by more than
+    parts of the run of this length do from each other, at a chance of `divergence.FALSE_ALARMS` a layer.
+
+    Args:
+        window: the latest steps.
         run: (layers, E) selections of all steps of the same kinds.
+        parts: (parts, layers, E) selections of a sample of these steps, in parts of about this length.
         top_k: experts a row.
     """
-    counts = blocks.sum(axis=0)
-    clustering = _clustering(blocks, top_k)
-    before = compare(counts, run - counts, top_k, clustering=clustering)
+    counts = window.blocks.sum(axis=0)
+    total, stretch = (float(part.sum(axis=-1).max(initial=0)) / top_k for part in (run, counts))
+    # The window is to be held against what came before it, not against itself: without the last part.
+    earlier = total * (len(parts) - 1) / len(parts)
+    apart = np.maximum(
+        clustering(window.blocks, top_k), variance_of_stretches(parts[:-1], top_k, earlier, stretch)
+    )
+    told = total >= tokens_needed(stretch) > 0
+    before = compare(counts, run - counts, top_k, clustering=apart)
     with np.errstate(all="ignore"):
         share = (run - counts).sum(axis=-1) / run.sum(axis=-1)
     # Window and run differ by as much less than window and what came before, squared to second order.
@@ -232,19 +266,6 @@ def drift(window: int, steps: int, blocks: NDArray[np.int64], run: NDArray[np.in
         jensen_shannon(counts, run),
         np.where(share == 0, 0.0, share**2 * before.expected),
         np.where(share == 0, 0.0, share**2 * before.limit),
-        before.real,
+        before.real & told,
     )
-    return Drift(window, steps, counts, divergence, clustering)
-
-
-def _clustering(blocks: NDArray[np.int64], top_k: float) -> NDArray[np.float64]:
-    """Variance of counts between blocks (blocks, layers, E) over that of independent rows (layers,)."""
-    size = blocks.sum(axis=-1, keepdims=True).astype(np.float64)
-    total = blocks.sum(axis=0).astype(np.float64)
-    with np.errstate(all="ignore"):
-        usage = total / total.sum(axis=-1, keepdims=True)
-        expected = size * usage
-        squares = np.where(expected > 0, (blocks - expected) ** 2 / expected, 0.0).sum(axis=(0, 2))
-        free = np.where(usage > 0, np.maximum(1 - top_k * usage, 0.0), 0.0).sum(axis=-1)
-        ratio = squares / (free * (np.count_nonzero(size[..., 0], axis=0) - 1))
-    return np.where(np.isfinite(ratio), np.maximum(ratio, 1.0), 1.0)
+    return Drift(window.room, window.steps, counts, divergence, apart, told)

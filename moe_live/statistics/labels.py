@@ -27,6 +27,9 @@ shows more than any model has fewer of them."""
 
 OTHER = "(other)"
 
+PERIODS = 4
+"""Periods that each of two labels must have had for them to be told apart."""
+
 FALSE_ALARMS = 1e-2
 """Chance that a label whose tokens are like all others has any specific expert (Bonferroni over all)."""
 
@@ -187,7 +190,7 @@ class LabelDivergence:
         layers: Jensen-Shannon divergence for each layer, with its noise.
         js: mean over the layers in which both have selections, NaN if there are none.
         expected: mean of what chance alone gives there.
-        real_layers: layers in which it is more than chance gives.
+        real_layers: layers in which it is more than chance gives; None where that cannot be told.
     """
 
     a: str
@@ -195,7 +198,7 @@ class LabelDivergence:
     layers: Divergence
     js: float
     expected: float
-    real_layers: int
+    real_layers: int | None
 
 
 def usages(
@@ -230,17 +233,22 @@ def usages(
 
 
 def divergences(
-    counts: Mapping[str, NDArray[np.int64]], top_k: int, *, clustering: NDArray[np.float64] | float = 1.0
+    counts: Mapping[str, NDArray[np.int64]],
+    top_k: int,
+    periods: Mapping[str, int],
+    *,
+    clustering: NDArray[np.float64] | float = 1.0,
 ) -> tuple[LabelDivergence, ...]:
     """The divergence of every two labels, in their order.
 
-    Two texts of one label differ by more than noise: a real divergence of two labels with few texts each may
-    be one of texts.
+    Two texts of one label differ by more than independent tokens do. The periods of a label are the sample:
+    with fewer than `PERIODS` of either, what differs may as well be the time.
 
     Args:
         counts: (layers, E) selections of each label.
         top_k: experts a row.
-        clustering: as `usages` takes it.
+        periods: how many each label had.
+        clustering: (layers,) how many times more counts of periods vary than over independent tokens.
     """
     found = []
     for a, b in combinations(counts, 2):
@@ -249,7 +257,9 @@ def divergences(
         js, expected = (
             float(values[both].mean()) if both.any() else np.nan for values in (layers.js, layers.expected)
         )
-        found.append(LabelDivergence(a, b, layers, js, expected, int(np.count_nonzero(layers.real))))
+        told = min(periods.get(a, 0), periods.get(b, 0)) >= PERIODS
+        real = int(np.count_nonzero(layers.real)) if told else None
+        found.append(LabelDivergence(a, b, layers, js, expected, real))
     return tuple(found)
 
 

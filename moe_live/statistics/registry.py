@@ -16,6 +16,7 @@ from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.latest import LatestSteps
 from moe_live.statistics.members import Member, Members
 from moe_live.statistics.pending import PendingRows
+from moe_live.statistics.periods import Periods
 from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.sequences import LocalityBySequence
@@ -100,6 +101,7 @@ class OfBatches(Members[StepBatch]):
             LabelCounts,
             lambda it, batch: it.update(batch.repeating, batch.kind, batch.label, batch.labels),
         ),
+        Member("labels", Periods, lambda it, batch: it.update(batch.label, batch.labels)),
         Member(LATEST, LatestSteps, lambda it, batch: it.update(batch)),
     )
 

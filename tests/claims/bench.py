@@ -15,6 +15,11 @@ from moe_live.settings import Settings
 from moe_live.snapshot import Section
 from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.coactivation import ENOUGH_PAIRS, notable_pairs
+from moe_live.statistics.dependence import bins, variance_of_stretches
+from moe_live.statistics.divergence import ENOUGH
+from moe_live.statistics.drift import BLOCKS, Window
+from moe_live.statistics.drift import drift as judged
+from moe_live.statistics.labels import PERIODS, divergences
 from moe_live.statistics.transitions import gain
 from moe_live.verdicts import FEW_TESTED, GAIN, VARYING, verdict
 from tests.claims.data import SHAPES, TEXTS, Text, chosen
@@ -92,6 +97,54 @@ def next_layer(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
         called = gained >= GAIN and gained - CERTAIN * error > 0 and len(sample) >= FEW_TESTED
         found.append(called or (False if gained + CERTAIN * error < GAIN else None))
     return found
+
+
+def drift(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
+    """Whether the latest twentieth of the run is said to differ from what came before."""
+    window, k = len(rows) // 20, rows.shape[2]
+    if not window:
+        return [None] * rows.shape[1]
+    blocks = _counts(rows[-window:], np.arange(window) * BLOCKS // window, BLOCKS, n_experts)
+    parts = _sampled(rows, bins(len(rows), window), n_experts)
+    run = _counts(rows, np.zeros(len(rows), np.int64), 1, n_experts)[0]
+    found = judged(Window(window, window, blocks), run, parts, k)
+    if not found.told:
+        return [None] * rows.shape[1]
+    thin = run.sum(axis=1) < ENOUGH * np.count_nonzero(run, axis=1)
+    return [
+        bool(real) or (None if few else False) for real, few in zip(found.divergence.real, thin, strict=True)
+    ]
+
+
+def labels(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
+    """Whether two labels that take turns, each for `PERIODS` periods, are said to differ."""
+    period, k = max(1, len(rows) // (2 * PERIODS)), rows.shape[2]
+    counts = _counts(rows, np.arange(len(rows)) // period % 2, 2, n_experts)
+    apart = variance_of_stretches(_sampled(rows, bins(len(rows), period), n_experts), k, len(rows), period)
+    periods = {"a": PERIODS, "b": PERIODS}
+    (pair,) = divergences(dict(zip("ab", counts, strict=True)), k, periods, clustering=apart)
+    both = counts.sum(axis=0)
+    thin = both.sum(axis=1) < ENOUGH * np.count_nonzero(both, axis=1)
+    return [bool(real) or (None if few else False) for real, few in zip(pair.layers.real, thin, strict=True)]
+
+
+def _counts(
+    rows: NDArray[np.uint16], part: NDArray[np.int64], parts: int, n_experts: int
+) -> NDArray[np.int64]:
+    """Selections (parts, layers, n_experts) of rows (tokens, layers, k) that belong to parts (tokens,)."""
+    layers = rows.shape[1]
+    place = (part[:, None] * layers + np.arange(layers))[:, :, None] * n_experts + rows
+    return np.bincount(place.reshape(-1), minlength=parts * layers * n_experts).reshape(
+        parts, layers, n_experts
+    )
+
+
+def _sampled(rows: NDArray[np.uint16], parts: int, n_experts: int) -> NDArray[np.int64]:
+    """The selections of a sample of tokens in parts of the time; what repeats a token is in it as that is."""
+    token = np.cumsum(np.append(True, (rows[1:] != rows[:-1]).any(axis=(1, 2)))) - 1
+    share = SAMPLED / len(rows)
+    chosen = np.flatnonzero((np.random.default_rng(0).random(token[-1] + 1) < share)[token])
+    return _counts(rows[chosen], chosen * parts // len(rows), parts, n_experts)
 
 
 def cache(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:

@@ -126,6 +126,32 @@ def that_follow(
     return rows
 
 
+def that_change(
+    rng: np.random.Generator, n_experts: int, k: int, tokens: int, layers: int
+) -> NDArray[np.uint16]:
+    """Independent rows; in the last twentieth other experts are preferred."""
+    late = np.arange(tokens) >= tokens - tokens // 20
+    return _of_two_kinds(rng, late, (n_experts, k), layers)
+
+
+def of_two_labels(
+    rng: np.random.Generator, n_experts: int, k: int, tokens: int, layers: int
+) -> NDArray[np.uint16]:
+    """Independent rows of eight periods, in every other of which other experts are preferred."""
+    return _of_two_kinds(rng, np.arange(tokens) * 8 // tokens % 2 == 1, (n_experts, k), layers)
+
+
+def _of_two_kinds(
+    rng: np.random.Generator, kind: NDArray[np.bool_], shape: tuple[int, int], layers: int
+) -> NDArray[np.uint16]:
+    n_experts, k = shape
+    rows = np.empty((len(kind), layers, k), np.uint16)
+    for layer in range(layers):
+        scores = rng.normal(size=n_experts) + rng.normal(size=(2, n_experts))
+        rows[:, layer] = best(scores[kind.astype(np.int64)] + rng.gumbel(size=(len(kind), n_experts)), k)
+    return rows
+
+
 def _parts(tokens: int, n_experts: int) -> Iterator[NDArray[np.int64]]:
     size = max(1, _CELLS // n_experts)
     for start in range(0, tokens, size):

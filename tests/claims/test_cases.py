@@ -56,3 +56,24 @@ def test_one_expert_in_every_row_is_not_even() -> None:
     found = said("in_one_hot", Subject.BALANCE)
     assert found.word is Word.FAIR
     assert "worst MaxVio 19 of at most 19 in layer 0" in found.text
+
+
+def test_two_halves_with_a_hot_set_each_are_no_finding_of_one_period_each() -> None:
+    """What differs is told, as what it is, with what would make it a finding."""
+    for subject, word in ((Subject.LABELS, Word.CANNOT_BE_TOLD), (Subject.DRIFT, Word.TOO_EARLY)):
+        found = said("c21_halves", subject)
+        assert found.word is word
+        assert "most" in found.text
+        assert not found.sure
+
+
+def test_two_topics_of_one_period_each_cannot_be_told_apart() -> None:
+    analyzer = Analyzer()
+    for name in ("math", "code"):
+        analyzer.label = name
+        analyzer.feed(gzip.decompress((CASES / f"c09_{name}.log.gz").read_bytes()))
+        analyzer.finish()
+    found = verdict(Subject.LABELS, analyzer.snapshot())
+    assert found is not None
+    assert found.word is Word.CANNOT_BE_TOLD
+    assert found.surer == "4 periods of each label"

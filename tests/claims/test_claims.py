@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.claims.bench import Judge, cache, next_layer, pairs, without_structure
-from tests.claims.data import UNIFORM, that_follow, with_friends
+from tests.claims.bench import Judge, cache, drift, labels, next_layer, pairs, without_structure
+from tests.claims.data import UNIFORM, of_two_labels, that_change, that_follow, with_friends
 
-CLAIMS = {"pairs": pairs, "next layer": next_layer}
+CLAIMS = {"pairs": pairs, "next layer": next_layer, "drift": drift, "labels": labels}
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -29,6 +29,8 @@ def test_no_cache_pays_where_all_experts_are_alike() -> None:
     [
         pytest.param(pairs, with_friends, (128, 8), 8000, id="pairs"),
         pytest.param(next_layer, that_follow, (64, 6), 600, id="next layer"),
+        pytest.param(drift, that_change, (64, 6), 9000, id="drift"),
+        pytest.param(labels, of_two_labels, (64, 6), 3000, id="labels"),
     ],
 )
 def test_what_is_there_is_found(judge: Judge, make: object, shape: tuple[int, int], tokens: int) -> None:
@@ -41,8 +43,8 @@ def test_what_is_there_is_found(judge: Judge, make: object, shape: tuple[int, in
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_at_most_one_layer_in_a_thousand_is_called(claim: str) -> None:
     """Pooled over 10,000 layers; no kind of data above 1 in 100."""
-    layers = {"pairs": 31, "next layer": 32}[claim]
-    rates = without_structure(CLAIMS[claim], layers, (60, 600, 4000), seed=4)
+    layers = 32 if claim == "next layer" else 31
+    rates = without_structure(CLAIMS[claim], layers, (60, 600, 12000 if claim == "drift" else 4000), seed=4)
     report = "\n".join(rates.lines(claim))
     print(report)  # noqa: T201 - it is the report
     assert rates.layers >= 10_000

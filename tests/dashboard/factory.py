@@ -31,7 +31,7 @@ from moe_live.snapshot import (
     Usage,
 )
 from moe_live.sources.source import SourceStatus, State
-from moe_live.statistics.drift import BLOCKS, drift
+from moe_live.statistics.drift import BLOCKS, Window, drift
 from moe_live.statistics.labels import divergences, usages
 
 VERDICTS = {
@@ -146,14 +146,15 @@ def with_sections(bare: Snapshot) -> Snapshot:
         "prose \x1b[31m": np.roll(counts, 1, axis=1) // 3,
         "a label that is rather long": counts // 1000,
     }
+    periods = dict(zip(by_label, (5, 4, 3), strict=True))
     return replace(
         bare,
         locality=tuple(locality(entry.layer, entry.usage.decode, 8) for entry in bare.layers),
         pairs={layer: expert_pairs(layer, i) for i, layer in enumerate(numbers)},
         transitions=tuple(transition(a, i) for i, a in enumerate(numbers[:-1])),
-        drift=drift(256, 256, blocks, run, 8),
+        drift=drift(Window(256, 256, blocks), 4 * run, np.stack([run] * 8), 8),
         history=History(517, np.full(32, 20), shifted.astype(np.int64) // 32),
-        labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8)),
+        labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8, periods), periods),
     )
 
 

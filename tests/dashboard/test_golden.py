@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Snapshot, Status]] = {
     "small": (snapshot(8, 8, first=0, pairs=0, strided=None), status()),
     "few": (snapshot(1, 64, first=5, scale=5, pairs=1, strided=None), status()),
     "bare": (snapshot(24, 160, pairs=0, sections=False), status(label="code")),
-    "unlabelled": (replace(FULL, labels=Labels((), ())), status()),
+    "unlabelled": (replace(FULL, labels=Labels((), (), {})), status()),
     "gates": (snapshot(0, 0, pairs=2, strided=None), status()),
     "waiting": (nothing(), status(State.WAITING, position=0, size=None, detail="no such file: /var/log")),
     "silent": (nothing(), status(position=0, size=0)),

@@ -81,12 +81,14 @@ SECTIONS = {
     "drift": {
         "window": int,
         "steps": int,
+        "told": bool,
         "layers": [{"layer": int, "js": FIGURE, "js_expected": FIGURE, "js_limit": FIGURE, "drifted": bool}],
     },
     "labels": [
         {
             "label": str,
             "tokens": int,
+            "periods": int,
             "layers": [{"layer": int, "counts": [int]}],
             "specific": [
                 {"layer": int, "expert": int, "count": int}
@@ -94,7 +96,7 @@ SECTIONS = {
             ],
         }
     ],
-    "label_divergences": [{"a": str, "b": str, "js": FIGURE, "js_expected": FIGURE, "real_layers": int}],
+    "label_divergences": [{"a": str, "b": str, "js": FIGURE, "js_expected": FIGURE, "real_layers": KNOWN}],
 }
 MOMENTS = {
     "mean": FIGURE,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
 from moe_live.statistics import drift as drift_module
-from moe_live.statistics.drift import BLOCKS, Drift, RecentSteps, drift
+from moe_live.statistics.dependence import bins
+from moe_live.statistics.drift import BLOCKS, Drift, RecentSteps, Window, drift
 from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
 
 PLACES = st.lists(st.integers(0, 12), max_size=4)
@@ -83,6 +84,12 @@ def test_what_was_undecided_is_left_out_once_it_is_prefill(
     assert content(accumulator) == [plain_window(settled + second, window, kinds) for kinds in CHOICES]
 
 
+@pytest.fixture
+def short_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Topics may be taken to be as short as in these runs."""
+    monkeypatch.setattr(drift_module, "TOPIC", 64)
+
+
 def drifted(parts: list[NDArray[np.uint16]], n_experts: int, window: int = 128) -> Drift:
     """The drift after decode steps with rows (steps, layers, k)."""
     rows = np.concatenate(parts)
@@ -91,36 +98,69 @@ def drifted(parts: list[NDArray[np.uint16]], n_experts: int, window: int = 128) 
     accumulator.update([decode_rows(rows, layers)], np.full(len(rows), Kind.DECODE, np.int8))
     run = np.stack([np.bincount(rows[:, layer].reshape(-1), minlength=n_experts) for layer in layers])
     steps, blocks = accumulator.counts([Kind.DECODE], layers, n_experts)
-    return drift(window, steps, blocks, run, rows.shape[2])
+    return drift(Window(window, steps, blocks), run, in_parts(rows, n_experts, window), rows.shape[2])
+
+
+def in_parts(rows: NDArray[np.uint16], n_experts: int, stretch: int) -> NDArray[np.int64]:
+    """The selections (parts, layers, n_experts) of parts of a run that are as long as a stretch."""
+    return np.stack(
+        [
+            [np.bincount(layer.reshape(-1), minlength=n_experts) for layer in np.moveaxis(part, 1, 0)]
+            for part in np.array_split(rows, bins(len(rows), stretch))
+        ]
+    )
 
 
 def test_without_steps_there_is_no_drift() -> None:
     steps, blocks = RecentSteps().counts([Kind.DECODE], [3, 4], 8)
-    found = drift(256, steps, blocks, np.zeros((2, 8), np.int64), 2)
+    found = drift(Window(256, steps, blocks), np.zeros((2, 8), np.int64), np.zeros((2, 2, 8), np.int64), 2)
+    assert not found.told
     assert (found.steps, found.counts.sum(), found.divergence.real.any()) == (0, 0, np.False_)
     assert np.isnan(found.divergence.js).all()
 
 
+@pytest.mark.usefixtures("short_topics")
 def test_a_change_of_topic_is_seen_and_a_steady_run_is_not() -> None:
     rng = np.random.default_rng(1)
     usage = rng.normal(size=(30, 48))
     other = usage + rng.normal(size=(30, 48))
-    steady = drifted([chosen(rng, usage, 4, (900, 30))], 48)
+    steady = drifted([chosen(rng, usage, 4, (2500, 30))], 48)
+    assert steady.told
     assert not steady.divergence.real.any()
-    assert steady.divergence.js.mean() == pytest.approx(steady.divergence.expected.mean(), rel=0.1)
-    assert steady.clustering.max() < 1.5
-    changed = drifted([chosen(rng, usage, 4, (900, 30)), chosen(rng, other, 4, (128, 30))], 48)
+    assert (
+        steady.divergence.js < steady.divergence.expected * 1.2
+    ).all()  # noise is taken to be rather large
+    assert steady.clustering.max() < 3
+    changed = drifted([chosen(rng, usage, 4, (2500, 30)), chosen(rng, other, 4, (128, 30))], 48)
     assert changed.steps == 128
-    assert changed.divergence.real.all()
+    assert changed.divergence.real.mean() > 0.9
+
+
+def test_a_run_of_few_windows_cannot_tell() -> None:
+    rng = np.random.default_rng(1)
+    usage = rng.normal(size=(30, 48))
+    other = usage + rng.normal(size=(30, 48))
+    found = drifted([chosen(rng, usage, 4, (1800, 30)), chosen(rng, other, 4, (128, 30))], 48)
+    assert not found.told
+    assert not found.divergence.real.any()
+
+
+@pytest.mark.usefixtures("short_topics")
+@pytest.mark.parametrize("topic", [5, 20, 100])
+def test_a_text_whose_topics_change_does_not_pass_for_drift(topic: int) -> None:
+    rng = np.random.default_rng(topic)
+    topics = rng.normal(size=(3000 // topic, 10, 48)) + rng.normal(size=(10, 48))
+    found = drifted([chosen(rng, np.repeat(topics, topic, axis=0), 4, (3000, 10))], 48)
+    assert found.told
+    assert not found.divergence.real.any()
 
 
 def test_tokens_that_resemble_their_neighbours_do_not_pass_for_drift() -> None:
     rng = np.random.default_rng(2)
     rows = np.repeat(chosen(rng, rng.normal(size=48), 4, (400, 50)), 4, axis=0)
     found = drifted([rows], 48)
-    assert found.clustering.mean() == pytest.approx(4, rel=0.2)
-    assert found.divergence.real.sum() <= 1
-    assert found.divergence.js.mean() == pytest.approx(found.divergence.expected.mean(), rel=0.2)
+    assert 3.5 < found.clustering.mean() < 7  # four alike, and what is not known of it
+    assert not found.divergence.real.any()
 
 
 def test_a_window_cut_short_has_no_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +177,7 @@ def test_a_window_cut_short_has_no_gaps(monkeypatch: pytest.MonkeyPatch) -> None
     assert merged.counts(both, LAYERS, 4)[0] == 1
 
 
-@pytest.mark.parametrize("steps", [300, 400, 1000])
+@pytest.mark.parametrize("steps", [300, 400, 2100])
 def test_a_short_run_without_drift_is_not_called_drifted(steps: int) -> None:
     rng = np.random.default_rng(steps)
     alarms = 0
@@ -147,5 +187,6 @@ def test_a_short_run_without_drift_is_not_called_drifted(steps: int) -> None:
         run = np.bincount(chosen.reshape(-1), minlength=160)[None]
         parts = np.array_split(chosen[-256:], BLOCKS)
         blocks = np.stack([np.bincount(part.reshape(-1), minlength=160)[None] for part in parts])
-        alarms += int(drift(256, 256, blocks, run, 8).divergence.real[0])
-    assert alarms <= 3  # 0.1 are expected, were the noise known exactly
+        halves = in_parts(chosen[:, None].astype(np.uint16), 160, 256)
+        alarms += int(drift(Window(256, 256, blocks), run, halves, 8).divergence.real[0])
+    assert not alarms

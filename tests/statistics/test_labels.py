@@ -132,12 +132,12 @@ def test_without_rows_there_is_nothing() -> None:
     assert accumulator.labels == []
     assert accumulator.counts("code", Kind, [3], 4).tolist() == [[0] * 4]
     assert usages({}, [], 2) == ()
-    assert divergences({}, 2) == ()
+    assert divergences({}, 2, {}) == ()
     nothing = np.zeros((1, 4), np.int64)
     (empty, some) = usages({"a": nothing, "b": nothing + 5}, [3], 2)
     assert (empty.tokens, empty.specific, some.tokens, some.specific) == (0, (), 10, ())
     assert np.isnan(empty.share).all()
-    (pair,) = divergences({"a": nothing, "b": nothing + 5}, 2)
+    (pair,) = divergences({"a": nothing, "b": nothing + 5}, 2, dict.fromkeys("ab", 4))
     assert np.isnan([pair.js, pair.expected]).all()
     assert pair.real_layers == 0
 
@@ -181,7 +181,7 @@ def test_planted_specialists_are_found() -> None:
     assert not any(
         (found.layer, found.expert) in {(5, 7), (7, 19)} for usage in others for found in usage.specific
     )
-    apart = divergences(counts, 4)
+    apart = divergences(counts, 4, dict.fromkeys(counts, 4))
     assert [(pair.a, pair.b, pair.real_layers) for pair in apart] == [
         ("code", "prose", 2),
         ("code", "chat", 2),
@@ -209,8 +209,9 @@ def test_tokens_that_come_many_times_over_do_not_pass_for_evidence() -> None:
     counts = {label: 9 * count for label, count in drawn(rng, {"a": usage, "b": usage}, 4, 100).items()}
     assert usages(counts, range(10), 4)[0].specific
     assert not usages(counts, range(10), 4, clustering=9.0)[0].specific
-    assert divergences(counts, 4)[0].real_layers > 5
-    assert divergences(counts, 4, clustering=np.full(10, 9.0))[0].real_layers == 0
+    assert (divergences(counts, 4, dict.fromkeys(counts, 4))[0].real_layers or 0) > 5
+    assert divergences(counts, 4, dict.fromkeys(counts, 3))[0].real_layers is None
+    assert divergences(counts, 4, dict.fromkeys(counts, 4), clustering=np.full(10, 9.0))[0].real_layers == 0
 
 
 def test_chance_rarely_makes_specialists_of_seldom_used_experts() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from moe_live.reports.numbers import decimals, number
 from moe_live.reports.section import Keys, ReportSection
-from moe_live.snapshot import Snapshot
+from moe_live.snapshot import TOPIC, WINDOWS, Snapshot
 
 
 def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
@@ -17,7 +17,11 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     yield ""
     yield (
         f"drift: the last {drift.steps} decode steps against all, Jensen-Shannon in bits: "
-        f"{drifted} of {len(snapshot.layers)} layers beyond chance"
+        + (
+            f"{drifted} of {len(snapshot.layers)} layers beyond chance"
+            if drift.told
+            else f"what a text has apart in as many is known from {WINDOWS * TOPIC:,} tokens on"
+        )
     )
     yield "drift             found  chance"
     for i, entry in enumerate(snapshot.layers):
@@ -43,7 +47,9 @@ def _keys(snapshot: Snapshot) -> Keys:
         }
         for i, entry in enumerate(snapshot.layers)
     ]
-    return Keys({"drift": {"window": drift.window, "steps": drift.steps, "layers": layers}})
+    return Keys(
+        {"drift": {"window": drift.window, "steps": drift.steps, "told": drift.told, "layers": layers}}
+    )
 
 
 SECTION = ReportSection("drift", _lines, _keys)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from moe_live.errors import printable
 from moe_live.reports.numbers import decimals, number, percent
 from moe_live.reports.section import Json, Keys, ReportSection
-from moe_live.snapshot import LabelDivergence, LabelUsage, Snapshot, SpecificExpert
+from moe_live.snapshot import PERIODS, LabelDivergence, LabelUsage, Snapshot, SpecificExpert
 
 
 def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
@@ -17,7 +17,7 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     yield ""
     for usage in labels.usages:
         name = printable(usage.label)
-        yield f"label {name}: {usage.tokens} tokens"
+        yield f"label {name}: {usage.tokens} tokens, periods {labels.periods.get(usage.label, 0)}"
         for expert in usage.specific:
             yield (
                 f"label {name}: layer {expert.layer} expert {expert.expert}, in "
@@ -28,7 +28,11 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
         yield (
             f"labels {printable(divergence.a)} and {printable(divergence.b)}: Jensen-Shannon "
             f"{decimals(divergence.js)} bits, {decimals(divergence.expected)} by chance; "
-            f"{divergence.real_layers} layers beyond chance"
+            + (
+                f"{divergence.real_layers} layers beyond chance"
+                if divergence.real_layers is not None
+                else f"cannot be told from the time before {PERIODS} periods of each"
+            )
         )
 
 
@@ -39,16 +43,17 @@ def _keys(snapshot: Snapshot) -> Keys:
     layers = [entry.layer for entry in snapshot.layers]
     return Keys(
         {
-            "labels": [_usage(usage, layers) for usage in labels.usages],
+            "labels": [_usage(usage, labels.periods, layers) for usage in labels.usages],
             "label_divergences": [_divergence(divergence) for divergence in labels.divergences],
         }
     )
 
 
-def _usage(usage: LabelUsage, layers: list[int]) -> Json:
+def _usage(usage: LabelUsage, periods: Mapping[str, int], layers: list[int]) -> Json:
     return {
         "label": usage.label,
         "tokens": usage.tokens,
+        "periods": periods.get(usage.label, 0),
         "layers": [
             {"layer": layer, "counts": counts.tolist()}
             for layer, counts in zip(layers, usage.counts, strict=True)

@@ -1,0 +1,86 @@
+"""How much the tokens of a text depend on those before: at the scale of a stretch of it, from a sample."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_BINS = 128
+"""Parts of a run that are held against each other at most."""
+
+MAX_CELLS = 1 << 22
+"""Counts (32 MB) of all parts at most, as far as there are `LEAST_PARTS`."""
+
+LEAST_PARTS = 8
+"""Parts of a run that tell by how much parts of this length vary."""
+
+_ERRORS = 3.0  # standard errors by which the dependence is taken to be larger than it was found
+_TAILS = 1.5  # and as many times: what topics do is less like a normal distribution than chance is
+
+
+def bins(total: float, stretch: float, cells: int = 1) -> int:
+    """Parts of a run of so many tokens that are as long as a stretch of it, within bounds.
+
+    Args:
+        total: tokens of the run.
+        stretch: tokens of a stretch.
+        cells: layers times experts.
+    """
+    most = np.clip(MAX_CELLS // max(cells, 1), LEAST_PARTS, MAX_BINS)
+    return int(np.clip(total // max(stretch, 1.0), 2, most))
+
+
+def variance_of_stretches(
+    parts: NDArray[np.int64], top_k: float, total: float, stretch: float
+) -> NDArray[np.float64]:
+    """How many times more the counts of stretches vary (layers,) than in independent tokens, 1 or more.
+
+    Between parts of the run, which are at least as long as the stretch, the counts of a sample vary by 1
+    more than sampling makes them, times the tokens of a part that were sampled; all tokens of a part, by as
+    much more as they are more. What a topic does that lasts for less shows in that; of one that lasts longer,
+    in longer parts: those that vary most count, of at least `LEAST_PARTS`. The sample tells it with an error,
+    of which `_ERRORS` are added: rather too much than too little.
+
+    Args:
+        parts: (parts, layers, E) selections of the sample in parts of the run, see `bins`.
+        top_k: experts a row.
+        total: tokens of the run.
+        stretch: tokens of a stretch.
+    """
+    variance = np.full(parts.shape[1], -np.inf)
+    while len(parts) >= 2:
+        tokens = parts.sum(axis=-1).max(axis=1, initial=0) / top_k
+        filled = np.count_nonzero(tokens)
+        if filled >= 2:
+            ratio, freedom = _ratio(parts, top_k)
+            above = np.maximum(ratio + _ERRORS * np.sqrt(2 / np.maximum(freedom, 1.0)) - 1, 0.0)
+            found = _TAILS * (1 + above * max(stretch, total / filled) / (tokens.sum() / filled))
+            variance = np.maximum(variance, found)
+        if len(parts) < 2 * LEAST_PARTS:
+            break
+        parts = np.add.reduceat(parts, np.arange(0, len(parts), 2))
+    return np.where(np.isfinite(variance), variance, np.inf)
+
+
+def clustering(blocks: NDArray[np.int64], top_k: float) -> NDArray[np.float64]:
+    """Variance of counts between blocks (blocks, layers, E) over that of independent rows, at least 1."""
+    ratio, freedom = _ratio(blocks, top_k)
+    return np.where(freedom > 0, np.maximum(ratio, 1.0), 1.0)
+
+
+def _ratio(blocks: NDArray[np.int64], top_k: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variance of counts between blocks over that of independent rows, and its degrees of freedom (layers,).
+
+    The k experts of a row are distinct: one in a share s of the rows varies by 1 - s less.
+    """
+    size = blocks.sum(axis=-1, keepdims=True).astype(np.float64)
+    total = blocks.sum(axis=0).astype(np.float64)
+    with np.errstate(all="ignore"):
+        usage = total / total.sum(axis=-1, keepdims=True)
+        expected = size * usage
+        squares = np.where(expected > 0, (blocks - expected) ** 2 / expected, 0.0).sum(axis=(0, 2))
+        free = np.where(usage > 0, np.maximum(1 - top_k * usage, 0.0), 0.0).sum(axis=-1)
+        freedom = free * (np.count_nonzero(size[..., 0], axis=0) - 1)
+        ratio = squares / freedom
+    known = np.isfinite(ratio)
+    return np.where(known, ratio, 1.0), np.where(known, freedom, 0.0)
