@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from moe_live.routing.batch import Kind
 from moe_live.settings import MAX_EXPERTS
-from moe_live.statistics.coactivation import Coactivation
+from moe_live.statistics.coactivation import MAX_WIDTH, Coactivation
 from moe_live.statistics.columns import Columns, moved
 from moe_live.statistics.locality import LayerLocality, Locality
 from moe_live.statistics.tables import BLOCK
@@ -25,9 +25,11 @@ PLACES = st.lists(st.integers(0, 30), max_size=3)
 
 @st.composite
 def renumberings(draw: st.DrawFn) -> list[int]:
-    """The numbers that some experts have, ascending, anywhere among all."""
+    """The numbers that some experts have, ascending, anywhere among all, but not in too many blocks."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    return sorted(rng.choice(MAX_EXPERTS, N_EXPERTS, replace=False).tolist())
+    blocks = rng.choice(MAX_EXPERTS // BLOCK, MAX_WIDTH // BLOCK, replace=False)
+    numbers = np.add.outer(blocks * BLOCK, np.arange(BLOCK)).reshape(-1)
+    return sorted(rng.choice(numbers, N_EXPERTS, replace=False).tolist())
 
 
 def renumbered(steps: Sequence[DrawnStep], numbers: Sequence[int]) -> list[DrawnStep]:
