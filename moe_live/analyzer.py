@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from moe_live.formats.dialect import Dialect
 from moe_live.formats.records import LineTally, Records
-from moe_live.formats.sniff import SniffingDecoder
+from moe_live.formats.sniff import SniffingDecoder, candidates
 from moe_live.routing.arrays import ExpertArrays
 from moe_live.routing.batch import Kind, StepBatch
 from moe_live.routing.sieve import Sieve
@@ -97,6 +97,7 @@ class Analyzer:
         self._decoder = SniffingDecoder(
             gate_layers=frozenset() if self._settings.counts_only else self._settings.gate_layers,
             dialect=dialect,
+            known=candidates(self._settings.format, dict(self._settings.columns)),
         )
         self._assembler = StepAssembler(max_slots=self._settings.max_slots)
         self._assembler.label = self._settings.label

@@ -123,7 +123,7 @@ def _about_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
         )
     if facts.verdict in (Verdict.STRIDED, Verdict.MIXED):
         yield rows.verdict
-    if len(model.layers) == 1 and snapshot.input.tally.lines:
+    if len(model.layers) == 1 and snapshot.input.tally.lines and not snapshot.steps.decode:
         yield (
             f"rows of one layer only ({model.layers[0]}): steps cannot be told apart, "
             "nor strided rows found; all rows run together as one prompt"

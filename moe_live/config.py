@@ -15,6 +15,7 @@ from moe_live.capture.launch import CommandParser, Launch, add_launch_options, l
 from moe_live.commands import COMMANDS, add_parsers
 from moe_live.defaults import config_file, default_options
 from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.formats.columns import Column
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.plans.cache import add_budget, add_sizes
@@ -22,6 +23,7 @@ from moe_live.settings import (
     DEFAULT_LATEST_USES,
     DEFAULT_MAX_SLOTS,
     DEFAULT_WINDOW,
+    FORMATS,
     MAX_EXPERTS,
     MAX_SLOTS,
     N_EXPERTS,
@@ -265,6 +267,8 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             n_experts=options.n_experts,
             max_slots=options.max_slots,
             window=options.window,
+            format=options.format,
+            columns=options.columns,
             label=options.label,
             counts_only=options.only is not None,
             latest_uses=DEFAULT_LATEST_USES if options.budget else 0,
@@ -286,6 +290,19 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         jobs=options.jobs or _cores(),
         outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
+
+
+def column_names(text: str) -> tuple[tuple[str, str], ...]:
+    """What a file calls its columns, such as layer=layer_no,experts=sel, as pairs."""
+    pairs = []
+    for part in text.split(","):
+        column, equals, name = part.partition("=")
+        if not equals or not name or column not in list(Column):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not a column such as layer=NAME; there are {', '.join(Column)}"
+            )
+        pairs.append((column, name))
+    return tuple(pairs)
 
 
 def _cores() -> int:
@@ -343,6 +360,20 @@ def _add_options(
 ) -> None:
     """Add those that do not depend on what is read, but for what `--gate-layers` means."""
     analysis = parser.add_argument_group("analysis")
+    analysis.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="",
+        metavar="NAME",
+        help="what the log is written in, instead of what its first lines say: see moe-live formats",
+    )
+    analysis.add_argument(
+        "--columns",
+        type=column_names,
+        default=(),
+        metavar="LIST",
+        help="what a table or JSON lines call theirs: layer=layer_no,experts=sel",
+    )
     analysis.add_argument(
         "--rows",
         choices=[mode.value for mode in RowMode],

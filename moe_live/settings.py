@@ -43,6 +43,19 @@ DEFAULT_WINDOW = 256
 """Decode steps that are called the latest, unless the user says otherwise."""
 
 
+FORMATS = (
+    "llama-server",
+    "table",
+    "json-lines",
+    "ggml-moe-log",
+    "expert-trace",
+    "selected-experts",
+    "bracketed",
+    "numpy-array",
+)
+"""Names of what logs may be written in."""
+
+
 class RowMode(StrEnum):
     """Which expert rows the figures rest on."""
 
@@ -80,6 +93,8 @@ class Settings:
         latest_uses: how many uses of experts to keep, of the latest steps, for caches and placements to be
             tried out on; 0 for none.
         reset_on_restart: the statistics start anew whenever the server does.
+        format: the name of what the log is written in; "" to find out from its first lines.
+        columns: what its columns or keys are called, by our names of them, as pairs.
 
     Raises:
         ValueError: one of them is out of its bounds, or none of the names there are.
@@ -101,6 +116,8 @@ class Settings:
     label: str = ""
     counts_only: bool = False
     latest_uses: int = 0
+    format: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
     reset_on_restart: bool = False
 
     def __post_init__(self) -> None:
@@ -115,6 +132,8 @@ class Settings:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.format not in {"", *FORMATS}:
+            raise ValueError(f"format is {self.format!r}; it must be one of {', '.join(FORMATS)}")
         for name, kind in (
             ("include_prompt", bool),
             ("counts_only", bool),

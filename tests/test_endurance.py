@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from moe_live.formats.llama_server import LlamaServerDecoder
+from moe_live.formats.sniff import SniffingDecoder, candidates
+from tests.formats.written import WRITERS, Row
 from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, started
 
 pytestmark = pytest.mark.slow
@@ -201,8 +203,42 @@ def test_a_million_mutated_lines_and_random_bytes() -> None:
             assert all(table.max() < 2048 for table in records.experts.tables)
     tally = decoder.tally
     assert tally.lines == newlines
-    assert tally.malformed_lines + tally.header_lines + rows == newlines
+    assert tally.malformed_lines + tally.header_lines + tally.empty_rows + rows == newlines
     assert 0 < tally.malformed_lines < newlines
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_mutated_lines_of_every_dialect(name: str) -> None:
+    """Whatever is in its lines, and however they are cut, what is read is within bounds, and the same."""
+    rng = np.random.default_rng(15)
+    rows = [
+        Row(step, step > 1, token, token, layer, tuple(rng.permutation(20)[:4].tolist()))
+        for step in range(30)
+        for layer in range(3)
+        for token in range(5 if step < 2 else 1)
+    ]
+    write, dialect = WRITERS[name]
+    text = np.frombuffer(write(rows).encode(), np.uint8)
+    likely = np.frombuffer(b'0123456789 ,.;\n\r\t\0-+:"{}[]#eE|pd\xff\x80', np.uint8)
+    for _ in range(100):
+        mutated = text.copy()
+        places = rng.integers(0, len(text), int(rng.integers(1, max(2, len(text) // 50))))
+        pool = likely if rng.random() < 0.8 else np.arange(256, dtype=np.uint8)
+        mutated[places] = rng.choice(pool, len(places))
+        data = mutated.tobytes()
+        tallies = []
+        for cut in (len(data), int(rng.integers(1, len(data)))):
+            decoder = SniffingDecoder(dialect=candidates(dialect)[0])
+            found = 0
+            for part in (data[:cut], data[cut:]):
+                for records in decoder.feed(part):
+                    found += len(records.layer)
+                    assert all(table.max() < 2048 for table in records.experts.tables)
+            for records in decoder.restart():
+                found += len(records.layer)
+            tallies.append((found, decoder.tally))
+            assert decoder.tally.lines <= data.count(b"\n")
+        assert tallies[0] == tallies[1]
 
 
 # Feeds every shape of step of a strided log of this model, so that each set of rows is filled, and tells how

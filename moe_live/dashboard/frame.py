@@ -20,6 +20,7 @@ from moe_live.dashboard.theme import FAINT, STRONG, TITLE, Look
 from moe_live.dashboard.view import View, excerpt
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import printable
+from moe_live.formats.nearest import nearest
 from moe_live.formatting import size, whole
 from moe_live.running import Status
 from moe_live.snapshot import Snapshot
@@ -118,7 +119,9 @@ def _nothing_yet(snapshot: Snapshot, status: Status, width: int, height: int) ->
     if tally.malformed_lines:
         says = [
             f"No MoE lines found yet: {whole(tally.malformed_lines)} malformed of {whole(tally.lines)}.",
-            "An expert line looks like '3,17 4 92 …', a gate line like 'gate_input,20,0,0.25 …'. "
+            f"{near[0].upper()}{near[1:]}. These came, for example:"
+            if (near := nearest(tally.samples))
+            else "An expert line looks like '3,17 4 92 …', a gate line like 'gate_input,20,0,0.25 …'. "
             "These came, for example:",
         ]
     elif (command := status.source.command) is not None:

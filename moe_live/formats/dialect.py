@@ -77,6 +77,7 @@ class Dialect:
         places: where large files may be cut, None for nowhere. Of a text that begins with a line: offsets
             (before, start, end) of two neighbouring lines, ascending; the second, `text[start:end]`, begins
             a step as far as its own beginning and that of the line before show. Whether it does is tested.
+        is_text: whether there are lines at all, around which there may be something.
     """
 
     name: str
@@ -85,3 +86,4 @@ class Dialect:
     open: Opener
     fault: Callable[[bytes], str]
     places: Callable[[bytes], Iterator[tuple[int, int, int]]] | None = None
+    is_text: bool = True

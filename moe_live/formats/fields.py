@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,9 @@ PHASES = np.full(256, UNTOLD)
 
 PHASES[list(b"pP0")], PHASES[list(b"dDgGtT1")] = PREFILL, DECODE
 
-_BLANK, _COMMA, _MINUS, _ZERO = b" ,-0"
+_EXACT_DIGITS = 15  # of a number that doubles hold exactly, and the power of ten below it
+_FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_BLANK, _COMMA, _MINUS, _ZERO, _DOT = b" ,-0."
 
 
 def trimmed(
@@ -51,6 +55,60 @@ def numbers(
         scale *= 10
     value[~good] = 0
     return np.where(negative, -value, value), good
+
+
+def floats(
+    text: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """One number a field, with decimal places or without, as `float` reads it.
+
+    Returns:
+        (n,) the values, NaN where a field has anything else; (n,) whether it has a number.
+    """
+    width = end - start
+    good = (width > 0) & (width <= _EXACT_DIGITS)
+    whole = np.zeros(len(start), np.int64)
+    scale, places = np.ones(len(start), np.int64), np.zeros(len(start), np.int64)
+    for place in range(min(int(width.max(initial=0)), _EXACT_DIGITS)):
+        byte = text[end - 1 - place]
+        digit = byte - np.uint8(_ZERO)
+        here, is_dot = width > place, byte == _DOT
+        is_digit = digit <= 9
+        good &= ~here | is_digit | (is_dot & (places == 0) & (place > 0))
+        places = np.where(here & is_dot, place, places)
+        used = here & is_digit
+        whole += np.where(used, digit, 0).astype(np.int64) * scale
+        scale = np.where(used, scale * 10, scale)
+    value = whole / 10.0**places
+    for at in np.flatnonzero(~good).tolist():
+        value[at] = np.nan
+        if _FLOAT.fullmatch(field := text[start[at] : end[at]].tobytes()):
+            value[at], good[at] = float(field), True
+    return value, good
+
+
+def float_lists(
+    text: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Numbers between blanks or commas, in fields that follow each other in the text; see `lists`."""
+    inside = np.zeros(len(text) + 1, np.int8)
+    inside[start] += 1
+    inside[end] -= 1
+    used = (np.cumsum(inside[:-1], dtype=np.int8) > 0) & (text != _BLANK) & (text != _COMMA)
+    first = np.flatnonzero(used & ~np.concatenate(([False], used[:-1])))
+    last = np.flatnonzero(used & ~np.concatenate((used[1:], [False])))
+    field = np.searchsorted(start, first, "right") - 1
+    value, fits = floats(text, first, last + 1)
+    good = np.ones(len(start), np.bool_)
+    good[field[~fits]] = False
+    count = np.bincount(field, minlength=len(start))
+    count[~good] = 0
+    return value[good[field]], count
+
+
+def untold(experts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weights of experts that have none."""
+    return np.full(len(experts), np.nan)
 
 
 def lists(

@@ -8,8 +8,10 @@ stands, and the numbers behind it. All others go through `json` one by one.
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from moe_live.formats.columns import Column, columns
 from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import PHASES, lists, numbers, trimmed
+from moe_live.formats.fields import PHASES, float_lists, lists, numbers, trimmed, untold
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
@@ -39,6 +41,7 @@ class _Row(NamedTuple):
     token: int
     rank: int
     experts: Sequence[int]
+    weights: Sequence[float]
 
 
 class _Keys(NamedTuple):
@@ -47,16 +50,22 @@ class _Keys(NamedTuple):
     of: Mapping[Column, str]
 
     @classmethod
-    def among(cls, names: Sequence[str]) -> _Keys:
+    def among(cls, names: Sequence[str], told: Mapping[str, str]) -> _Keys:
         """None at all if these do not tell of chosen experts."""
-        return cls({column: names[where[0]] for column, where in columns(names, {}).items()})
+        return cls({column: names[where[0]] for column, where in columns(names, told).items()})
 
 
 class JsonLinesDecoder(ToldLinesDecoder):
-    """Turns the bytes of JSON lines into `Records`, however they are cut into chunks."""
+    """Turns the bytes of JSON lines into `Records`, however they are cut into chunks.
 
-    def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:
+    Args:
+        told: what the user says the keys are called, by our names of what they tell.
+        gate_layers: is not needed: these lines have no router inputs.
+    """
+
+    def __init__(self, told: Mapping[str, str], *, gate_layers: frozenset[int] | None = None) -> None:
         super().__init__(gate_layers=gate_layers)
+        self._told_names = told
         self._keys: _Keys | None = None
         self._has_lists = True
 
@@ -99,10 +108,10 @@ class JsonLinesDecoder(ToldLinesDecoder):
             return None
         if not isinstance(value, dict):
             return None
-        if isinstance(label := value.get("label"), str) and "layer" not in value:
+        if isinstance(label := value.get("label"), str) and len(value) == 1:
             labels.append((index, label.strip()[:MAX_LABEL]))
             return None
-        keys = _Keys.among(list(value))
+        keys = _Keys.among(list(value), self._told_names)
         rows = _rows(value, keys) if keys.of else []
         if not rows:
             return None
@@ -181,10 +190,20 @@ class JsonLinesDecoder(ToldLinesDecoder):
             experts, has = numbers(bytes_, *values(Column.EXPERTS, stop))
             good &= has
             count = np.ones(len(end), np.int64)
+        weights = untold(experts)
+        if Column.WEIGHTS in keys.of:
+            start, stop_at = values(Column.WEIGHTS, close if self._has_lists else stop)
+            if self._has_lists:
+                good &= bytes_[start] == _OPEN_LIST
+                start = np.where(good, start + 1, end)
+            found, n_weights = float_lists(bytes_, start, np.where(good, stop_at, end))
+            good &= n_weights == count
+            weights[np.repeat(good, count)] = found[np.repeat(good, n_weights)]
         good[np.repeat(np.arange(len(end)), count)[(experts < -1) | (experts >= MAX_EXPERTS)]] = False
         good &= count > 0
         table = (layer, phase, sequence, step, token, rank, count)
-        told = Told(*[*(column[good] for column in table), experts[np.repeat(good, count)]])
+        entries = np.repeat(good, count)
+        told = Told.of([*(column[good] for column in table), experts[entries]], weights[entries])
         return told, good
 
 
@@ -234,12 +253,26 @@ def _rows(value: Mapping[str, Any], keys: _Keys) -> list[_Row]:
     sequence = given.get(Column.SEQUENCE, 0)
     sequence = (sequence if _is_number(sequence) else _number_of(str(sequence))) & _MOST
     rows = []
-    for at, ids in zip(numbered, tokens, strict=True):
+    weights = given.get(Column.WEIGHTS)
+    of_tokens = weights if isinstance(weights, list) and tokens is experts else [weights]
+    for index, (at, ids) in enumerate(zip(numbered, tokens, strict=True)):
         of_token = ids if isinstance(ids, list) else [ids]
         if not of_token or not all(_is_number(expert) and -1 <= expert < MAX_EXPERTS for expert in of_token):
             return []
-        rows.append(_Row(layer, PREFILL if at < 0 else phase, sequence, whole[0], at, whole[1], of_token))
+        beside = of_tokens[index] if index < len(of_tokens) else None
+        beside = _weights(beside if isinstance(beside, list) else [beside], len(of_token))
+        rows.append(
+            _Row(layer, PREFILL if at < 0 else phase, sequence, whole[0], at, whole[1], of_token, beside)
+        )
     return rows
+
+
+def _weights(values: Sequence[object], count: int) -> Sequence[float]:
+    """Those of so many experts; NaN if they are not told."""
+    if len(values) != count or not all(isinstance(value, int | float) for value in values):
+        return [math.nan] * count
+    told = [float(value) for value in values if isinstance(value, int | float)]
+    return told if all(map(math.isfinite, told)) else [math.nan] * count
 
 
 def _is_number(value: object) -> bool:
@@ -251,16 +284,17 @@ def _number_of(name: str) -> int:
 
 
 def _told(rows: Sequence[_Row]) -> Told:
-    table = np.array([row[:-1] for row in rows], np.int64).reshape(-1, 6).T
+    table = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
     count = np.array([len(row.experts) for row in rows], np.int64)
     experts = np.array([expert for row in rows for expert in row.experts], np.int64)
-    return Told(*[*table, count, experts])
+    weights = np.array([weight for row in rows for weight in row.weights], np.float64)
+    return Told.of([*table, count, experts], weights)
 
 
 _NO_ROWS = _told([])
 
 
-def recognize(lines: Sequence[bytes]) -> Fit:
+def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
     """Whether lines, without newlines, are of this dialect."""
     for line in lines:
         if line.lstrip()[:1] != b"{":
@@ -269,7 +303,7 @@ def recognize(lines: Sequence[bytes]) -> Fit:
             value = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and (keys := _Keys.among(list(value))).of and _rows(value, keys):
+        if isinstance(value, dict) and (keys := _Keys.among(list(value), told)).of and _rows(value, keys):
             return Fit.CERTAIN
     return Fit.NONE
 
@@ -279,10 +313,12 @@ def fault(line: bytes) -> str:
     return "" if line.lstrip()[:1] == b"{" else "no JSON object"
 
 
-JSON_LINES = Dialect(
-    name="json-lines",
-    example='{"layer": 3, "token_idx": 0, "topk_ids": [51, 1], "topk_weights": [0.6, 0.4]}',
-    recognize=recognize,
-    open=JsonLinesDecoder,
-    fault=fault,
-)
+def json_lines(told: Mapping[str, str]) -> Dialect:
+    """The dialect, if its keys are called so; see `JsonLinesDecoder`."""
+    return Dialect(
+        name="json-lines",
+        example='{"layer": 3, "token_idx": 0, "topk_ids": [51, 1], "topk_weights": [0.6, 0.4]}',
+        recognize=partial(recognize, told),
+        open=partial(JsonLinesDecoder, told),
+        fault=fault,
+    )

@@ -30,6 +30,7 @@ from moe_live.formats.float_text import FloatLines, FloatTextParser
 from moe_live.formats.gate_lines import GateLines, carve, interleave
 from moe_live.formats.records import Experts, LineTally, Records
 from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
+from moe_live.formats.spellings import in_plain, is_otherwise
 from moe_live.memory import keep_freed_memory
 
 HEADER = b"layer_id,expert_ids"
@@ -77,6 +78,7 @@ class LlamaServerDecoder:
         self._experts = ExpertLineParser()
         self._floats = FloatTextParser()
         self._weights: FloatTextParser | None = None  # once there are any
+        self._spelled_otherwise = False  # whether any row is
 
     @property
     def tally(self) -> LineTally:
@@ -143,7 +145,10 @@ class LlamaServerDecoder:
         if text.find(b"\r", start, end) >= 0:
             text = text[start:end].replace(b"\r\n", b"\n")
             start, end = 0, len(text)
-        whole, beside = (text, start, end), None
+        whole, beside, empty_rows = (text, start, end), None, 0
+        if self._spelled_otherwise:
+            text, empty_rows = in_plain(bytes(text[start:end]))
+            start, end = 0, len(text)
         if self._weights is not None or text.find(b"#", start, end) >= 0:
             beside = take_apart(text, start, end, self._weights)
             text, start, end = beside.others, 0, len(beside.others)
@@ -161,6 +166,14 @@ class LlamaServerDecoder:
                 self._weights = FloatTextParser()
                 yield from self._decode(*whole)
                 return
+        if not self._spelled_otherwise and len(rows.others):
+            others = memoryview(other_text)[start:end]
+            if any(is_otherwise(others[begin:stop]) for begin, stop in rows.others.tolist()):
+                self._spelled_otherwise = True
+                yield from self._decode(*whole)
+                return
+        self._counter.lines += empty_rows
+        self._counter.empty_rows += empty_rows
         if beside is not None:
             self._counter.lines += len(beside.labels) + beside.count
             self._counter.label_lines += len(beside.labels)

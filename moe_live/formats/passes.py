@@ -17,12 +17,12 @@ rank is told: then as many as the shortest run of one layer has make a row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.records import Experts, Records, StepMarks
+from moe_live.formats.records import Experts, Records, RowWeights, StepMarks
 from moe_live.settings import MAX_TOP_K
 
 MAX_HELD_LINES = 1 << 18
@@ -52,6 +52,7 @@ class Told:
         rank: (n,) int64, of the one expert.
         count: (n,) int64, how many experts the line has.
         experts: (sum of count,) int64, -1 for an empty slot.
+        weights: (sum of count,) float64, of these; NaN where they are not told.
     """
 
     layer: NDArray[np.int64]
@@ -62,6 +63,13 @@ class Told:
     rank: NDArray[np.int64]
     count: NDArray[np.int64]
     experts: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, numbers: Sequence[NDArray[np.int64]], weights: NDArray[np.float64]) -> Told:
+        """All that is told in whole numbers, in the order of the attributes, and the weights."""
+        layer, phase, sequence, step, token, rank, count, experts = numbers
+        return cls(layer, phase, sequence, step, token, rank, count, experts, weights)
 
     def __len__(self) -> int:
         return len(self.layer)
@@ -71,18 +79,20 @@ class Told:
         first = int(self.count[:begin].sum())
         stop = first + int(self.count[begin:end].sum())
         columns = (self.layer, self.phase, self.sequence, self.step, self.token, self.rank, self.count)
-        return Told(*[*(column[begin:end] for column in columns), self.experts[first:stop]])
+        parts = [column[begin:end] for column in columns]
+        return Told.of([*parts, self.experts[first:stop]], self.weights[first:stop])
 
     @classmethod
     def joined(cls, parts: Sequence[Told]) -> Told:
         """All of them, one after the other."""
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
+        weights = np.concatenate([part.weights for part in parts])
+        return cls.of([np.concatenate([getattr(part, name) for part in parts]) for name in _WHOLE], weights)
 
     def copy(self) -> Told:
         """The same in memory of its own."""
-        return Told(*(getattr(self, name).copy() for name in _COLUMNS))
+        return Told.of([getattr(self, name).copy() for name in _WHOLE], self.weights.copy())
 
     def ordered(self, order: NDArray[np.intp]) -> Told:
         """The lines in another order."""
@@ -90,7 +100,8 @@ class Told:
         count = self.count[order]
         entry = np.repeat(first[order] - np.cumsum(count) + count, count) + np.arange(count.sum())
         columns = (self.layer, self.phase, self.sequence, self.step, self.token, self.rank)
-        return Told(*[*(column[order] for column in columns), count, self.experts[entry]])
+        parts = [column[order] for column in columns]
+        return Told.of([*parts, count, self.experts[entry]], self.weights[entry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +301,14 @@ class PassGatherer:
         layer, number = lines.layer[line], number[line]
         place = np.searchsorted(number, np.arange(len(starts) + 1))
         experts = _experts(lines.experts[is_slot], slots[first[kept]], width[kept])
+        weights = _weights(lines.weights[is_slot], slots[first[kept]], width[kept])
         marks = self._marks(lines, line, place[:-1], phase)
         yield Records(
             layer.astype(np.uint16),
             experts,
             labels=tuple((int(place[which]), name) for which, name in labels),
             marks=marks.part(1, len(marks), marks.place[1:]) if self._goes_on else marks,
+            weights=weights,
         )
 
     def _rows(
@@ -366,7 +379,8 @@ class PassGatherer:
         )
 
 
-_COLUMNS = tuple(field.name for field in fields(Told))
+_WHOLE = ("layer", "phase", "sequence", "step", "token", "rank", "count", "experts")
+"""What is told in whole numbers."""
 
 
 def _nothing(labels: tuple[tuple[int, str], ...]) -> Records:
@@ -409,6 +423,22 @@ def _distinct(lines: Told, run: NDArray[np.intp], lines_a_row: int) -> bool:
     row = np.repeat(whole, length)
     table = np.sort(lines.experts[row].reshape(-1, lines_a_row), axis=1)
     return not ((table[:, 1:] == table[:, :-1]) & (table[:, 1:] >= 0)).any()
+
+
+def _weights(weights: NDArray[np.float64], first: NDArray[np.int64], width: NDArray[np.int64]) -> RowWeights:
+    """Of rows that begin at `first` (r,) and have `width` (r,) experts each, those whose weights are told."""
+    untold = np.isnan(weights)
+    if untold.all():
+        return RowWeights.none()
+    before = np.concatenate(([0], np.cumsum(untold)))
+    row = np.flatnonzero(before[first + width] == before[first])
+    entry = np.repeat(first[row], width[row]) + _within(width[row])
+    return RowWeights(row, width[row], weights[entry])
+
+
+def _within(width: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1 and so on in each of some ranges (r,), one after the other."""
+    return np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
 
 
 def _experts(experts: NDArray[np.int64], first: NDArray[np.int64], width: NDArray[np.int64]) -> Experts:

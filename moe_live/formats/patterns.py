@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import lists
+from moe_live.formats.fields import lists, untold
 from moe_live.formats.passes import UNTOLD, Telling, Told
 from moe_live.formats.records import Records
 from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder
@@ -106,7 +106,9 @@ class PatternDecoder(ToldLinesDecoder):
         good[line] = True
         nothing = np.zeros(len(line), np.int64)
         token = np.array(list(map(int, tokens)), np.int64)[fits]
-        told = Told(layer, nothing + UNTOLD, nothing, nothing, token, nothing, count, experts)
+        told = Told(
+            layer, nothing + UNTOLD, nothing, nothing, token, nothing, count, experts, untold(experts)
+        )
         return ReadLines(told, line, end, good, Telling(token=has_token, phase=has_token))
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 from moe_live.formats.dialect import Decoder, Dialect, Fit
-from moe_live.formats.json_lines import JSON_LINES
+from moe_live.formats.json_lines import json_lines
 from moe_live.formats.llama_server import LLAMA_SERVER
+from moe_live.formats.numpy_array import NUMPY_ARRAY
 from moe_live.formats.patterns import PATTERNS
+from moe_live.formats.prefixes import Recoder, UnwrappingDecoder, Wrapping, unwrapped
 from moe_live.formats.records import LineTally, Records
-from moe_live.formats.table import TABLE
+from moe_live.formats.spans import SAMPLE_BYTES
+from moe_live.formats.table import table
 
 DIALECTS: list[Dialect] = [
     LLAMA_SERVER,
-    TABLE,
-    JSON_LINES,
+    table({}),
+    json_lines({}),
     *PATTERNS,
+    NUMPY_ARRAY,
 ]
 """Of several that are possible the first is taken; and the very first for a log that fits none."""
 
 USUAL = LLAMA_SERVER.name
 """The dialect that needs no mention."""
+
+_NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
 
 HEAD_BYTES = 1 << 16
 """Bytes of a log that are looked at to tell its dialect, at most."""
@@ -38,36 +46,67 @@ def dialect_named(name: str) -> Dialect:
     return {dialect.name: dialect for dialect in DIALECTS}[name]
 
 
+def candidates(name: str = "", columns: Mapping[str, str] = _NOTHING_TOLD) -> list[Dialect]:
+    """The dialects a log may be written in.
+
+    Args:
+        name: of the one it is; "" for all.
+        columns: what columns and keys are called, by our names of them.
+    """
+    makers = {"table": table, "json-lines": json_lines}
+    return [
+        makers[one.name](columns) if columns and one.name in makers else one
+        for one in DIALECTS
+        if name in {"", one.name}
+    ]
+
+
 class Sniffer:
     """Tells the dialect of a log from its first lines, as soon as one is certain.
 
     The answer does not depend on how the bytes are cut into chunks.
+
+    Args:
+        known: the dialects it may be of; None for all.
+
+    Attributes:
+        head: what was taken in so far.
+        wrapping: what is around the lines.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Sequence[Dialect] | None = None) -> None:
+        self._known = DIALECTS if known is None else known
         self.head = bytearray()
+        self.wrapping = Wrapping()
         self._lines: list[bytes] = []
         self._looked_at = 0
 
     def feed(self, data: bytes | memoryview) -> Dialect | None:
         """Take in the next bytes; the dialect, once it is known."""
         self.head += data
-        if len(DIALECTS) == 1:
-            return DIALECTS[0]
         while (end := self.head.find(b"\n", self._looked_at, HEAD_BYTES)) >= 0:
             self._lines.append(bytes(self.head[self._looked_at : end]))
             self._looked_at = end + 1
-            for dialect in DIALECTS:
-                if dialect.recognize(self._lines) is Fit.CERTAIN:
-                    return dialect
+            for wrapping, line in unwrapped(self._lines[-1]):
+                for dialect in self._known:
+                    if dialect.recognize([line]) is Fit.CERTAIN:
+                        self.wrapping = wrapping if dialect.is_text else Wrapping()
+                        return dialect
             if len(self._lines) == HEAD_LINES:
                 return self.end()
         return self.end() if len(self.head) >= HEAD_BYTES else None
 
     def end(self) -> Dialect:
         """The dialect, by what there is."""
-        fits = [dialect for dialect in DIALECTS if dialect.recognize(self._lines) is not Fit.NONE]
-        return (fits or DIALECTS)[0]
+        return (self._fitting() or self._known)[0]
+
+    @property
+    def unknown(self) -> Sequence[bytes]:
+        """The lines so far, if they can be of no dialect."""
+        return () if self._fitting() else self._lines
+
+    def _fitting(self) -> list[Dialect]:
+        return [dialect for dialect in self._known if dialect.recognize(self._lines) is not Fit.NONE]
 
 
 class SniffingDecoder:
@@ -76,24 +115,44 @@ class SniffingDecoder:
     Args:
         gate_layers: the layers whose router inputs are needed; None for all.
         dialect: what the log is written in; None to find out.
+        known: the dialects it may be; None for all.
 
     Attributes:
-        dialect: the same; what was found out, once it is.
+        dialect: the first; what was found out, once it is.
     """
 
-    def __init__(self, *, gate_layers: frozenset[int] | None = None, dialect: Dialect | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        gate_layers: frozenset[int] | None = None,
+        dialect: Dialect | None = None,
+        known: Sequence[Dialect] | None = None,
+    ) -> None:
         self._gate_layers = gate_layers
-        self._sniffer = Sniffer()
-        self.dialect = dialect or self._sniffer.feed(b"")
+        self._bytes = 0
+        self._recoder = Recoder()
+        self._sniffer = Sniffer(known)
+        self.dialect = dialect
         self._decoder = None if self.dialect is None else self._opened(self.dialect)
 
     @property
     def tally(self) -> LineTally:
-        """What was read so far; while the dialect is unknown no line is counted."""
-        return LineTally(bytes=len(self._sniffer.head)) if self._decoder is None else self._decoder.tally
+        """What was read so far; while the dialect is unknown no line is counted but those of none."""
+        if self._decoder is not None:
+            tally = self._decoder.tally
+        else:
+            lines = self._sniffer.unknown
+            samples = tuple(line[:SAMPLE_BYTES] for line in lines[: LineTally.MAX_SAMPLES])
+            tally = LineTally(lines=len(lines), malformed_lines=len(lines), samples=samples)
+        return replace(tally, bytes=self._bytes)
 
     def feed(self, data: bytes | memoryview) -> Iterator[Records]:
         """See `Decoder.feed`."""
+        self._bytes += len(data)
+        yield from self._feed(self._recoder.feed(data))
+
+    def _feed(self, data: bytes | memoryview) -> Iterator[Records]:
+        """Take in text without a mark of its encoding."""
         if self._decoder is None:
             if (dialect := self._sniffer.feed(data)) is None:
                 return
@@ -103,6 +162,9 @@ class SniffingDecoder:
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """See `Decoder.restart`. The dialect is told by then, if there was anything; it stays the same."""
+        if rest := self._recoder.end():
+            yield from self._feed(rest)
+        self._recoder = Recoder()
         if self._decoder is None and self._sniffer.head:
             yield from self._begin(self._sniffer.end())
         if self._decoder is not None:
@@ -117,4 +179,6 @@ class SniffingDecoder:
         yield from self._decoder.feed(head)
 
     def _opened(self, dialect: Dialect) -> Decoder:
-        return dialect.open(gate_layers=self._gate_layers)
+        decoder = dialect.open(gate_layers=self._gate_layers)
+        wrapping = self._sniffer.wrapping
+        return UnwrappingDecoder(wrapping, decoder) if wrapping else decoder

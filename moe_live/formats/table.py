@@ -13,14 +13,14 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.columns import Column, columns, plain_name
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import PHASES, lists, numbers, trimmed
+from moe_live.formats.fields import PHASES, float_lists, lists, numbers, trimmed, untold
 from moe_live.formats.llama_server import HEADERS
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
@@ -30,8 +30,7 @@ from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _SEPARATORS = b"\t,;|"
 _BLANKS = re.compile(rb"[ \t]+")
-_NUMBER = re.compile(r"-?[0-9.]+")
-_NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
+_NAME = re.compile(r"[\"' ]*[A-Za-z_][^:|]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,13 @@ class Header:
     is_of_one: bool
 
     @classmethod
-    def of(cls, line: bytes, told: Mapping[str, str] = _NOTHING_TOLD) -> Header | None:
+    def of(cls, line: bytes, told: Mapping[str, str]) -> Header | None:
         """What a line names, None if it is no header of a table that tells of chosen experts."""
         line = line.rstrip()
         separator = next((each for each in _SEPARATORS if each in line), ord(" "))
         parts = _BLANKS.split(line.strip()) if separator == ord(" ") else line.split(bytes([separator]))
         names = [part.decode("utf-8", "replace") for part in parts]
-        if any(map(_NUMBER.fullmatch, names)):
+        if not all(map(_NAME.fullmatch, names)):
             return None
         found = columns(names, told)
         if not found:
@@ -77,13 +76,11 @@ class TableDecoder(ToldLinesDecoder):
     """Turns the bytes of a table into `Records`, however they are cut into chunks.
 
     Args:
-        gate_layers: is not needed: tables have no router inputs.
         told: what the user says the columns are called, by our names of them.
+        gate_layers: is not needed: tables have no router inputs.
     """
 
-    def __init__(
-        self, *, gate_layers: frozenset[int] | None = None, told: Mapping[str, str] = _NOTHING_TOLD
-    ) -> None:
+    def __init__(self, told: Mapping[str, str], *, gate_layers: frozenset[int] | None = None) -> None:
         super().__init__(gate_layers=gate_layers)
         self._told = told
         self._header: Header | None = None
@@ -157,13 +154,20 @@ class TableDecoder(ToldLinesDecoder):
         if Column.PHASE in where:
             phase = table.phases(where[Column.PHASE][0])
         phase[token < 0] = PREFILL
-        if len(where[Column.EXPERTS]) == 1:
+        if self._telling is not None and self._telling.one_each:
+            experts, count = number(Column.EXPERTS), np.ones(len(good), np.int64)
+        elif len(where[Column.EXPERTS]) == 1:
             experts, count = lists(table.text, *table.column(where[Column.EXPERTS][0]))
         else:
             found = [numbers(table.text, *table.column(index)) for index in where[Column.EXPERTS]]
             experts = np.stack([value for value, _ in found], axis=1).reshape(-1)
             good &= np.logical_and.reduce([has for _, has in found])
             count = np.full(len(good), len(found))
+        weights = untold(experts)
+        if len(where.get(Column.WEIGHTS, ())) == 1:
+            found_weights, n_weights = float_lists(table.text, *table.column(where[Column.WEIGHTS][0]))
+            fits = n_weights == count
+            weights[np.repeat(fits, count)] = found_weights[np.repeat(fits, n_weights)]
         out = (experts < -1) | (experts >= MAX_EXPERTS)
         good[np.repeat(np.arange(len(good)), count)[out]] = False
         good &= count > 0
@@ -182,7 +186,8 @@ class TableDecoder(ToldLinesDecoder):
             good &= count == 1
         self._may_restart |= bool(good.any())
         columns = (layer, phase, sequence, step, token, rank, count)
-        told = Told(*[*(column[good] for column in columns), experts[np.repeat(good, count)]])
+        entries = np.repeat(good, count)
+        told = Told.of([*(column[good] for column in columns), experts[entries]], weights[entries])
         return ReadLines(told, np.flatnonzero(good), table.end, good, telling)
 
 
@@ -199,8 +204,9 @@ class _Fields:
         self.text = np.frombuffer(bytearray(text), np.uint8)
         is_end = self.text == _NEWLINE
         self.end = np.flatnonzero(is_end)
+        balanced = np.ones(len(self.end), np.bool_)
         if any(mark in text for mark in _MARKS):
-            self._open_lists(is_end)
+            balanced = self._open_lists(is_end)
         is_separator = self.text == header.separator
         if header.separator == _BLANK:  # any number of them is one, and none at the beginning of a line
             is_separator[:-1] &= ~is_separator[1:]
@@ -209,9 +215,9 @@ class _Fields:
         separator = np.flatnonzero(is_separator)
         before = np.searchsorted(separator, self.end)
         fields = np.diff(before, prepend=0) + 1
-        self.whole = fields == header.fields
+        self.whole = (fields == header.fields) & balanced
         if header.last_is_experts and len(header.columns[Column.EXPERTS]) == 1:
-            more = fields > header.fields
+            more = (fields > header.fields) & balanced
             if more.any():
                 self.whole |= more
                 first = before - fields + header.fields
@@ -247,8 +253,12 @@ class _Fields:
             value[at] = zlib.crc32(self.text[start[at] : end[at]].tobytes())
         return value & _MOST
 
-    def _open_lists(self, is_end: NDArray[np.bool_]) -> None:
-        """Make blanks of quotes and brackets, and of all that separates what is between them."""
+    def _open_lists(self, is_end: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Make blanks of quotes and brackets, and of all that separates what is between them.
+
+        Returns:
+            (l,) whether each in a line has its counterpart.
+        """
         is_quote = self.text == _QUOTE
         length = np.diff(self.end, prepend=-1)
         begin = self.end - length + 1
@@ -260,12 +270,14 @@ class _Fields:
 
         depth, quotes = counted(_DEPTH[self.text]), counted(is_quote.view(np.int8))
         inside = ((depth > 0) | (quotes & 1 == 1)) & ~is_end
+        balanced: NDArray[np.bool_] = (depth[self.end] == 0) & (quotes[self.end] & 1 == 0)
         is_mark = is_quote | (_DEPTH[self.text] != 0)
         self.text[is_mark | (inside & ~_IN_NUMBERS[self.text])] = _BLANK
+        return balanced
 
 
 _NEWLINE, _BLANK, _QUOTE = b'\n "'
-_MARKS = (b'"', b"[", b"(", b"{")
+_MARKS = tuple(bytes([mark]) for mark in b'"[](){}')
 _MOST = (1 << 31) - 1
 _DEPTH = np.zeros(256, np.int8)
 _DEPTH[list(b"[({")], _DEPTH[list(b"])}")] = 1, -1
@@ -281,10 +293,10 @@ def _next_header(text: bytes, begin: int, line: bytes) -> int:
     return len(text) if found < 0 else found
 
 
-def recognize(lines: Sequence[bytes]) -> Fit:
+def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
     """Whether lines, without newlines, are of this dialect: whether one of them is a header of a table."""
     for line in lines:
-        if line.strip() not in HEADERS and Header.of(line) is not None:
+        if line.strip() not in HEADERS and Header.of(line, told) is not None:
             return Fit.CERTAIN
     return Fit.NONE
 
@@ -294,10 +306,12 @@ def fault(line: bytes) -> str:  # noqa: ARG001 - it takes the header to tell
     return ""
 
 
-TABLE = Dialect(
-    name="table",
-    example="turn,phase,step,layer,slot,expert,weight\n0,1,28,0,0,51,0.27\n0,1,28,0,1,12,0.21",
-    recognize=recognize,
-    open=TableDecoder,
-    fault=fault,
-)
+def table(told: Mapping[str, str]) -> Dialect:
+    """The dialect, if its columns are called so; see `TableDecoder`."""
+    return Dialect(
+        name="table",
+        example="turn,phase,step,layer,slot,expert,weight\n0,1,28,0,0,51,0.27\n0,1,28,0,1,12,0.21",
+        recognize=partial(recognize, told),
+        open=partial(TableDecoder, told),
+        fault=fault,
+    )

@@ -66,7 +66,8 @@ class ToldLinesDecoder(ABC):
         for start, end in self._assembler.spans(data):
             text = bytes(self._assembler.text[start:end])
             labels: Sequence[tuple[int, str]] = ()
-            if b" \n" in text or b"\t\n" in text or b"\r\n" in text:
+            # Whether one byte is there is told much faster than whether two are.
+            if any(blank in text and blank + b"\n" in text for blank in (b" ", b"\t", b"\r")):
                 text = _AT_END.sub(b"\n", text)
             if b"#" in text:
                 comments = take_apart(text, 0, len(text))
@@ -121,7 +122,7 @@ class ToldLinesDecoder(ABC):
         self._counter.add_malformed(self._passes.torn_lines - torn, ())
 
 
-NO_LINES = Told(*[np.empty(0, np.int64)] * 8)
+NO_LINES = Told.of([np.empty(0, np.int64)] * 8, np.empty(0))
 
 
 def restarted() -> Records:

@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from moe_live.formats.dialect import Dialect
-from moe_live.formats.sniff import HEAD_BYTES, Sniffer
+from moe_live.formats.sniff import HEAD_BYTES, Sniffer, candidates
 from moe_live.formats.spans import MAX_LINE_BYTES
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
@@ -72,7 +72,7 @@ def plan(
     sizes = [_plain_size(path) for path in paths]
     if jobs < 2 or settings.reset_on_restart or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
         return []
-    dialect = _dialect(paths)
+    dialect = _dialect(paths, settings)
     if dialect is None or dialect.places is None:
         return []
     if part_bytes is None:
@@ -140,13 +140,18 @@ def _begins_step(two_lines: bytes, settings: Settings, dialect: Dialect) -> bool
     return complete == 1 and decoder.tally.malformed_lines == 0
 
 
-def _dialect(paths: Sequence[str]) -> Dialect | None:
-    """What the files are written in, by the head of the first that is not empty; None if all are."""
+def _dialect(paths: Sequence[str], settings: Settings) -> Dialect | None:
+    """What the files are written in, by the head of the first that is not empty.
+
+    Returns:
+        None if all are empty, or if there is anything around the lines.
+    """
     for path in paths:
         with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - `Path` has no other way either
             if head := file.read(HEAD_BYTES):
-                sniffer = Sniffer()
-                return sniffer.feed(head) or sniffer.end()
+                sniffer = Sniffer(candidates(settings.format, dict(settings.columns)))
+                dialect = sniffer.feed(head) or sniffer.end()
+                return None if sniffer.wrapping else dialect
     return None
 
 

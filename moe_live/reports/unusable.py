@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from moe_live.errors import printable
+from moe_live.formats.nearest import nearest
 from moe_live.formats.records import LineTally
 
 _KINDS = (
@@ -14,7 +15,6 @@ _KINDS = (
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it first"),
     (b"\xfd7zXZ\0", "compressed by xz", "unpack it first"),
     (b"BZh", "compressed by bzip2", "unpack it first"),
-    (b"\x93NUMPY", "a numpy array", ""),
     (b"PAR1", "a Parquet table", ""),
     (b"\xff\xfe", "UTF-16 text", "convert it to UTF-8 first"),
     (b"{", "JSON", ""),
@@ -38,7 +38,10 @@ def has_usable_lines(tally: LineTally) -> bool:
 def why_unusable(tally: LineTally) -> str:
     """What there is instead of lines about experts or gate inputs; follows "no usable line in FILE"."""
     if tally.malformed_lines:
-        return _seeming(tally.samples[0], ", whose first is")
+        near = nearest(tally.samples)
+        if near:
+            return f": {near}"
+        return _seeming(tally.samples[0] if tally.samples else b"", ", whose first is")
     if not tally.bytes:
         return ": the log is empty"
     if tally.nul_bytes == tally.bytes:

@@ -50,8 +50,8 @@ function _shtab_moe_live_using
   test "$_shtab_moe_live_cmdpath" = "$argv"
 end
 
-set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
+set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare formats completion
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -61,6 +61,8 @@ complete -c moe-live -n _shtab_moe_live_using -l follow -xka "(__fish_complete_p
 complete -c moe-live -n _shtab_moe_live_using -l demo -d 'follow the log of a simulated server'
 complete -c moe-live -n _shtab_moe_live_using -l from -xka "start end" -d 'where to begin following'
 complete -c moe-live -n _shtab_moe_live_using -l jobs -x -d 'processes that read large PATHs (default: one for each core)'
+complete -c moe-live -n _shtab_moe_live_using -l format -xka "llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed numpy-array" -d 'what the log is written in, instead of what its first lines say: see moe-live formats'
+complete -c moe-live -n _shtab_moe_live_using -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
 complete -c moe-live -n _shtab_moe_live_using -l rows -xka "auto logged verified" -d 'which expert rows count: all until the log is proven to hold wrong ones (auto, the default), all as written, or only those that can be believed'
 complete -c moe-live -n _shtab_moe_live_using -l include-prompt -d 'distances count prompt steps too'
 complete -c moe-live -n _shtab_moe_live_using -l gate-layers -x -d 'compare only these layers'"'"' gate inputs: 20-24,30'
@@ -102,6 +104,8 @@ complete -c moe-live -n '_shtab_moe_live_using run' -l log-limit -x -d 'begin a 
 complete -c moe-live -n '_shtab_moe_live_using run' -l weights -d 'read the weights of the experts too'
 complete -c moe-live -n '_shtab_moe_live_using run' -l drafts -xka "(__fish_complete_path (commandline -ct))" -d 'a log for drafts and other models, which are left out else'
 complete -c moe-live -n '_shtab_moe_live_using run' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'where what COMMAND prints goes, the last 16 MB of it; default: a temporary file'
+complete -c moe-live -n '_shtab_moe_live_using run' -l format -xka "llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed numpy-array" -d 'what the log is written in, instead of what its first lines say: see moe-live formats'
+complete -c moe-live -n '_shtab_moe_live_using run' -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
 complete -c moe-live -n '_shtab_moe_live_using run' -l rows -xka "auto logged verified" -d 'which expert rows count: all until the log is proven to hold wrong ones (auto, the default), all as written, or only those that can be believed'
 complete -c moe-live -n '_shtab_moe_live_using run' -l include-prompt -d 'distances count prompt steps too'
 complete -c moe-live -n '_shtab_moe_live_using run' -l gate-layers -x -d 'read the inputs of these layers'"'"' routers too, and compare them: 20-24,30'
@@ -226,6 +230,8 @@ complete -c moe-live -n '_shtab_moe_live_using compare' -l n-experts -x -d 'expe
 complete -c moe-live -n '_shtab_moe_live_using compare' -l max-slots -x -d 'tokens a decode step has at most (default 64)'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l uses -x -d 'uses of experts that are kept, the latest (default 360000: 500 steps of 90 layers, top-8)'
 complete -c moe-live -n '_shtab_moe_live_using compare; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'two finished logs, .gz too'
+complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a formats -d 'what is read: each format with an example'
+complete -c moe-live -n '_shtab_moe_live_using formats' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a completion -d 'complete command lines in bash, zsh or fish'
 complete -c moe-live -n '_shtab_moe_live_using completion' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using completion; and test $_shtab_moe_live_npos -eq 0' -ka "bash zsh fish" -d 'the shell'

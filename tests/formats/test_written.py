@@ -16,12 +16,13 @@ from moe_live.analyzer import Analyzer
 from moe_live.cli import main
 from moe_live.formats.dialect import Fit
 from moe_live.formats.records import LineTally
-from moe_live.formats.table import Header, recognize
+from moe_live.formats.table import Header, table
 from moe_live.snapshot import Snapshot
 from tests.comparison import plain
 from tests.formats.written import (
     TELL_STEPS,
     TELL_TOKENS,
+    TELL_WEIGHTS,
     WRITERS,
     Row,
     in_any_order,
@@ -59,7 +60,7 @@ def written(name: str, rows: list[Row]) -> object:
 def test_rows_in_any_dialect_have_the_figures_of_those_in_a_log_of_llama_server(
     name: str, rows: list[Row]
 ) -> None:
-    assert written(name, rows) == figures(analyzed(llama_server(rows).encode()))
+    assert written(name, rows) == figures(analyzed(llama_server(rows, weights=name in TELL_WEIGHTS).encode()))
 
 
 @settings(max_examples=10)
@@ -166,11 +167,11 @@ def test_empty_slots_leave_the_others_and_rows_without_any_are_counted() -> None
     ],
 )
 def test_a_table_is_known_by_its_header(line: bytes, known: bool) -> None:
-    assert (recognize([b"# preamble", line]) is Fit.CERTAIN) is known
+    assert (table({}).recognize([b"# preamble", line]) is Fit.CERTAIN) is known
 
 
 def test_columns_can_be_told() -> None:
-    assert Header.of(b"L,sel") is None
+    assert Header.of(b"L,sel", {}) is None
     header = Header.of(b"L,sel,layer", {"layer": "L", "experts": "sel"})
     assert header is not None
     assert header.columns == {"layer": [0], "experts": [1]}

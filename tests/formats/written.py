@@ -24,6 +24,11 @@ class Row:
     layer: int
     experts: tuple[int, ...]
 
+    @property
+    def weights(self) -> list[float]:
+        """Of the experts, best first, with as many decimal places as are printed."""
+        return [round(0.5 / (rank + 1) + self.layer / 128, 4) for rank in range(len(self.experts))]
+
 
 @st.composite
 def rows_of_a_model(draw: st.DrawFn, *, apart: bool = False) -> list[Row]:
@@ -64,8 +69,12 @@ def in_any_order(rows: Iterable[Row]) -> list[Row]:
     return [row for step in _steps(rows) for row in chance.sample(step, len(step))]
 
 
-def llama_server(rows: Sequence[Row]) -> str:
-    lines = [f"{row.layer},{' '.join(map(str, row.experts))}" for row in rows]
+def llama_server(rows: Sequence[Row], *, weights: bool = False) -> str:
+    lines = [
+        f"{row.layer},{' '.join(map(str, row.experts))}"
+        + (f",{' '.join(map(str, row.weights))}" if weights else "")
+        for row in rows
+    ]
     return "".join(f"{line}\n" for line in ("layer_id,expert_ids", *lines))
 
 
@@ -85,9 +94,9 @@ def route_trace(rows: Sequence[Row]) -> str:
     return preamble + _table(
         "turn,phase,step,layer,slot,expert,weight,residency,expert_bytes",
         (
-            f"0,{int(row.is_decode)},{row.position},{row.layer},{rank},{expert},0.25,warm,3059712"
+            f"0,{int(row.is_decode)},{row.position},{row.layer},{rank},{expert},{weight},warm,3059712"
             for row in rows
-            for rank, expert in enumerate(row.experts)
+            for rank, (expert, weight) in enumerate(zip(row.experts, row.weights, strict=True))
         ),
     )
 
@@ -145,7 +154,7 @@ def ids_in_brackets(rows: Sequence[Row]) -> str:
         '"layer_idx";"stage";"step";"pos";"note";"topk_ids";"topk_weights"',
         (
             f'{row.layer};{int(row.is_decode)};{row.step};{row.position};"a, b; c";'
-            f'"{list(row.experts)}";"[0.5; 0.5]"'
+            f'"{list(row.experts)}";"{list(row.weights)}"'
             for row in rows
         ),
     )
@@ -184,7 +193,7 @@ def _objects(values: Iterable[object]) -> str:
 
 def vllm(rows: Sequence[Row]) -> str:
     return _objects(
-        {"layer": row.layer, "token_idx": row.token, "topk_ids": row.experts, "topk_weights": [0.5, 0.25]}
+        {"layer": row.layer, "token_idx": row.token, "topk_ids": row.experts, "topk_weights": row.weights}
         for row in rows
     )
 
@@ -207,6 +216,7 @@ def choice_by_choice(rows: Sequence[Row]) -> str:
             "layer": row.layer,
             "slot": rank,
             "expert": expert,
+            "probs": row.weights[rank],
         }
         for row in rows
         for rank, expert in enumerate(row.experts)
@@ -222,8 +232,12 @@ def layer_by_layer(rows: Sequence[Row]) -> str:
             "layer": layer,
             "rank": 0,
             "topk_ids": [row.experts for row in block],
+            "gate_weights": [row.weights for row in block],
         }
-        for (step, is_decode, layer), block in groupby(rows, lambda row: (row.step, row.is_decode, row.layer))
+        for (step, is_decode, layer), of_block in groupby(
+            rows, lambda row: (row.step, row.is_decode, row.layer)
+        )
+        for block in [list(of_block)]
     )
 
 
@@ -272,6 +286,9 @@ OTHERS: dict[Writer, str] = {
 WRITERS = {name: (writer, "table") for name, writer in TABLES.items()}
 WRITERS |= {writer.__name__: (writer, dialect) for writer, dialect in OTHERS.items()}
 """How to write rows in each dialect, and what it is called."""
+
+TELL_WEIGHTS = ("route_trace", "ids_in_brackets", "vllm", "choice_by_choice", "layer_by_layer")
+"""Logs whose lines tell weights."""
 
 TELL_STEPS = ("choice_by_choice", "rank_by_rank", "ids_in_columns", "ids_in_brackets", "ids_at_the_end")
 """Logs whose lines tell which step they are of, so that their order is free within it."""

@@ -1,0 +1,38 @@
+"""The subcommand `moe-live formats`: what logs may be written in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from moe_live.arguments import Parser
+
+SUBCOMMANDS = {"formats": "what is read: each format with an example"}
+"""Each with what it does."""
+
+
+def run_subcommand(argv: Sequence[str]) -> int:
+    """Run `argv`, which begins with one of `SUBCOMMANDS`; returns the exit status.
+
+    Raises:
+        UsageError: the arguments are wrong.
+    """
+    parser = Parser(prog="moe-live")
+    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
+    parser.parse_args(argv)
+    from moe_live.formats.sniff import DIALECTS
+
+    for dialect in DIALECTS:
+        sys.stdout.write(f"{dialect.name}\n")
+        sys.stdout.writelines(f"    {line}\n" for line in dialect.example.split("\n"))
+    return 0
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add those of `SUBCOMMANDS` to what `ArgumentParser.add_subparsers` returned."""
+    subparsers.add_parser(
+        "formats",
+        help=SUBCOMMANDS["formats"],
+        description="Print the names of what logs may be written in, each with an example.",
+    )

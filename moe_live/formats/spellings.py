@@ -1,0 +1,68 @@
+"""Rows of experts that are spelled otherwise: weights behind each id, and slots without an expert.
+
+Grammar::
+
+    pairs := LAYER "," ID ":" WEIGHT (" " ID ":" WEIGHT)*
+    slots := LAYER "," SLOT (" " SLOT)* ["," WEIGHT (" " WEIGHT)*]
+    SLOT  := ID | "-1"
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_PAIRS = rb"[0-9]{1,4}:[^ \n:,]+(?: [0-9]{1,4}:[^ \n:,]+)*"
+_SLOTS = rb"(?:[0-9]{1,4} )*-1(?: (?:-1|[0-9]{1,4}))*"
+_OTHERWISE = re.compile(
+    rb"^(?P<layer>[0-9]{1,4}),(?:(?P<pairs>"
+    + _PAIRS
+    + rb")|(?P<slots>"
+    + _SLOTS
+    + rb")(?P<weights>,[^\n,]+)?)$",
+    re.MULTILINE,
+)
+
+
+class Plain(NamedTuple):
+    """Lines with all rows as ids, and weights behind them.
+
+    Attributes:
+        text: the lines, without rows that have no expert.
+        empty_rows: how many these were.
+    """
+
+    text: bytes
+    empty_rows: int
+
+
+def is_otherwise(line: bytes | memoryview) -> bool:
+    """Whether a line, without its newline, is such a row."""
+    return _OTHERWISE.fullmatch(line) is not None
+
+
+def in_plain(text: bytes) -> Plain:
+    """Complete lines, with such rows as plain ones."""
+    empty_rows = 0
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        nonlocal empty_rows
+        layer, pairs, slots, weights = found.group("layer", "pairs", "slots", "weights")
+        if pairs is not None:
+            ids, values = zip(*(pair.split(b":") for pair in pairs.split(b" ")), strict=True)
+            return b"%b,%b,%b" % (layer, b" ".join(ids), b" ".join(values))
+        of_slots = slots.split(b" ")
+        used = [index for index, slot in enumerate(of_slots) if slot != b"-1"]
+        if not used:
+            empty_rows += 1
+            return _EMPTY
+        line = b"%b,%b" % (layer, b" ".join(of_slots[index] for index in used))
+        if weights is not None and len(beside := weights[1:].split(b" ")) == len(of_slots):
+            return b"%b,%b" % (line, b" ".join(beside[index] for index in used))
+        return line if weights is None else found[0]
+
+    text = _OTHERWISE.sub(plain, text)
+    return Plain(text.replace(_EMPTY + b"\n", b""), empty_rows)
+
+
+_EMPTY = b"\0empty row\0"

@@ -1,0 +1,106 @@
+"""Formats can be listed and told, and what is of none is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moe_live.analyzer import Analyzer
+from moe_live.cli import main
+from moe_live.formats.nearest import nearest
+from moe_live.formats.sniff import DIALECTS
+from moe_live.settings import FORMATS, Settings
+
+
+def test_the_names_of_all_formats_are_known() -> None:
+    assert [dialect.name for dialect in DIALECTS] == list(FORMATS)
+
+
+def test_the_example_of_each_format_is_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["formats"]) == 0
+    listed = capsys.readouterr().out
+    for dialect in DIALECTS:
+        assert f"{dialect.name}\n    {dialect.example.splitlines()[0]}\n" in listed
+        if not dialect.is_text:
+            continue
+        analyzer = Analyzer()
+        analyzer.feed(f"{dialect.example}\n".encode())
+        analyzer.finish()
+        snapshot = analyzer.snapshot()
+        assert snapshot.input.format == dialect.name
+        assert (snapshot.input.tally.malformed_lines, snapshot.steps.total) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "layer_no;sel;name\n3;1 2;a\n4;3 5;b\n",
+        '{"sel": [1, 2], "layer_no": 3}\n{"sel": [3, 5], "layer_no": 4}\n',
+    ],
+)
+def test_columns_can_be_called_anything(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    path.write_text(text)
+    assert main([str(path)]) == 1
+    said = capsys.readouterr().err
+    assert "use --columns layer=layer_no,experts=sel" in said
+    assert main([str(path), "--columns", "layer=layer_no,experts=sel", "--json", "-"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["model"]["layers"] == [3, 4]
+    assert summary["rows"]["logged"] == 2
+
+
+def test_a_format_that_is_told_is_the_only_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log"
+    path.write_text("2: 3,1 2\nmoe: layer,experts\nmoe: 3,4 5\n")
+    assert main([str(path), "--format", "table", "--json", "-"]) == 0
+    source = json.loads(capsys.readouterr().out)["source"]
+    assert (source["format"], source["lines"], source["malformed_lines"]) == ("table", 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--format", "csv"], "csv"),
+        (["--columns", "layr=x"], "'layr=x' is not a column such as layer=NAME"),
+        (["--columns", "layer="], "'layer=' is not a column"),
+    ],
+)
+def test_what_is_told_wrong_is_an_error(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["moe.log", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_setting_that_names_no_format_is_an_error() -> None:
+    with pytest.raises(ValueError, match="format is 'csv'; it must be one of llama-server, table"):
+        Settings(format="csv")
+
+
+@pytest.mark.parametrize(
+    ("line", "clause"),
+    [
+        (b"step,layer_no,experts", "the header has no layer column: layer_no? use --columns layer=layer_no"),
+        (b"layer,chosen", "the header has no experts column; --columns experts=NAME tells which it is"),
+        (b'{"blk": 3, "ids": [1]}', "the line has no layer key: blk? use --columns layer=blk"),
+        (b"main: server is listening", ""),
+        (b"12,13", ""),
+        (b"name,age", ""),
+        (b"[1, 2", ""),
+        (b"{" * 50, ""),
+    ],
+)
+def test_what_a_line_comes_nearest_to_is_told(line: bytes, clause: str) -> None:
+    assert nearest([b"# x", line]) == clause
+
+
+def test_lines_of_no_format_are_shown_as_they_come() -> None:
+    analyzer = Analyzer()
+    analyzer.feed(b"main: loading\nmain: listening\n")
+    tally = analyzer.snapshot().input.tally
+    assert (tally.lines, tally.malformed_lines, tally.samples[0]) == (2, 2, b"main: loading")
