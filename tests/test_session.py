@@ -149,7 +149,9 @@ def test_a_backlog_is_held_outside_the_heap() -> None:
             return [bytes(len(item)) if isinstance(item, bytes) else item for item in super().read(limit)]
 
     hole = bytes(READ_SIZE)
-    session = Session(Fresh(*[hole] * 20, Break.RESTARTED, hole), Analyzer(), read_ahead=READ_AHEAD)
+    analyzer = Analyzer()
+    analyzer.feed(b"3,1 2\n")  # what a decoder needs to work with is there once it has read a line
+    session = Session(Fresh(*[hole] * 20, Break.RESTARTED, hole), analyzer, read_ahead=READ_AHEAD)
     tracemalloc.start()
     try:
         assert session.ingest(0.0)
