@@ -166,10 +166,15 @@ def _about_input(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
             "them"
         )
     for name, widths in (("top-k", facts.top_k), ("n_embd", facts.n_embd)):
-        if len(widths) > 1:
+        if len(widths) > 1 and not (name == "top-k" and tally.empty_slots):
             found = ", ".join(f"{width} ({count:,} lines)" for width, count in sorted(widths.items())[:4])
             more = ", …" if len(widths) > 4 else ""
             yield f"{name} changes in this log: {found}{more}; is it the log of one model?"
+    if tally.empty_slots:
+        yield (
+            f"places for an expert that are empty (-1): {tally.empty_slots:,}; rows count with what they "
+            f"have, rows that have nothing: {tally.empty_rows:,}"
+        )
     if tally.malformed_lines:
         yield f"{tally.malformed_lines:,} of {tally.lines:,} lines are malformed and left out"
     if facts.too_wide:
@@ -205,7 +210,8 @@ def _about_anomalies(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
         if (rows := anomalies.identity_rows.get(entry.layer, 0))
         and _is_too_many(rows, entry.usage.selections, snapshot.model.top_k or 1)
     }
-    if suspects:
+    # Of a row with empty slots what is left may be an expert or two.
+    if suspects and not snapshot.input.tally.empty_slots:
         yield (
             f"{sum(suspects.values()):,} rows in layers {ranges(suspects)} read 0 1 2 … in order: "
             "the router's scores were NaN or all equal there"

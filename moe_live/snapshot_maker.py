@@ -163,11 +163,13 @@ class SnapshotMaker:
         frequencies = [
             counts.frequency for counts in (statistics.single, statistics.written, statistics.repeating)
         ]
+        widths = self._widths()
         seen = max(frequency.n_experts for frequency in frequencies)
         return Model(
             layers=tuple(sorted({layer for frequency in frequencies for layer in frequency.layers})),
             n_experts=max(self.settings.n_experts or 0, seen) or None,
-            top_k=_most_common(self._widths()),
+            # Rows with empty slots are shorter than the model's.
+            top_k=max(widths, default=None) if self.input.tally.empty_slots else _most_common(widths),
             gate_layers=tuple(sorted(statistics.gate_layers)),
             n_embd=_most_common(statistics.n_embd),
         )

@@ -145,9 +145,9 @@ class LlamaServerDecoder:
         if text.find(b"\r", start, end) >= 0:
             text = text[start:end].replace(b"\r\n", b"\n")
             start, end = 0, len(text)
-        whole, beside, empty_rows = (text, start, end), None, 0
+        whole, beside, empty_rows, empty_slots = (text, start, end), None, 0, 0
         if self._spelled_otherwise:
-            text, empty_rows = in_plain(bytes(text[start:end]))
+            text, empty_rows, empty_slots = in_plain(bytes(text[start:end]))
             start, end = 0, len(text)
         if self._weights is not None or text.find(b"#", start, end) >= 0:
             beside = take_apart(text, start, end, self._weights)
@@ -174,6 +174,7 @@ class LlamaServerDecoder:
                 return
         self._counter.lines += empty_rows
         self._counter.empty_rows += empty_rows
+        self._counter.empty_slots += empty_slots
         if beside is not None:
             self._counter.lines += len(beside.labels) + beside.count
             self._counter.label_lines += len(beside.labels)

@@ -67,16 +67,20 @@ class NumpyDecoder:
             del self._held[: tokens * size]
             self._left -= tokens
             yield from self._passes.feed(self._told(values.reshape(tokens * layers, k), tokens))
-            self._counter.empty_rows = self._passes.empty_rows
+            self._count_empty()
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:  # noqa: ARG002 - another array in any case
         """See `Decoder.restart`."""
         yield from self._passes.end()
-        self._counter.empty_rows = self._passes.empty_rows
+        self._count_empty()
         if self._held:
             self._counter.incomplete_bytes += len(self._held)
             self._counter.incomplete_lines += 1
         self._begin()
+
+    def _count_empty(self) -> None:
+        self._counter.empty_rows = self._passes.empty_rows
+        self._counter.empty_slots = self._passes.empty_slots
 
     def _read_header(self) -> None:
         held = self._held

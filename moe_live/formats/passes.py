@@ -134,11 +134,12 @@ class PassGatherer:
 
     Attributes:
         empty_rows: rows without any expert so far.
+        empty_slots: places without an expert.
         torn_lines: lines that make no row of as many experts as the others have.
     """
 
     def __init__(self, telling: Telling, labels: Sequence[str] = ()) -> None:
-        self.empty_rows = self.torn_lines = 0
+        self.empty_rows = self.empty_slots = self.torn_lines = 0
         self._telling = telling
         self._at_start = True
         self._row_lines = None if telling.one_each and not (telling.rank or telling.token) else 1
@@ -296,6 +297,7 @@ class PassGatherer:
         width = slots[first + count] - slots[first]
         kept = good & (width > 0) & (width <= MAX_TOP_K)
         self.empty_rows += int(np.count_nonzero(good & (width == 0)))
+        self.empty_slots += int((count - width)[good].sum())
         self.torn_lines += int(count[~good].sum() + np.count_nonzero(width > MAX_TOP_K))
         line = first[kept] if self._telling.one_each else np.flatnonzero(kept)
         layer, number = lines.layer[line], number[line]

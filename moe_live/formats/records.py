@@ -294,6 +294,7 @@ class LineTally:
         comment_lines: other lines that begin with a `#`.
         dropped_steps: steps that are not in the log, as these lines say.
         empty_rows: rows that tell of no expert at all.
+        empty_slots: places for an expert in which rows have none, those of empty rows included.
         malformed_lines: complete lines that are none of these nor well formed (over-long ones included).
         overlong_lines: those of them longer than the line limit.
         incomplete_bytes: bytes of unfinished last lines, dropped at a restart or at the end.
@@ -311,6 +312,7 @@ class LineTally:
     comment_lines: int = 0
     dropped_steps: int = 0
     empty_rows: int = 0
+    empty_slots: int = 0
     malformed_lines: int = 0
     overlong_lines: int = 0
     incomplete_bytes: int = 0
@@ -331,6 +333,7 @@ class LineTally:
             comment_lines=self.comment_lines + other.comment_lines,
             dropped_steps=self.dropped_steps + other.dropped_steps,
             empty_rows=self.empty_rows + other.empty_rows,
+            empty_slots=self.empty_slots + other.empty_slots,
             malformed_lines=self.malformed_lines + other.malformed_lines,
             overlong_lines=self.overlong_lines + other.overlong_lines,
             incomplete_bytes=self.incomplete_bytes + other.incomplete_bytes,

@@ -29,6 +29,7 @@ class LineCounter:
     comment_lines: int = 0
     dropped_steps: int = 0
     empty_rows: int = 0
+    empty_slots: int = 0
     malformed_lines: int = 0
     overlong_lines: int = 0
     incomplete_bytes: int = 0

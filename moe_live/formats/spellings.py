@@ -30,10 +30,12 @@ class Plain(NamedTuple):
     Attributes:
         text: the lines, without rows that have no expert.
         empty_rows: how many these were.
+        empty_slots: how many -1 there were.
     """
 
     text: bytes
     empty_rows: int
+    empty_slots: int
 
 
 def is_otherwise(line: bytes | memoryview) -> bool:
@@ -43,16 +45,17 @@ def is_otherwise(line: bytes | memoryview) -> bool:
 
 def in_plain(text: bytes) -> Plain:
     """Complete lines, with such rows as plain ones."""
-    empty_rows = 0
+    empty_rows = empty_slots = 0
 
     def plain(found: re.Match[bytes]) -> bytes:
-        nonlocal empty_rows
+        nonlocal empty_rows, empty_slots
         layer, pairs, slots, weights = found.group("layer", "pairs", "slots", "weights")
         if pairs is not None:
             ids, values = zip(*(pair.split(b":") for pair in pairs.split(b" ")), strict=True)
             return b"%b,%b,%b" % (layer, b" ".join(ids), b" ".join(values))
         of_slots = slots.split(b" ")
         used = [index for index, slot in enumerate(of_slots) if slot != b"-1"]
+        empty_slots += len(of_slots) - len(used)
         if not used:
             empty_rows += 1
             return _EMPTY
@@ -62,7 +65,7 @@ def in_plain(text: bytes) -> Plain:
         return line if weights is None else found[0]
 
     text = _OTHERWISE.sub(plain, text)
-    return Plain(text.replace(_EMPTY + b"\n", b""), empty_rows)
+    return Plain(text.replace(_EMPTY + b"\n", b""), empty_rows, empty_slots)
 
 
 _EMPTY = b"\0empty row\0"

@@ -114,11 +114,12 @@ class ToldLinesDecoder(ABC):
     def _counted(self, records: Iterator[Records]) -> Iterator[Records]:
         """The same, with what the passes find out on the way."""
         passes = self._passes
-        empty, torn = passes.empty_rows, passes.torn_lines
+        rows, slots, torn = passes.empty_rows, passes.empty_slots, passes.torn_lines
         yield from records
         if passes is not self._passes:
-            empty = torn = 0
-        self._counter.empty_rows += self._passes.empty_rows - empty
+            rows = slots = torn = 0
+        self._counter.empty_rows += self._passes.empty_rows - rows
+        self._counter.empty_slots += self._passes.empty_slots - slots
         self._counter.add_malformed(self._passes.torn_lines - torn, ())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,8 @@ def test_what_is_around_lines_is_not_cut_for_several_processes(tmp_path: Path) -
 def test_rows_may_be_spelled_otherwise(line: bytes, same: bytes, empty_rows: int) -> None:
     others = b"3,1 2 4\n4,5 6 7\n"
     spelled = analyzed(others + line + b"\n" + others)
-    assert figures(spelled) == figures(analyzed(others + same + b"\n" + others))
+    plainly = analyzed(others + same + b"\n" + others)
+    assert figures(replace(spelled, warnings=())) == figures(replace(plainly, warnings=()))
     assert (spelled.input.tally.lines, spelled.input.tally.malformed_lines) == (5, 0)
     assert spelled.input.tally.empty_rows == empty_rows
 

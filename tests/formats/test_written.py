@@ -143,7 +143,10 @@ def test_flat_reads_are_found_in_single_choices_too() -> None:
 
 def test_empty_slots_leave_the_others_and_rows_without_any_are_counted() -> None:
     snapshot = analyzed(b"layer,token,experts\n0,0,4 -1 2\n1,0,-1 -1 -1\n0,1,-1 -1 7\n1,1,1 2 3\n")
-    assert snapshot.input.tally.empty_rows == 1
+    assert (snapshot.input.tally.empty_rows, snapshot.input.tally.empty_slots) == (1, 6)
+    assert snapshot.model.top_k == 3
+    assert [warning for warning in snapshot.warnings if "top-k changes" in warning] == []
+    assert any("that are empty (-1): 6;" in warning for warning in snapshot.warnings)
     assert snapshot.input.tally.malformed_lines == 0
     assert [np.flatnonzero(layer.usage.counts).tolist() for layer in snapshot.layers] == [
         [2, 4, 7],
