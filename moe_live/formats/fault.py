@@ -16,13 +16,15 @@ _SHOWN = 12
 
 
 def fault(line: bytes) -> str:
-    """What is wrong with a malformed line; "" if it cannot be told from what is kept of it.
+    """What is wrong with a malformed line; "" if that is nothing, or cannot be told from what is kept of it.
 
     Args:
         line: without its newline, or its first `SAMPLE_BYTES` bytes.
     """
     whole = len(line) < SAMPLE_BYTES
     line = line.removesuffix(b"\r")
+    if line.startswith(b"#"):
+        return ""  # a comment
     if not line:
         return "an empty line"
     if line[:1] in b" \t" or (whole and line[-1:] in b" \t"):
