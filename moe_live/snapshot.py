@@ -402,11 +402,28 @@ class Snapshot:
         return np.asarray(experts)
 
     @cached_property
+    def resident_counts(self) -> NDArray[np.int64]:
+        """(len(layers), n_experts) int64, the selections that resident experts are chosen for: of decode.
+
+        A prompt uses most experts of a layer at once whatever is resident. All selections without decode.
+        """
+        decode = [entry.usage.decode for entry in self.layers]
+        return np.stack(decode) if any(each.any() for each in decode) else self.counts
+
+    @property
+    def prompt_share(self) -> float:
+        """Share of all selections that are left out of `resident_counts`."""
+        total = int(self.counts.sum())
+        return 1 - int(self.resident_counts.sum()) / total if total else 0.0
+
+    @cached_property
     def budgets(self) -> tuple[Budget, ...]:
-        """What growing numbers of resident experts serve, from 5 % to all of them."""
+        """What growing numbers of resident experts serve of decode, from 5 % to all of them."""
         total = sum(self.layer_sizes)
-        return budgets(self.counts, sorted({-(-total * percent // 100) for percent in BUDGET_PERCENT}))
+        return budgets(
+            self.resident_counts, sorted({-(-total * percent // 100) for percent in BUDGET_PERCENT})
+        )
 
     def hot_list(self, n: int) -> tuple[HotExpert, ...]:
-        """The n experts, over all layers, that serve most selections; fewer if fewer were selected at all."""
-        return hot_list(self.counts, [entry.layer for entry in self.layers], n)
+        """The n experts, over all layers, that serve most of decode; fewer if fewer were selected at all."""
+        return hot_list(self.resident_counts, [entry.layer for entry in self.layers], n)

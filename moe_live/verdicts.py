@@ -17,6 +17,7 @@ from moe_live.snapshot import COVERED_PERCENT, PERIODS, LabelDivergence, LayerPa
 from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.coactivation import ENOUGH_PAIRS, SUPPORT
 from moe_live.statistics.divergence import ENOUGH
+from moe_live.statistics.hot_set import coverage
 
 FEW = 5
 """Selections an expert would have under uniform use; below that chance shows more than the model."""
@@ -163,18 +164,23 @@ def _hot_set(snapshot: Snapshot) -> Judgement:
     if not snapshot.counts.size:
         return _without_rows(subject)
     n_experts = snapshot.counts.shape[1]
-    needed = snapshot.coverage[:, COVERED_PERCENT.index(90)]
+    covered = coverage(snapshot.resident_counts)
+    needed = covered[:, COVERED_PERCENT.index(90)]
     needed = needed[needed > 0]
     fewest, most = (int(needed.min()), int(needed.max())) if len(needed) else (0, 0)
     middle = median(needed.tolist())
-    half = median(snapshot.coverage[:, COVERED_PERCENT.index(50)].tolist())
-    facts = (
+    half = median(covered[:, COVERED_PERCENT.index(50)].tolist())
+    facts: tuple[str, ...] = (
         f"{short(middle)} of {n_experts} experts a layer carry 90 %",
         f"{fewest} to {most} by layer",
         f"{short(half)} carry 50 %",
     )
-    if few(snapshot):
-        return Judgement(subject, Word.TOO_EARLY, facts, _more_tokens(snapshot))
+    if snapshot.prompt_share:
+        facts += (f"of decode: prompts are {percent(snapshot.prompt_share)} of the selections",)
+    missing = FEW * n_experts - median(snapshot.resident_counts.sum(axis=1).tolist())
+    if missing > 0:
+        more = _number(math.ceil(missing / (snapshot.model.top_k or 1)), "more token")
+        return Judgement(subject, Word.TOO_EARLY, facts, more)
     share = middle / n_experts
     word = Word.CONCENTRATED if share <= NARROW else Word.SPREAD_OUT if share >= WIDE else Word.MODERATE
     return Judgement(subject, word, facts)

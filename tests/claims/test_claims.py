@@ -40,6 +40,7 @@ def test_what_is_there_is_found(judge: Judge, make: object, shape: tuple[int, in
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_at_most_one_layer_in_a_thousand_is_called(claim: str) -> None:
     """Pooled over 10,000 layers; no kind of data above 1 in 100."""

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from moe_live.outputs.hot_list import HotListFile
+from moe_live.snapshot import Usage
 from tests.reports.snapshots import EMPTY, analyzed_with_labels
 
 
@@ -21,10 +22,12 @@ def test_json_and_csv_agree_with_the_counts(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [list(map(str, entry.values())) for entry in experts] == [list(row.values()) for row in rows]
     assert list(rows[0]) == ["layer", "expert", "count", "share", "rank"]
-    counts = sorted((int(count) for count in snapshot.counts.reshape(-1)), reverse=True)
+    counts = sorted((int(count) for count in snapshot.resident_counts.reshape(-1)), reverse=True)
+    assert snapshot.prompt_share > 0
     assert [entry["count"] for entry in experts] == counts[:20]
     for entry in experts:
-        (usage,) = (known.usage for known in snapshot.layers if known.layer == entry["layer"])
+        (decode,) = (known.usage.decode for known in snapshot.layers if known.layer == entry["layer"])
+        usage = Usage(decode, decode)
         assert usage.counts[entry["expert"]] == entry["count"]
         assert entry["share"] == entry["count"] / usage.selections
         assert usage.top(entry["rank"])[-1].count == entry["count"]
