@@ -9,6 +9,7 @@ from types import MappingProxyType
 from moe_live.formats.dialect import Decoder, Dialect, Fit
 from moe_live.formats.json_lines import json_lines
 from moe_live.formats.llama_server import LLAMA_SERVER
+from moe_live.formats.nearest import nearest
 from moe_live.formats.numpy_array import NUMPY_ARRAY
 from moe_live.formats.patterns import PATTERNS
 from moe_live.formats.prefixes import Recoder, UnwrappingDecoder, Wrapping, unwrapped
@@ -24,6 +25,8 @@ DIALECTS: list[Dialect] = [
     NUMPY_ARRAY,
 ]
 """Of several that are possible the first is taken; and the very first for a log that fits none."""
+
+_TABLE = "table"
 
 USUAL = LLAMA_SERVER.name
 """The dialect that needs no mention."""
@@ -53,7 +56,7 @@ def candidates(name: str = "", columns: Mapping[str, str] = _NOTHING_TOLD) -> li
         name: of the one it is; "" for all.
         columns: what columns and keys are called, by our names of them.
     """
-    makers = {"table": table, "json-lines": json_lines}
+    makers = {_TABLE: table, "json-lines": json_lines}
     return [
         makers[one.name](columns) if columns and one.name in makers else one
         for one in DIALECTS
@@ -98,12 +101,19 @@ class Sniffer:
 
     def end(self) -> Dialect:
         """The dialect, by what there is."""
+        if near := self._near():
+            return near
         return (self._fitting() or self._known)[0]
+
+    def _near(self) -> Dialect | None:
+        """The tables, if there is a header but for the names of its columns: its lines may look like rows."""
+        is_near = bool(nearest(self._lines))
+        return next((one for one in self._known if one.name == _TABLE and is_near), None)
 
     @property
     def unknown(self) -> Sequence[bytes]:
         """The lines so far, if they can be of no dialect."""
-        return () if self._fitting() else self._lines
+        return self._lines if self._near() or not self._fitting() else ()
 
     def _fitting(self) -> list[Dialect]:
         return [dialect for dialect in self._known if dialect.recognize(self._lines) is not Fit.NONE]

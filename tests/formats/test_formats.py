@@ -82,6 +82,16 @@ def test_a_setting_that_names_no_format_is_an_error() -> None:
         Settings(format="csv")
 
 
+@pytest.mark.parametrize("rows", ["0,1,2", "0,51", "0,1,2,3"])
+def test_lines_below_a_header_that_names_no_layer_are_no_rows(
+    rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    path.write_text(f"step,layer_no,expert\n{rows}\n")
+    assert main([str(path)]) == 1
+    assert "the header has no layer column: layer_no?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "clause"),
     [
