@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import SupportsIndex
 
@@ -117,7 +117,7 @@ class Settings:
     counts_only: bool = False
     latest_uses: int = 0
     format: str = ""
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     reset_on_restart: bool = False
 
     def __post_init__(self) -> None:

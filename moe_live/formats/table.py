@@ -85,6 +85,7 @@ class TableDecoder(ToldLinesDecoder):
         self._told = told
         self._header: Header | None = None
         self._may_restart = False
+        self._has_one_each = False  # whether each line is known to have one expert
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """See `Decoder.restart`."""
@@ -127,6 +128,7 @@ class TableDecoder(ToldLinesDecoder):
                 self._counter.header_lines += 1
                 self._header = header
                 self._telling = None
+                self._has_one_each = False
                 break
             self._counter.add_malformed(1, [line[:SAMPLE_BYTES]])
         return begin
@@ -154,7 +156,7 @@ class TableDecoder(ToldLinesDecoder):
         if Column.PHASE in where:
             phase = table.phases(where[Column.PHASE][0])
         phase[token < 0] = PREFILL
-        if self._telling is not None and self._telling.one_each:
+        if self._has_one_each:
             experts, count = number(Column.EXPERTS), np.ones(len(good), np.int64)
         elif len(where[Column.EXPERTS]) == 1:
             experts, count = lists(table.text, *table.column(where[Column.EXPERTS][0]))
@@ -182,8 +184,9 @@ class TableDecoder(ToldLinesDecoder):
                 token=Column.TOKEN in where,
                 rank=Column.RANK in where,
             )
-        if telling is not None and telling.one_each:
-            good &= count == 1
+            if telling.one_each and not self._has_one_each:
+                self._has_one_each = True
+                return self._read(text)
         self._may_restart |= bool(good.any())
         columns = (layer, phase, sequence, step, token, rank, count)
         entries = np.repeat(good, count)
