@@ -39,6 +39,8 @@ def test_what_does_not_fit_is_left_out_from_the_end() -> None:
         "hot set  concentrated  36 of 160 experts a layer carry 90 %",
         "hot set  concentrated  36 of 160 experts a layer carry 90 % · 36 to 36 by layer",
         "hot set  concentrated  36 of 160 experts a layer carry 90 % · 36 to 36 by layer · 20 carry 50 %",
+        "hot set  concentrated  36 of 160 experts a layer carry 90 % · 36 to 36 by layer · 20 carry 50 % · "
+        "of decode: prompts are 50.0% of the selections",
     ]
 
 
