@@ -10,12 +10,10 @@
 Everything is loaded when it is first asked for.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+# `python -m moe_live` comes here while the current directory is in the path: nothing else is imported.
 from moe_live.version import __version__
+
+TYPE_CHECKING = False  # for whoever checks types it is true, by its name
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Analyzer
@@ -66,6 +64,8 @@ if not TYPE_CHECKING:  # which would take every name for one there is
         """A public name, from the module it lives in."""
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - see above
+
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

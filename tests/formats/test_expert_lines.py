@@ -39,7 +39,8 @@ def check(text: bytes, lines: ExpertLines) -> None:
     before = [0]
     for start, end in bounds:
         event = parse_line(text[start:end], None, every_row=False) if b"\r" not in text[start:end] else None
-        if event is None or event[0] != "expert":
+        # Lines with weights have three fields: they are for another parser.
+        if event is None or event[0] != "expert" or text.count(b",", start, end) > 1:
             others.append([start, end])
         else:
             events.append(event)
