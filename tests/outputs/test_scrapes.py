@@ -79,7 +79,7 @@ def test_2000_scrapes_cost_little_and_leave_nothing_behind(tmp_path: Path) -> No
         looked_at = share(served, 20, "/summary.json")
         print(f"alone {alone:.2%}, scraped {scraped:.2%}, looked at {looked_at:.2%}")  # noqa: T201 - to be read
         assert scraped < 2 * alone
-        assert looked_at < alone + 0.07
+        assert looked_at < 3 * alone
         for _ in range(8):  # clients that ask for much and take nothing
             stuck = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
             stuck.sendall(b"GET /summary.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
