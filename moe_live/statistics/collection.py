@@ -19,8 +19,8 @@ from moe_live.statistics.pending import ENOUGH
 from moe_live.statistics.planes import settle
 from moe_live.statistics.registry import OfBatches, RowStatistics, StepStatistics
 
-MAX_CELLS = 1 << 18
-"""Layers times experts of a log that is analyzed: 128 layers of 2,048 experts, or 512 of 512. No model has as
+MAX_CELLS = 1 << 16
+"""Layers times experts of a log that is analyzed: 32 layers of 2,048 experts, or 128 of 512. No model has as
 many; what has is counted, and nothing else, so that no log takes more memory than the largest models do."""
 
 _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise, not a model
