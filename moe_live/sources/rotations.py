@@ -92,6 +92,8 @@ class _Search:
         if newest is not None:
             self._held[newest.identity] = newest
         self._read, self._newest = read, newest
+        self._copies: set[Identity] = set()  # of what the path names
+        self._parts: set[Identity] = set()  # copies of what was read, which is there no more
         self._is_rewritten = is_rewritten
 
     def among(self, all_series: Sequence[Series], room: int) -> Found:
@@ -100,7 +102,7 @@ class _Search:
         Raises:
             FileNotFoundError: a file is not there any more under the name that it was listed with.
         """
-        read, series, anchor, copy = self._read, Series(()), None, None
+        series, anchor, copy = Series(()), None, None
         for candidate in all_series:
             at, file = self._anchor(candidate.files)
             if at is not None or not series.files:
@@ -114,7 +116,6 @@ class _Search:
 
         new: dict[Identity, Log] = {}
         left: list[Sibling] = []
-        begun = None if anchor is None or read is None else self._copy_of(read, series.files[anchor])
         unreadable, newest_before = 0, begin
         for i, sibling in enumerate(series.files[begin + 1 :], begin + 1):
             if sibling.identity in self._held:
@@ -127,7 +128,7 @@ class _Search:
                 try:
                     opened = self._open(sibling)
                     if isinstance(opened, LogFile) and opened.size and self._is_copy(opened, self._newest):
-                        begun = sibling
+                        self._copies.add(sibling.identity)
                     elif (held := self._compressed(opened)) is not None:
                         self._held[sibling.identity] = held
                     elif self._memory.has_more(opened, sibling):
@@ -139,8 +140,12 @@ class _Search:
         missing = 0 if left else series.holes(max(newest_before, 0)) + unreadable
         if anchor is None and newest_before == begin >= 0 and missing:
             missing -= 1  # that is the file being read
+        # What the path names may be emptied next: then its copies must not be known as files that lay there.
         self._memory.note(
-            file for each in all_series for file in each.files if file not in left and file is not begun
+            file
+            for each in all_series
+            for file in each.files
+            if file not in left and file.identity not in self._copies
         )
         files = self._in_order(series.files[begin + 1 :], new)
         return Found(
@@ -169,7 +174,7 @@ class _Search:
             for i, sibling in enumerate(files):
                 if sibling.identity == read.identity:
                     return i, None
-        shorter: tuple[int | None, Log | None] = None, None
+        found: tuple[int | None, Log | None] = None, None
         for i, sibling in reversed([*enumerate(files)]):
             if self._is_old(sibling) or sibling.identity in self._held or not isinstance(read, LogFile):
                 continue
@@ -177,24 +182,20 @@ class _Search:
                 file = self._open(sibling)
                 if self._is_rewritten:
                     if file.go_on_from(read):
-                        if file.size >= read.offset:
-                            return i, file
-                        shorter = (i, file) if shorter[0] is None else shorter
+                        # The newest that holds all of it, or else the newest.
+                        if found[1] is None or found[1].size < read.offset <= file.size:
+                            found = i, file
+                        if isinstance(file, LogFile):
+                            self._parts.add(sibling.identity)
                 elif file.is_made_of(read) if isinstance(file, PackedLog) else self._is_copy(file, read):
+                    if read.left_at is None:
+                        self._copies.add(sibling.identity)
                     return i, None
             except FileNotFoundError:
                 raise
             except OSError:
                 continue  # which counts it as missing, further on
-        return shorter
-
-    def _copy_of(self, read: Log, anchor: Sibling) -> Sibling | None:
-        """The anchor, if it is a copy of the file being read, which the path still names.
-
-        That may be emptied next. Then the copy must not be known as one that lay there before.
-        """
-        is_copy = not self._is_rewritten and read.left_at is None and anchor.identity != read.identity
-        return anchor if is_copy else None
+        return found
 
     @staticmethod
     def _is_copy(file: LogFile, present: Log | None) -> bool:
@@ -237,8 +238,9 @@ class _Search:
         return ordered
 
     def _is_old(self, sibling: Sibling) -> bool:
-        """Whether this file lay there before, and was not waiting to be read."""
-        return self._memory.lay_there(sibling) and sibling.identity not in self._held
+        """Whether this file lay there before, and was not waiting to be read, or copies what is known."""
+        is_known = self._memory.lay_there(sibling) and sibling.identity not in self._held
+        return is_known or sibling.identity in self._copies or sibling.identity in self._parts
 
     def _rises(self, series: Series, anchor: int | None) -> bool:
         """Whether later files get higher numbers: all that are new have higher ones than all that are not."""

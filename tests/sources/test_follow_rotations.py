@@ -558,6 +558,29 @@ def test_f29_a_copy_is_not_read_while_the_log_holds_the_same(
     assert reader.lines == [*lines(0, 20), *lines(1), *lines(2), *lines(3)]
 
 
+@pytest.mark.parametrize("is_packed", [True, False], ids=["compressed", "plain"])
+def test_f29_of_a_log_that_is_copied_and_not_emptied_nothing_is_read_twice(
+    start: Start, log: Path, is_packed: bool
+) -> None:
+    log.touch()
+    os.utime(log, ns=(0, 0))  # times are coarse, and this test is quick
+    reader = start(log)
+    reader.read()
+    for generation in range(4):
+        append(log, joined(lines(generation, 100 if generation == 0 else 10)))
+        shift(log)
+        shutil.copy(log, beside(log, ".1"))
+        reader.wait(0.25)
+    os.truncate(log, 0)
+    reader.wait(0.25)
+    if is_packed:
+        for number in range(1, 5):
+            compress(beside(log, f".{number}"))
+    append(log, joined(lines(4)))
+    reader.wait(GRACE_S + 1)
+    assert reader.lines == [*lines(0, 100), *lines(1), *lines(2), *lines(3), *lines(4)]
+
+
 def test_f28_an_empty_log_that_was_compressed_does_not_change_the_order(start: Start, log: Path) -> None:
     reader = start(log)
     for generation in range(2):
