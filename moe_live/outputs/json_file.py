@@ -60,13 +60,11 @@ class JsonFile(Output):
         Raises:
             MoeLiveError: it cannot be written.
         """
-        from moe_live.reports.files import write_text
-        from moe_live.reports.json_report import json_text
         from moe_live.reports.unusable import has_usable_lines
 
         self._due = self._clock() + PERIOD
         if snapshot is not self._written and has_usable_lines(snapshot.input.tally):
-            write_text(json_text(snapshot), self._path, JSON_SUMMARY)
+            self.finish(snapshot)
             self._written = snapshot
 
     def finish(self, snapshot: Snapshot) -> None:

@@ -351,8 +351,7 @@ def gain(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -
         scores = np.zeros((len(lower[tested]), n_experts))
         for i in lower[tested].astype(np.int64).T:
             scores += share[i]
-        static = np.broadcast_to(used, scores.shape)
-        gains[tested] = (_hits(scores, upper[tested]) - _hits(static, upper[tested])) / k
+        gains[tested] = (_hits(scores, upper[tested]) - _hits(used[None], upper[tested])) / k
     part = np.arange(m) * BLOCKS // m
     size = np.bincount(part, minlength=BLOCKS)
     if not size.all():
@@ -397,14 +396,18 @@ def hit_rates(
         # Less the token itself, before any rounding: a trace of it would break ties its way.
         own += (counts[i[:, None], upper] - 1) / followers[i, None]
     scores[token, upper] = own
-    used = np.tile(usage, (m, 1))
-    hits = [float(_hits(table, upper).sum()) for table in (scores, used)]
+    hits = [float(_hits(table, upper).sum()) for table in (scores, usage[None])]
     rates: NDArray[np.float64] = np.array(hits) / (m * k)
     return rates
 
 
 def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """Expected number (m,) of `chosen` (m, k) among the k best of `scores` (m, E), ties broken at random."""
+    """Expected number (m,) of `chosen` (m, k) among the k best of `scores`, ties broken at random.
+
+    Args:
+        scores: (m, E), or (1, E) for all alike.
+        chosen: (m, k) experts.
+    """
     k = chosen.shape[1]
     border = np.partition(scores, scores.shape[1] - k, axis=1)[:, [scores.shape[1] - k]]
     above = np.count_nonzero(scores > border, axis=1)
