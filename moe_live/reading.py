@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from moe_live.analyzer import Analyzer
-from moe_live.errors import MoeLiveError, printable
-from moe_live.reports.unusable import has_usable_lines, why_unusable
+from moe_live.reports.unusable import require_usable
 from moe_live.session import READ_AHEAD, Session
 from moe_live.settings import Settings
 from moe_live.snapshot import Snapshot
@@ -40,9 +39,7 @@ def read(
     for _ in _portions(run):
         pass
     snapshot = run.finish()
-    if not has_usable_lines(snapshot.input.tally):
-        name = printable(names[0]) if len(names) == 1 else f"{len(names)} files"
-        raise MoeLiveError(f"no usable line in {name}{why_unusable(snapshot.input.tally)}")
+    require_usable(snapshot)
     return snapshot
 
 

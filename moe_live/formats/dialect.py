@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -78,6 +78,8 @@ class Dialect:
             (before, start, end) of two neighbouring lines, ascending; the second, `text[start:end]`, begins
             a step as far as its own beginning and that of the line before show. Whether it does is tested.
         is_text: whether there are lines at all, around which there may be something.
+        named: the same, where the user says what columns or keys are called, by our names of them; None if
+            there are none.
     """
 
     name: str
@@ -87,3 +89,4 @@ class Dialect:
     fault: Callable[[bytes], str]
     places: Callable[[bytes], Iterator[tuple[int, int, int]]] | None = None
     is_text: bool = True
+    named: Callable[[Mapping[str, str]], Dialect] | None = None

@@ -321,4 +321,5 @@ def json_lines(told: Mapping[str, str]) -> Dialect:
         recognize=partial(recognize, told),
         open=partial(JsonLinesDecoder, told),
         fault=fault,
+        named=json_lines,
     )

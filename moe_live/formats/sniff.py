@@ -56,9 +56,8 @@ def candidates(name: str = "", columns: Mapping[str, str] = _NOTHING_TOLD) -> li
         name: of the one it is; "" for all.
         columns: what columns and keys are called, by our names of them.
     """
-    makers = {_TABLE: table, "json-lines": json_lines}
     return [
-        makers[one.name](columns) if columns and one.name in makers else one
+        one.named(columns) if columns and one.named is not None else one
         for one in DIALECTS
         if name in {"", one.name}
     ]

@@ -317,4 +317,5 @@ def table(told: Mapping[str, str]) -> Dialect:
         recognize=partial(recognize, told),
         open=partial(TableDecoder, told),
         fault=fault,
+        named=table,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from moe_live.analyzer import Analyzer
 from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.reports.unusable import has_usable_lines, why_unusable
+from moe_live.reports.unusable import require_usable
 from moe_live.routing.strided import Verdict
 from moe_live.session import Session
 from moe_live.settings import DEFAULT_LATEST_USES, RowMode, Settings
@@ -122,9 +122,8 @@ def compare_logs(
             progress(sum(status.position for status in statuses) / max(1, sizes))
         first, second = (run.finish() for run in runs)
     pairing.finish()
-    for path, snapshot in zip(paths, (first, second), strict=True):
-        if not has_usable_lines(snapshot.input.tally):
-            raise MoeLiveError(f"no usable line in {printable(path)}{why_unusable(snapshot.input.tally)}")
+    for snapshot in (first, second):
+        require_usable(snapshot)
     strided = any(snapshot.rows.soundness in _STRIDED for snapshot in (first, second))
     as_written = settings.rows is RowMode.LOGGED or (settings.rows is RowMode.AUTO and not strided)
     rows = pairing.agreement(as_written=as_written)

@@ -7,10 +7,9 @@ import sys
 import time
 
 from moe_live.analyzer import Analyzer
-from moe_live.errors import MoeLiveError
 from moe_live.plans.options import settings_of
 from moe_live.reports.plain import run_plain
-from moe_live.reports.unusable import has_usable_lines, why_unusable
+from moe_live.reports.unusable import require_usable
 from moe_live.session import Session
 from moe_live.snapshot import Snapshot
 from moe_live.sources.archive import ArchiveSource
@@ -25,7 +24,5 @@ def read_logs(options: argparse.Namespace) -> Snapshot:
     session = Session(ArchiveSource(options.logs), Analyzer(settings_of(options), paths=tuple(options.logs)))
     run_plain(session, stderr=sys.stderr, stop=lambda: False, wait=time.sleep)
     snapshot = session.finish()
-    tally = snapshot.input.tally
-    if not has_usable_lines(tally):
-        raise MoeLiveError(f"no usable line in {', '.join(options.logs)}{why_unusable(tally)}")
+    require_usable(snapshot)
     return snapshot

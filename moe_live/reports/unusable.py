@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from moe_live.errors import printable
+from moe_live.errors import MoeLiveError, printable
 from moe_live.formats.nearest import nearest
 from moe_live.formats.records import LineTally
+from moe_live.snapshot import Snapshot
 
 _KINDS = (
     (b"GGUF", "a GGUF model", ""),
@@ -16,7 +17,6 @@ _KINDS = (
     (b"\xfd7zXZ\0", "compressed by xz", "unpack it first"),
     (b"BZh", "compressed by bzip2", "unpack it first"),
     (b"PAR1", "a Parquet table", ""),
-    (b"\xff\xfe", "UTF-16 text", "convert it to UTF-8 first"),
     (b"{", "JSON", ""),
     (b"[", "JSON", ""),
 )
@@ -33,6 +33,18 @@ def has_usable_lines(tally: LineTally) -> bool:
     """Whether any line tells of experts or gate inputs."""
     others = tally.malformed_lines + tally.header_lines + tally.label_lines + tally.comment_lines
     return tally.lines > others
+
+
+def require_usable(snapshot: Snapshot) -> None:
+    """See that finished logs had something to tell.
+
+    Raises:
+        MoeLiveError: they had no usable line.
+    """
+    names, tally = snapshot.input.paths, snapshot.input.tally
+    if not has_usable_lines(tally):
+        name = printable(names[0]) if len(names) == 1 else f"{len(names)} files"
+        raise MoeLiveError(f"no usable line in {name}{why_unusable(tally)}")
 
 
 def why_unusable(tally: LineTally) -> str:

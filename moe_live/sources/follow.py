@@ -13,7 +13,7 @@ from moe_live.sources.gaps import Gaps
 from moe_live.sources.lineup import HELD_MAX, Lineup
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.memory import REMEMBERED_MAX, Log
-from moe_live.sources.source import Break, SourceStatus, State
+from moe_live.sources.source import BUSY_PAUSE_S, IDLE_PAUSE_S, Break, SourceStatus, State, idle_pause
 from moe_live.sources.watch import Watcher
 
 __all__ = ["GRACE_S", "HELD_MAX", "IDLE_PAUSE_S", "READ_BYTES", "REMEMBERED_MAX", "Follower"]
@@ -27,8 +27,6 @@ CLOSE_BYTES = 1 << 22
 GRACE_S = 2.0
 """How long a file is still read at least after the path has ceased to name it."""
 
-BUSY_PAUSE_S = 0.05
-IDLE_PAUSE_S = 0.25
 QUIET_S = 1.0
 """The watcher is armed after this time without bytes or events."""
 
@@ -111,7 +109,7 @@ class Follower:
         if self._skipping:
             self._pause = 0.0
         elif not items:
-            self._pause = min(max(2 * self._pause, BUSY_PAUSE_S), IDLE_PAUSE_S)
+            self._pause = idle_pause(self._pause)
         elif len(self._files) > 1 or (
             self._current is not None and self._current.offset < self._current.size
         ):

@@ -9,10 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from moe_live.errors import UsageError, printable
-from moe_live.sources.source import Break, SourceStatus, State
-
-BUSY_PAUSE_S = 0.05
-IDLE_PAUSE_S = 0.25
+from moe_live.sources.source import BUSY_PAUSE_S, Break, SourceStatus, State, idle_pause
 
 _READ_BYTES = 1 << 18
 _WAITING = 64  # processes that may have connected and wait for their turn
@@ -73,7 +70,7 @@ class PeerSource:
         if room <= 0:
             self._pause = 0.0
         else:
-            self._pause = BUSY_PAUSE_S if items else min(max(2 * self._pause, BUSY_PAUSE_S), IDLE_PAUSE_S)
+            self._pause = BUSY_PAUSE_S if items else idle_pause(self._pause)
         return items
 
     def pause(self) -> float:

@@ -7,11 +7,8 @@ import stat
 from collections.abc import Sequence
 
 from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.sources.source import Break, SourceStatus, State
+from moe_live.sources.source import BUSY_PAUSE_S, Break, SourceStatus, State, idle_pause
 from moe_live.sources.stream import ByteStream
-
-BUSY_PAUSE_S = 0.05
-IDLE_PAUSE_S = 0.25
 
 
 class PipeSource:
@@ -52,7 +49,7 @@ class PipeSource:
         if data:
             self._pause = 0.0 if self._stream.size is not None or len(data) >= limit else BUSY_PAUSE_S
             return [data]
-        self._pause = min(max(2 * self._pause, BUSY_PAUSE_S), IDLE_PAUSE_S)
+        self._pause = idle_pause(self._pause)
         if self._stream.problem and not self._raised:
             self._raised = True
             raise MoeLiveError(self._stream.problem)

@@ -9,6 +9,14 @@ from typing import Protocol
 
 from moe_live.sources.gaps import Gaps
 
+BUSY_PAUSE_S = 0.05
+IDLE_PAUSE_S = 0.25
+
+
+def idle_pause(before: float) -> float:
+    """Seconds until the next look where nothing came: longer each time, from the pause `before` on."""
+    return min(max(2 * before, BUSY_PAUSE_S), IDLE_PAUSE_S)
+
 
 class Break(Enum):
     """A place in the stream where the bytes before and after do not belong together.
