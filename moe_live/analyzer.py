@@ -152,11 +152,13 @@ class Analyzer:
             self.finish()
         if len(rows.experts) and weights is not None:
             tokens, n_layers, k = rows.experts.shape
-            self._statistics.gate_mass.add(
+            add = partial(
+                self._statistics.gate_mass.add,
                 np.tile(rows.layers, tokens),
                 rows.experts.reshape(-1, k),
                 np.asarray(weights, np.float64).reshape(tokens * n_layers, k),
             )
+            self._statistics.failures.attempt(GATE_MASS, add, None)
         if len(rows.experts):
             self._assembler.show_last(int(rows.layers[-1]))
             self._update(rows.steps(self.label if label is None else label, self._assembler.highest))

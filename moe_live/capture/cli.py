@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import Parser, address, file_name, layer_set, whole_number
 from moe_live.capture.guard import Access, parse_origin
-from moe_live.capture.launch import CommandParser
+from moe_live.capture.launch import CommandParser, add_tap_options
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.network import MAX_KEY, key_in, listen, parse_key
 
@@ -247,19 +247,7 @@ def _command_parser() -> CommandParser:
         metavar="LIST",
         help="log the router's inputs of these layers",
     )
-    parser.add_argument("--weights", action="store_true", help="log the weights of the experts")
-    parser.add_argument(
-        "--drafts",
-        type=file_name,
-        metavar="PATH",
-        help="a log for drafts and other models, which are left out else",
-    )
-    parser.add_argument(
-        "--output",
-        type=file_name,
-        metavar="PATH",
-        help="where what COMMAND prints goes, the last 16 MB of it; default: where moe-live prints",
-    )
+    add_tap_options(parser, weights="log the weights of the experts", output="where moe-live prints")
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from moe_live.arguments import Parser, file_name
 from moe_live.capture.supervisor import LaunchError
@@ -58,7 +58,18 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="begin a new FILE after SIZE bytes (500M, 2G); the last ones are kept as FILE.1 to FILE.4",
     )
-    group.add_argument("--weights", action="store_true", help="read the weights of the experts too")
+    add_tap_options(group, weights="read the weights of the experts too", output="a temporary file")
+
+
+def add_tap_options(group: Any, *, weights: str, output: str) -> None:
+    """Add those of all commands that run another with the tap.
+
+    Args:
+        group: of options.
+        weights: what `--weights` does.
+        output: where what the command prints goes by default.
+    """
+    group.add_argument("--weights", action="store_true", help=weights)
     group.add_argument(
         "--drafts",
         type=file_name,
@@ -69,7 +80,7 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=file_name,
         metavar="FILE",
-        help="where what COMMAND prints goes, the last 16 MB of it; default: a temporary file",
+        help=f"where what COMMAND prints goes, the last 16 MB of it; default: {output}",
     )
 
 
