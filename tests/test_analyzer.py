@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,20 +22,13 @@ from moe_live.snapshot import DistanceMetric, Snapshot
 from moe_live.sources.source import Break
 from moe_live.statistics import collection
 from moe_live.statistics.distances import METRICS
+from tests.analysis import analyzed
 from tests.comparison import plain
 from tests.reference import Step, decode_steps, logged_counts, read_steps, verified_rows
 from tests.synthetic import SyntheticLog, logs
 from tests.trace import trace_log
 
 ALL_AS_LOGGED = Settings(rows=RowMode.LOGGED, include_prompt=True)
-
-
-def analyzed(chunks: Iterable[bytes], settings: Settings | None = None) -> Analyzer:
-    analyzer = Analyzer(settings)
-    for chunk in chunks:
-        analyzer.feed(chunk)
-    analyzer.finish()
-    return analyzer
 
 
 def counts_of(snapshot: Snapshot) -> Counter[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from moe_live.analyzer import Analyzer
 from moe_live.reports.json_report import to_json
 from moe_live.reports.summary import summary_lines
 from moe_live.settings import RowMode, Settings
+from tests.analysis import analyzed
 from tests.comparison import plain
 from tests.reference import logged_counts, read_steps
 from tests.synthetic import SyntheticLog, logs
@@ -24,14 +24,6 @@ from tests.test_analyzer import counts_of
 Json = dict[str, Any]
 
 WIDE = b" ".join(b"%d" % (expert % 8) for expert in range(200))
-
-
-def analyzed(chunks: Iterable[bytes], settings: Settings | None = None) -> Analyzer:
-    analyzer = Analyzer(settings)
-    for chunk in chunks:
-        analyzer.feed(chunk)
-    analyzer.finish()
-    return analyzer
 
 
 def summary(text: bytes, settings: Settings | None = None) -> Json:

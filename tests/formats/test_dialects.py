@@ -18,7 +18,7 @@ from moe_live.formats.llama_server import LLAMA_SERVER, LlamaServerDecoder, reco
 from moe_live.formats.sniff import HEAD_BYTES, HEAD_LINES, Sniffer
 from moe_live.parallel.plan import plan
 from moe_live.settings import Settings
-from moe_live.snapshot import Snapshot
+from tests.analysis import snapshot_of
 from tests.comparison import plain
 from tests.formats.ranked import RANKED
 from tests.synthetic import SyntheticLog, logs
@@ -39,14 +39,6 @@ def in_ranked(text: bytes) -> bytes:
         if layer.isdigit():
             lines += [b"layer " + layer, *(b"  " + expert for expert in experts.split())]
     return b"".join(line + b"\n" for line in lines)
-
-
-def analyzed(*chunks: bytes) -> Snapshot:
-    analyzer = Analyzer()
-    for chunk in chunks:
-        analyzer.feed(chunk)
-    analyzer.finish()
-    return analyzer.snapshot()
 
 
 def cut_anywhere(text: bytes, data: st.DataObject) -> list[bytes]:
@@ -81,7 +73,7 @@ def test_a_log_cut_anywhere_is_told_to_be_the_same(log: SyntheticLog, data: st.D
         text = text.replace(log.text, in_ranked(log.text))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sniff, "DIALECTS", PATCHED)
-        whole, pieces = analyzed(text), analyzed(*cut_anywhere(text, data))
+        whole, pieces = snapshot_of(text), snapshot_of(*cut_anywhere(text, data))
     assert plain(pieces) == plain(whole)
     assert whole.input.tally.bytes == len(text)
 
@@ -90,10 +82,10 @@ def test_a_log_cut_anywhere_is_told_to_be_the_same(log: SyntheticLog, data: st.D
 def test_other_dialects_change_nothing_in_a_log_of_llama_server(
     log: SyntheticLog, data: st.DataObject
 ) -> None:
-    alone = analyzed(log.text)
+    alone = snapshot_of(log.text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sniff, "DIALECTS", PATCHED)
-        among_others = analyzed(*cut_anywhere(log.text, data))
+        among_others = snapshot_of(*cut_anywhere(log.text, data))
     assert plain(among_others) == plain(alone)
 
 
@@ -132,7 +124,7 @@ def test_a_log_that_ends_before_anything_is_certain_is_of_the_first_that_is_poss
     ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sniff, "DIALECTS", dialects)
-            snapshot = analyzed(text)
+            snapshot = snapshot_of(text)
         assert snapshot.input.format == name
         assert snapshot.input.tally.lines == text.count(b"\n")
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
 from moe_live.cli import main
+from tests.analysis import snapshot_of
 from tests.comparison import plain
-from tests.formats.test_written import analyzed, figures
+from tests.formats.test_written import figures
 
 
 def saved(array: np.ndarray) -> bytes:
@@ -39,15 +40,15 @@ def test_it_is_as_if_the_rows_were_fed(shape: tuple[int, int, int], dtype: str, 
     direct = Analyzer()
     direct.feed_rows(array)
     direct.finish()
-    found = analyzed(*cut)
+    found = snapshot_of(*cut)
     assert figures(found) == figures(direct.snapshot())
     assert (found.input.format, found.input.tally.lines) == ("numpy-array", tokens * layers)
-    assert plain(analyzed(file)) == plain(found)
+    assert plain(snapshot_of(file)) == plain(found)
 
 
 def test_empty_slots_rows_and_a_cut_end_are_counted() -> None:
     file = saved(np.array([[[3, -1], [-1, -1]], [[4, 9999], [1, 2]], [[5, 6], [7, 8]]]))
-    tally = analyzed(file[:-1]).input.tally
+    tally = snapshot_of(file[:-1]).input.tally
     assert (tally.lines, tally.empty_rows, tally.malformed_lines) == (4, 1, 1)
     assert (tally.samples, tally.incomplete_lines, tally.incomplete_bytes) == ((b"[4, 9999]",), 1, 31)
 
@@ -69,6 +70,6 @@ def test_what_vllm_returns_is_read() -> None:
     path = Path(__file__).parents[3] / "shared" / "cases" / "c15_routed_experts.npy.gz"
     if not path.exists():
         pytest.skip("no ../shared/cases")
-    snapshot = analyzed(gzip.decompress(path.read_bytes()))
+    snapshot = snapshot_of(gzip.decompress(path.read_bytes()))
     assert (snapshot.steps.decode, snapshot.model.layers, snapshot.model.top_k) == (300, tuple(range(16)), 6)
     assert snapshot.rows.logged == 4800

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from moe_live.formats.prefixes import SHAPES, unwrapped
 from moe_live.parallel.plan import plan
 from moe_live.settings import Settings
+from tests.analysis import snapshot_of
 from tests.comparison import plain
-from tests.formats.test_written import analyzed, figures
+from tests.formats.test_written import figures
 from tests.formats.written import WRITERS, Row, llama_server, rows_of_a_model
 
 PREFIXES = {
@@ -64,24 +65,24 @@ def test_they_are_taken_off(
     log = wrapped(text, prefix, colours=colours, end=end).encode(encoding)
     places = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=5)))
     cut = [log[begin:stop] for begin, stop in zip([0, *places], [*places, len(log)], strict=True)]
-    bare, around = analyzed(text.encode()), analyzed(*cut)
+    bare, around = snapshot_of(text.encode()), snapshot_of(*cut)
     assert figures(around) == figures(bare)
     assert around.input.format == bare.input.format
     assert around.input.tally.bytes == len(log)
     assert around.input.tally.lines == bare.input.tally.lines
     assert around.input.tally.malformed_lines == 0
-    assert plain(analyzed(*(log[at : at + 1] for at in range(60)), log[60:])) == plain(around)
+    assert plain(snapshot_of(*(log[at : at + 1] for at in range(60)), log[60:])) == plain(around)
 
 
 def test_lines_without_the_prefix_stay_as_they_are() -> None:
     bare = b"layer_id,expert_ids\n3,1 2\n4,5 6\n# label: x\n3,1 7\n4,2 6\n"
     with_prefix = b"moe.log:layer_id,expert_ids\nmoe.log:3,1 2\n4,5 6\n# label: x\n3,1 7\nmoe.log:4,2 6\n"
-    assert figures(analyzed(with_prefix)) == figures(analyzed(bare))
+    assert figures(snapshot_of(with_prefix)) == figures(snapshot_of(bare))
 
 
 def test_a_mark_alone_is_an_empty_log() -> None:
     for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF8):
-        snapshot = analyzed(mark)
+        snapshot = snapshot_of(mark)
         assert (snapshot.input.tally.bytes, snapshot.input.tally.lines) == (len(mark), 0)
 
 
@@ -103,12 +104,12 @@ def test_what_is_around_lines_is_not_cut_for_several_processes(tmp_path: Path) -
 )
 def test_rows_may_be_spelled_otherwise(line: bytes, same: bytes, empty_rows: int) -> None:
     others = b"3,1 2 4\n4,5 6 7\n"
-    spelled = analyzed(others + line + b"\n" + others)
-    plainly = analyzed(others + same + b"\n" + others)
+    spelled = snapshot_of(others + line + b"\n" + others)
+    plainly = snapshot_of(others + same + b"\n" + others)
     assert figures(replace(spelled, warnings=())) == figures(replace(plainly, warnings=()))
     assert (spelled.input.tally.lines, spelled.input.tally.malformed_lines) == (5, 0)
     assert spelled.input.tally.empty_rows == empty_rows
 
 
 def test_another_number_of_weights_than_slots_is_malformed() -> None:
-    assert analyzed(b"3,1 2\n3,51 -1 12,0.5 0.25\n3,51:0.5 1:x\n").input.tally.malformed_lines == 2
+    assert snapshot_of(b"3,1 2\n3,51 -1 12,0.5 0.25\n3,51:0.5 1:x\n").input.tally.malformed_lines == 2

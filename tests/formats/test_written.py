@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_live.analyzer import Analyzer
 from moe_live.cli import main
 from moe_live.formats.dialect import Fit
 from moe_live.formats.records import LineTally
 from moe_live.formats.table import Header, table
 from moe_live.snapshot import Snapshot
+from tests.analysis import snapshot_of
 from tests.comparison import plain
 from tests.formats.written import (
     TELL_STEPS,
@@ -32,14 +32,6 @@ from tests.formats.written import (
 )
 
 
-def analyzed(*chunks: bytes) -> Snapshot:
-    analyzer = Analyzer()
-    for chunk in chunks:
-        analyzer.feed(chunk)
-    analyzer.finish()
-    return analyzer.snapshot()
-
-
 def figures(snapshot: Snapshot) -> object:
     """All but what tells where they come from."""
     return plain(replace(snapshot, input=replace(snapshot.input, tally=LineTally(), format="")))
@@ -48,7 +40,7 @@ def figures(snapshot: Snapshot) -> object:
 def written(name: str, rows: list[Row]) -> object:
     """The figures of rows in a dialect."""
     write, dialect = WRITERS[name]
-    snapshot = analyzed(write(rows).encode())
+    snapshot = snapshot_of(write(rows).encode())
     assert snapshot.input.format == dialect
     assert snapshot.input.tally.malformed_lines == 0
     return figures(snapshot)
@@ -60,7 +52,9 @@ def written(name: str, rows: list[Row]) -> object:
 def test_rows_in_any_dialect_have_the_figures_of_those_in_a_log_of_llama_server(
     name: str, rows: list[Row]
 ) -> None:
-    assert written(name, rows) == figures(analyzed(llama_server(rows, weights=name in TELL_WEIGHTS).encode()))
+    assert written(name, rows) == figures(
+        snapshot_of(llama_server(rows, weights=name in TELL_WEIGHTS).encode())
+    )
 
 
 @settings(max_examples=10)
@@ -96,14 +90,14 @@ def test_a_log_may_be_cut_anywhere(name: str, rows: list[Row], data: st.DataObje
     text = b"".join(lines)[: -data.draw(st.integers(1, 9))]
     places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     cut = [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
-    whole = analyzed(text)
-    assert plain(analyzed(*cut)) == plain(whole)
-    assert plain(analyzed(*(bytes([byte]) for byte in text[:100]), text[100:])) == plain(whole)
+    whole = snapshot_of(text)
+    assert plain(snapshot_of(*cut)) == plain(whole)
+    assert plain(snapshot_of(*(bytes([byte]) for byte in text[:100]), text[100:])) == plain(whole)
 
 
 def test_the_published_trace_has_its_published_figures(real_logs: Path) -> None:
     path = real_logs / "qwen3-30b-a3b.route.csv.gz"
-    snapshot = analyzed(gzip.decompress(path.read_bytes()))
+    snapshot = snapshot_of(gzip.decompress(path.read_bytes()))
     assert (snapshot.input.format, snapshot.steps.prefill, snapshot.steps.decode) == ("table", 1, 128)
     assert snapshot.tokens.prefill == 28
     layers = snapshot.locality or ()
@@ -136,13 +130,13 @@ def test_flat_reads_are_found_in_single_choices_too() -> None:
     for tokens in [200, 1, 1, 90, *[1] * 20]:
         for layer in range(4):
             lines += [f"{layer},{expert}" for expert in strided(tokens, 64, 6, rng)]
-    snapshot = analyzed("".join(f"{line}\n" for line in lines).encode())
+    snapshot = snapshot_of("".join(f"{line}\n" for line in lines).encode())
     assert snapshot.rows.strided is True
     assert snapshot.rows.recovered == 4 * ((199 * 6) // 64 + (89 * 6) // 64)
 
 
 def test_empty_slots_leave_the_others_and_rows_without_any_are_counted() -> None:
-    snapshot = analyzed(b"layer,token,experts\n0,0,4 -1 2\n1,0,-1 -1 -1\n0,1,-1 -1 7\n1,1,1 2 3\n")
+    snapshot = snapshot_of(b"layer,token,experts\n0,0,4 -1 2\n1,0,-1 -1 -1\n0,1,-1 -1 7\n1,1,1 2 3\n")
     assert (snapshot.input.tally.empty_rows, snapshot.input.tally.empty_slots) == (1, 6)
     assert snapshot.model.top_k == 3
     assert [warning for warning in snapshot.warnings if "top-k changes" in warning] == []

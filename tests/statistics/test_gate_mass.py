@@ -18,6 +18,7 @@ from moe_live.reports.json_report import to_json
 from moe_live.reports.sections.gate_mass import SECTION
 from moe_live.snapshot import LayerGateMass
 from moe_live.sources.source import Break
+from tests.analysis import analyzed
 from tests.dashboard.factory import status
 
 Row = tuple[int, list[int], list[float] | None]
@@ -31,14 +32,6 @@ def text_of(rows: Sequence[Row]) -> bytes:
             line += "," + " ".join(f"{weight:g}" for weight in weights)
         lines.append(line + "\n")
     return "".join(lines).encode()
-
-
-def analyzed(chunks: Sequence[bytes]) -> Analyzer:
-    analyzer = Analyzer()
-    for chunk in chunks:
-        analyzer.feed(chunk)
-    analyzer.finish()
-    return analyzer
 
 
 def shown(found: Sequence[LayerGateMass]) -> list[tuple[object, ...]]:
