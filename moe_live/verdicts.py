@@ -198,9 +198,9 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
     uses = [layer.uses for layer in layers]
     # A layer's cache holds the experts of a step at least.
     size = max(n_experts // CACHED, *(math.ceil(layer.uses / layer.steps) for layer in layers), 1)
-    # Some layers may have fewer experts.
-    recent = float(np.average([layer.lru_hit_rate[:size][-1] for layer in layers], weights=uses))
-    fixed = float(np.average([layer.static_hit_rate[:size][-1] for layer in layers], weights=uses))
+    size = min(size, n_experts)
+    recent = float(np.average([layer.lru_hit_rate[size - 1] for layer in layers], weights=uses))
+    fixed = float(np.average([layer.static_hit_rate[size - 1] for layer in layers], weights=uses))
     first = float(np.average([layer.never_again for layer in layers], weights=uses))
     chance = size / n_experts
     facts = (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 
 class Column(StrEnum):
@@ -47,6 +49,15 @@ _MEANING = {name: column for column, names in NAMES.items() for name in names}
 _ONE_OF_MANY = re.compile(r"(?:id|expert_?)[0-9]+")
 _NOT_ROUTING = frozenset({"count", "counts"})
 """Tables with such a column tell no rows."""
+
+
+def json_object(line: bytes) -> dict[str, Any] | None:
+    """The object that a line of JSON holds; None if it is anything else."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def plain_name(name: str) -> str:

@@ -7,7 +7,6 @@ stands, and the numbers behind it. All others go through `json` one by one.
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.columns import Column, columns
+from moe_live.formats.columns import Column, columns, json_object
 from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.fields import PHASES, float_lists, lists, numbers, trimmed, untold
@@ -102,11 +101,8 @@ class JsonLinesDecoder(ToldLinesDecoder):
         self, line: bytes, index: int, found: dict[int, list[_Row]], labels: list[tuple[int, str]]
     ) -> Telling | None:
         """Read one line; what such lines tell if it is the first that is well-formed."""
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(value, dict):
+        value = json_object(line)
+        if value is None:
             return None
         if isinstance(label := value.get("label"), str) and len(value) == 1:
             labels.append((index, label.strip()[:MAX_LABEL]))
@@ -297,13 +293,8 @@ _NO_ROWS = _told([])
 def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
     """Whether lines, without newlines, are of this dialect."""
     for line in lines:
-        if line.lstrip()[:1] != b"{":
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) and (keys := _Keys.among(list(value), told)).of and _rows(value, keys):
+        value = json_object(line)
+        if value is not None and (keys := _Keys.among(list(value), told)).of and _rows(value, keys):
             return Fit.CERTAIN
     return Fit.NONE
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
 from moe_live.errors import printable
-from moe_live.formats.columns import NAMES, Column, plain_name
+from moe_live.formats.columns import NAMES, Column, json_object, plain_name
 
 _NAME = re.compile(rb"[\"']?[A-Za-z_][A-Za-z0-9_ .-]{0,40}[\"']?")
 _LIKE = {
@@ -28,7 +27,7 @@ def nearest(lines: Sequence[bytes]) -> str:
 
 
 def _nearest(line: bytes) -> str:
-    names, what = _keys(line), "line has no {} key"
+    names, what = list(json_object(line) or ()), "line has no {} key"
     if not names:
         parts = next((line.split(mark) for mark in (b"\t", b",", b";", b"|", b" ") if mark in line), [])
         if len(parts) < 2 or not all(_NAME.fullmatch(part.strip()) for part in parts):
@@ -47,17 +46,6 @@ def _nearest(line: bytes) -> str:
         return f"{clause}; --columns {missing[0]}=NAME tells which it is"
     told = ",".join(f"{column}={name}" for column, name in zip(missing, guessed, strict=True))
     return f"{clause}: {', '.join(guessed)}? use --columns {told}"
-
-
-def _keys(line: bytes) -> list[str]:
-    """The keys of a JSON object."""
-    if line.lstrip()[:1] != b"{":
-        return []
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return []
-    return list(value) if isinstance(value, dict) else []
 
 
 def _guess(column: Column, names: list[str]) -> str:
