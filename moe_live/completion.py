@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 from moe_live.arguments import Parser
@@ -40,6 +39,8 @@ def run_subcommand(argv: Sequence[str]) -> int:
     parser = Parser(prog="moe-live")
     add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
     shell = parser.parse_args(argv).shell
+    from importlib import resources
+
     sys.stdout.write((resources.files("moe_live.shell") / FILES[shell]).read_text(encoding="utf-8"))
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,12 +39,15 @@ def default_options(path: Path) -> list[str]:
     """
     shown = printable(path)
     try:
-        with path.open("rb") as file:
-            found = tomllib.load(file)
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise UsageError(f"cannot read {shown}: {error.strerror}; make it readable, or remove it") from None
+    import tomllib
+
+    try:
+        found = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{shown} is not TOML: {printable(str(error))}; correct it, or remove it") from None
     words = []

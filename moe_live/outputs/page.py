@@ -15,7 +15,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import file_name
@@ -135,6 +134,8 @@ def _digest(text: str) -> str:
 
 @cache
 def _part(name: str) -> str:
+    from importlib import resources
+
     return (resources.files("moe_live.outputs") / "web" / name).read_text("utf-8")
 
 
