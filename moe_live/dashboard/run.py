@@ -316,7 +316,7 @@ class _Loop:
         """Make the figures anew."""
         begun = time.monotonic()
         self._snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
-        older = self._session.source.status().state is State.READING
+        older = self._session.source.status().state in (State.READING, State.ENDED)
         self._state.trend = self._trend.note(begun, self._snapshot, older=older)
         self._scope = scope
         self._stale = False

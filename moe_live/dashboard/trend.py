@@ -76,6 +76,7 @@ class TrendRecorder:
         self._points: deque[tuple[float, float, float]] = deque(maxlen=POINTS)
         self._before: _Totals | None = None
         self._noted_at = -math.inf
+        self._was_older = False
         self._counts: NDArray[np.int64] | None = None
         self._effective = math.nan
 
@@ -94,7 +95,8 @@ class TrendRecorder:
         if totals is not None:
             before, periods = self._before, (now - self._noted_at) / PERIOD
             self._before, self._noted_at = totals, now
-            if older or before is None or before.counts.shape != totals.counts.shape:
+            was_older, self._was_older = self._was_older, older  # what came since is the rest of that
+            if older or was_older or before is None or before.counts.shape != totals.counts.shape:
                 self._counts, self._effective = totals.counts, math.nan
             else:
                 # What was not looked at in between has the mean of that time.

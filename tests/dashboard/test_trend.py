@@ -74,6 +74,15 @@ def test_what_was_there_before_tells_nothing() -> None:
         assert not recorder.note(second * PERIOD, taken(analyzer), older=True).hits
 
 
+def test_nor_does_the_rest_of_it() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    found = []
+    for second, older in enumerate([True, False, False]):
+        analyzer.feed(steps(list(range(EXPERTS)), 50, second))
+        found.append(len(recorder.note(second * PERIOD, taken(analyzer), older=older).hits))
+    assert found == [0, 0, 1]
+
+
 def test_time_that_was_not_looked_at_has_its_mean_and_nothing_grows() -> None:
     recorder, analyzer = TrendRecorder(), Analyzer()
     for now in (0.0, 7 * PERIOD, 1000 * PERIOD):
