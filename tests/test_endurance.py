@@ -30,8 +30,10 @@ WRITER = """
 import sys, time
 path, text, turn = sys.argv[1], open(sys.argv[2], "rb").read(), int(sys.argv[3])
 begin = text.index(b"\\n", turn * len(text) // 100) + 1
-text = b"layer_id,expert_ids\\n" + text[begin:] + text[:begin]
+text = text[begin:] + text[:begin]
+first = text[: text.index(b"\\n", 8192) + 1]
 log = open(path, "wb", buffering=0)
+log.write(b"layer_id,expert_ids\\n" + first)  # each run has a row: of two without, one is seen
 print("emptied", flush=True)
 begin, written = time.monotonic(), 0
 while True:
@@ -292,8 +294,9 @@ def test_memory_of_large_models(shape: tuple[int, int, int], megabytes: int) -> 
 MEASURE_COMMAND = """
 import resource, sys
 from pathlib import Path
-from moe_live import cli, parallel, parts, workers
+from moe_live import cli
 from moe_live.dashboard import run
+from moe_live.parallel import plan, session, worker
 from moe_live.reports import json_report, plain, summary
 from moe_live.sources import archive, follow, pipe
 

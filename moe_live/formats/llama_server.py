@@ -37,6 +37,7 @@ HEADER = b"layer_id,expert_ids"
 HEADERS = (HEADER, HEADER + b",weights")
 
 _NEWLINE = ord("\n")
+_SHORTEST_ROW = len("0,1")
 _AFTER_HEADER = (b"\n", b"\r\n", b",weights\n", b",weights\r\n")
 
 _CERTAIN = re.compile(
@@ -160,15 +161,14 @@ class LlamaServerDecoder:
             other_text = b"".join([view[a:b] for a, b in bounds])
             start, end = 0, len(other_text)
         rows = self._experts.parse(other_text, start, end)
-        if self._weights is None:
+        if len(rows.others) and (self._weights is None or not self._spelled_otherwise):
             others = memoryview(other_text)[start:end]
-            if any(has_weights(others[begin : stop + 1]) for begin, stop in rows.others.tolist()):
+            like_rows = _like_rows(others, rows.others)
+            if self._weights is None and any(has_weights(others[a : b + 1]) for a, b in like_rows):
                 self._weights = FloatTextParser()
                 yield from self._decode(*whole)
                 return
-        if not self._spelled_otherwise and len(rows.others):
-            others = memoryview(other_text)[start:end]
-            if any(is_otherwise(others[begin:stop]) for begin, stop in rows.others.tolist()):
+            if not self._spelled_otherwise and any(is_otherwise(others[a:b]) for a, b in like_rows):
                 self._spelled_otherwise = True
                 yield from self._decode(*whole)
                 return
@@ -214,6 +214,19 @@ class LlamaServerDecoder:
         first.sort(key=operator.itemgetter(0, 1))
         samples = [bytes(line[: self._sample_bytes]) for _, _, line in first]
         self._counter.add_malformed(len(malformed) + len(bad_gates), samples)
+
+
+def _like_rows(text: memoryview, lines: NDArray[np.int64]) -> list[list[int]]:
+    """Those of the lines that begin as a row does, with a digit, and are as long as one.
+
+    Args:
+        text: of the log.
+        lines: (n, 2), where each begins and ends.
+    """
+    long = lines[lines[:, 1] - lines[:, 0] >= _SHORTEST_ROW]
+    begins = np.frombuffer(text, np.uint8)[long[:, 0]] - np.uint8(ord("0")) < 10
+    found: list[list[int]] = long[begins].tolist()
+    return found
 
 
 def _headers(text: bytearray, start: int, end: int) -> Iterator[int]:

@@ -73,14 +73,16 @@ def _ratio(blocks: NDArray[np.int64], top_k: float) -> tuple[NDArray[np.float64]
 
     The k experts of a row are distinct: one in a share s of the rows varies by 1 - s less.
     """
-    size = blocks.sum(axis=-1, keepdims=True).astype(np.float64)
+    size = blocks.sum(axis=-1)
     total = blocks.sum(axis=0).astype(np.float64)
+    squares = np.zeros(blocks.shape[1])
     with np.errstate(all="ignore"):
         usage = total / total.sum(axis=-1, keepdims=True)
-        expected = size * usage
-        squares = np.where(expected > 0, (blocks - expected) ** 2 / expected, 0.0).sum(axis=(0, 2))
+        for block, of_layer in zip(blocks, size, strict=True):  # one by one: all at once are tens of MB
+            expected = of_layer[:, None] * usage
+            squares += np.where(expected > 0, (block - expected) ** 2 / expected, 0.0).sum(axis=-1)
         free = np.where(usage > 0, np.maximum(1 - top_k * usage, 0.0), 0.0).sum(axis=-1)
-        freedom = free * (np.count_nonzero(size[..., 0], axis=0) - 1)
+        freedom = free * (np.count_nonzero(size, axis=0) - 1)
         ratio = squares / freedom
     known = np.isfinite(ratio)
     return np.where(known, ratio, 1.0), np.where(known, freedom, 0.0)

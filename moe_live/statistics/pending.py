@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows
 
-ENOUGH = 1 << 17
-"""Rows that are collected: some 1,500 a layer of a large model, in 5 MB; fewer long ones."""
+ENOUGH = 1 << 16
+"""Rows that are collected: some 700 a layer of a large model, in 3 MB; fewer long ones."""
 
 _SHORT = 8  # experts of a row that counts as one
 
