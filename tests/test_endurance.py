@@ -87,6 +87,7 @@ needs_proc = pytest.mark.skipif(
 )
 
 
+@needs_proc
 @pytest.mark.timeout(1200)
 def test_no_line_is_lost_when_the_server_is_killed_and_restarted_100_times(tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
@@ -95,14 +96,17 @@ def test_no_line_is_lost_when_the_server_is_killed_and_restarted_100_times(tmp_p
     program = [sys.executable, "-c", WRITER, str(path), str(text)]
     lines = 0
     with following(path) as process:
+        wait_until_idle(process.pid)
         for turn in range(100):
+            before = bytes_read(process.pid)
             with subprocess.Popen([*program, str(turn)], stdout=subprocess.PIPE) as writer:
                 assert writer.stdout is not None
                 assert writer.stdout.readline() == b"emptied\n"
                 time.sleep(rng.uniform(0.0, 0.3))
                 writer.kill()
-            lines += path.read_bytes().count(b"\n")
-            time.sleep(0.5)
+            text_of_turn = path.read_bytes()
+            lines += text_of_turn.count(b"\n")
+            wait_until_read(process.pid, before + len(text_of_turn))
         summary = finished(process)
     assert summary["source"]["lines"] == lines
     assert summary["source"]["malformed_lines"] == 0

@@ -355,7 +355,10 @@ def test_speculative_decoding(
         assert not drafts.exists()
     else:
         assert verified
-        assert_right(models / f"{draft}.gguf", drafts, at_least=512)
+        # What a head is started up with, instead of a model's outputs, is memory that nobody has filled.
+        served_only = tmp_path / "served.log"
+        served_only.write_text(re.sub(r"# step [^\n]* warmup=1\n[^#]*", "", drafts.read_text()))
+        assert_right(models / f"{draft}.gguf", served_only, at_least=512)
         assert drafts.read_text().count("\n# draft ") == (1 if draft == "mtp" else 5)
 
 
