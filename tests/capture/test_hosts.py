@@ -382,19 +382,19 @@ def test_an_embedding_request_and_a_sleeping_model(models: Path, tmp_path: Path)
 @needs_server
 def test_kills_of_a_server(models: Path, tmp_path: Path) -> None:
     log, model = tmp_path / "moe.log", models / "qwen3moe.gguf"
-    for i in range(5):
+    for i in range(20):
         with served(model, log, tmp_path, "-np", "1", GATE_LAYERS=ALL_LAYERS) as server:
             before = log.stat().st_size if log.exists() else 0
             with ThreadPoolExecutor(1) as client:
                 asked = client.submit(server.ask, PROMPTS[0], 2000)
-                while not log.exists() or log.stat().st_size < before + 100_000 * (i + 1):
+                while not log.exists() or log.stat().st_size < before + 50_000 * (1 + i % 5):
                     time.sleep(0.01)
                 server.process.kill()
                 assert asked.exception(timeout=30) is not None
     agreement = compare_logs(str(model), [str(log)])
     assert agreement.wrong == 0
-    assert agreement.compared > 5 * 100
-    assert agreement.incomplete <= 5 * 64
+    assert agreement.compared > 20 * 100
+    assert agreement.incomplete <= 20 * 64
 
 
 @needs_server
