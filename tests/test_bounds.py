@@ -14,7 +14,7 @@ from moe_live.reports.json_report import to_json
 from tests.patterns import PATTERNS, text
 from tests.pseudo_terminal import REPOSITORY
 
-MEGABYTES = 320
+MEGABYTES = 300
 """Memory that a process may take, the interpreter and all imports included."""
 
 SLOWEST = 12

@@ -73,7 +73,8 @@ def coverage(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     served = np.cumsum(_descending(counts), axis=1)
     wanted = counts.sum(axis=1)[:, None] * np.array(COVERED_PERCENT)
-    too_few = 100 * served[:, None, :] < wanted[:, :, None]
+    served *= 100
+    too_few = served[:, None, :] < wanted[:, :, None]
     fewest: NDArray[np.int64] = too_few.sum(axis=2, dtype=np.int64) + (wanted > 0)
     return fewest
 
@@ -114,8 +115,6 @@ def budgets(counts: NDArray[np.int64], experts: Sequence[int]) -> tuple[Budget, 
         return ()
     descending = _descending(counts)
     order = _by_count(descending)
-    best = descending.reshape(-1)[order]
-    np.cumsum(best, out=best)
     lines = []
     for number in experts:
         each, more = divmod(number, len(counts))
@@ -123,7 +122,7 @@ def budgets(counts: NDArray[np.int64], experts: Sequence[int]) -> tuple[Budget, 
         if more:
             even += int(np.sort(descending[:, each])[-more:].sum())
         taken = np.bincount(order[:number] // counts.shape[1], minlength=len(counts))
-        most = int(best[number - 1]) if number else 0
+        most = sum(int(row[:n].sum()) for row, n in zip(descending, taken.tolist(), strict=True))
         lines.append(Budget(number, even / total, most / total, tuple(taken.tolist())))
     return tuple(lines)
 
