@@ -51,6 +51,7 @@ FORMATS = (
     "expert-trace",
     "selected-experts",
     "bracketed",
+    "commas",
     "numpy-array",
 )
 """Names of what logs may be written in."""

@@ -25,7 +25,7 @@ class Column(StrEnum):
 
 
 NAMES: dict[Column, tuple[str, ...]] = {
-    Column.LAYER: ("layer", "layer_id", "layer_idx", "il"),
+    Column.LAYER: ("layer", "layer_id", "layer_idx", "layer_index", "il"),
     Column.EXPERTS: (
         "expert",
         "expert_id",
@@ -35,18 +35,39 @@ NAMES: dict[Column, tuple[str, ...]] = {
         "selected_experts",
         "selected_ids",
         "ids",
+        "topk_experts",
+        "topk_indices",
+        "top_indices",
     ),
-    Column.WEIGHTS: ("weight", "weights", "topk_weights", "gate_weights", "probs"),
-    Column.TOKEN: ("token", "token_id", "token_idx", "pos", "position"),
-    Column.STEP: ("step", "iter"),
-    Column.SEQUENCE: ("turn", "request", "seq", "sequence"),
+    Column.WEIGHTS: (
+        "weight",
+        "weights",
+        "topk_weights",
+        "gate_weights",
+        "probs",
+        "routing_weight",
+        "routing_weights",
+        "expert_weight",
+        "expert_weights",
+    ),
+    Column.TOKEN: (
+        "pos",
+        "position",
+        "token_pos",
+        "token_position",
+        "token_idx",
+        "token_index",
+        "token",
+        "token_id",
+    ),
+    Column.STEP: ("step", "step_id", "iter"),
+    Column.SEQUENCE: ("turn", "request", "request_id", "seq", "seq_id", "sequence"),
     Column.PHASE: ("phase", "kind", "stage"),
     Column.RANK: ("rank", "slot", "k"),
 }
-"""Case, and `-` for `_`, make no difference; `id0`, `id1` and so on are the experts too."""
+"""Case, `-` and `_` make no difference; `id0`, `id1` and so on are the experts too, `weight0` and so on their
+weights. Of several columns that tell the same, but for the layer, the one counts that stands here first."""
 
-_MEANING = {name: column for column, names in NAMES.items() for name in names}
-_ONE_OF_MANY = re.compile(r"(?:id|expert_?)[0-9]+")
 _NOT_ROUTING = frozenset({"count", "counts"})
 """Tables with such a column tell no rows."""
 
@@ -64,9 +85,24 @@ def plain_name(name: str) -> str:
     """The name as it is compared.
 
     >>> plain_name(' "Layer-ID" ')
-    'layer_id'
+    'layerid'
     """
-    return name.strip().strip("\"'").lower().replace("-", "_")
+    return name.strip().strip("\"'").lower().replace("-", "").replace("_", "")
+
+
+_MEANING = {plain_name(name): column for column, names in NAMES.items() for name in names}
+_PLACE = {name: place for place, name in enumerate(_MEANING)}
+_ONE_OF_MANY = {
+    Column.EXPERTS: re.compile(r"(?:id|expert|expertid|topkid)[0-9]+"),
+    Column.WEIGHTS: re.compile(r"(?:weight|expertweight|topkweight)[0-9]+"),
+}
+
+
+def meaning(name: str) -> Column | None:
+    """What a column of this name tells."""
+    plain = plain_name(name)
+    one_of = (column for column, pattern in _ONE_OF_MANY.items() if pattern.fullmatch(plain))
+    return _MEANING.get(plain) or next(one_of, None)
 
 
 def columns(header: Sequence[str], told: Mapping[str, str]) -> dict[Column, list[int]]:
@@ -81,12 +117,16 @@ def columns(header: Sequence[str], told: Mapping[str, str]) -> dict[Column, list
     found: dict[Column, list[int]] = {}
     for index, name in enumerate(names):
         column = others.get(name)
-        if column is None and (known := _MEANING.get(name)) not in others.values():
+        if column is None and (known := meaning(name)) not in others.values():
             column = known
-        if column is None and Column.EXPERTS not in others.values() and _ONE_OF_MANY.fullmatch(name):
-            column = Column.EXPERTS
         if column is not None:
             found.setdefault(column, []).append(index)
     is_routing = Column.LAYER in found and Column.EXPERTS in found and not _NOT_ROUTING & set(names)
-    one_each = all(len(found.get(column, ())) < 2 for column in Column if column is not Column.EXPERTS)
-    return found if is_routing and one_each else {}
+    if not is_routing or len(found[Column.LAYER]) > 1:
+        return {}
+    return {
+        column: indices
+        if column in _ONE_OF_MANY
+        else [min(indices, key=lambda index: _PLACE.get(names[index], -1))]
+        for column, indices in found.items()
+    }

@@ -12,14 +12,38 @@ from moe_live.formats.passes import DECODE, PREFILL, UNTOLD
 MAX_DIGITS = 18
 """Of a number; more do not fit 64 bits."""
 
-PHASES = np.full(256, UNTOLD)
-"""What a name of a phase means, by its first byte."""
-
-PHASES[list(b"pP0")], PHASES[list(b"dDgGtT1")] = PREFILL, DECODE
+_PHASES = {
+    **dict.fromkeys((b"prefill", b"prompt", b"pp", b"p", b"0"), PREFILL),
+    **dict.fromkeys((b"decode", b"decoding", b"d", b"generation", b"generate", b"gen", b"g"), DECODE),
+    **dict.fromkeys((b"tg", b"t", b"1"), DECODE),
+}
+_LONGEST_PHASE = max(map(len, _PHASES))
+_LOWER = ord("a") - ord("A")
 
 _EXACT_DIGITS = 15  # of a number that doubles hold exactly, and the power of ten below it
 _FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_BLANK, _COMMA, _MINUS, _ZERO, _DOT = b" ,-0."
+_BLANK, _COMMA, _MINUS, _ZERO, _DOT, _COLON = b" ,-0.:"
+
+
+def phases(text: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) The phase that each field names, whatever its case."""
+    width = end - start
+    found = np.full(len(start), UNTOLD)
+    words = np.zeros((len(start), min(int(width.max(initial=0)), _LONGEST_PHASE)), np.uint8)
+    for place in range(words.shape[1]):
+        words[:, place] = np.where(width > place, text[np.minimum(start + place, len(text) - 1)] | _LOWER, 0)
+    for name, phase in _PHASES.items():
+        if len(name) <= words.shape[1]:
+            is_it = width == len(name)
+            for place, letter in enumerate(name):
+                is_it &= words[:, place] == letter
+            found[is_it] = phase
+    return found
+
+
+def phase_named(name: str) -> int:
+    """The phase of this name."""
+    return _PHASES.get(name.lower().encode(), UNTOLD)
 
 
 def trimmed(
@@ -146,3 +170,28 @@ def lists(
     count = np.bincount(field, minlength=len(start))
     count[~good] = 0
     return value[good[field]], count
+
+
+def pairs(
+    text: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Experts as in `lists`, in some fields each with a `:` and its weight behind it.
+
+    Returns:
+        (v,) the experts, impossible where there is anything but a whole number; (v,) their weights, NaN where
+        they have none; (n,) how many each field has.
+    """
+    is_colon = text == _COLON
+    before = np.concatenate(([0], np.cumsum(is_colon)))
+    weighted = before[end] - before[start]
+    values, count = float_lists(np.where(is_colon, np.uint8(_BLANK), text), start, end)
+    fits = (weighted == 0) | (count == 2 * weighted)
+    values, count = values[np.repeat(fits, count)], np.where(fits, count, 0)
+    within = np.arange(len(values)) - np.repeat(np.cumsum(count) - count, count)
+    is_weighted = np.repeat(weighted > 0, count)
+    is_weight = is_weighted & (within & 1 == 1)
+    named = values[~is_weight]
+    whole = (named == np.floor(named)) & (np.abs(named) < 1 << 31)
+    weights = np.full(len(named), np.nan)
+    weights[is_weighted[~is_weight]] = values[is_weight]
+    return np.where(whole, named, -2).astype(np.int64), weights, np.where(weighted > 0, count // 2, count)

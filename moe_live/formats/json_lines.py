@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from moe_live.formats.columns import Column, columns, json_object
 from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import PHASES, float_lists, lists, numbers, trimmed, untold
+from moe_live.formats.fields import float_lists, lists, numbers, phase_named, phases, trimmed, untold
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
@@ -27,6 +27,9 @@ from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 _NEWLINE, _QUOTE, _COLON, _BLANK, _COMMA = b'\n": ,'
 _OPEN, _OPEN_LIST, _CLOSE_LIST, _CLOSE = b"{[]}"
 _MOST = (1 << 31) - 1
+_DRAFT_HEAD = "mtp_idx"
+"""The key that Megatron-LM's records of draft heads have."""
+
 _NUMBERS = (Column.LAYER, Column.STEP, Column.TOKEN, Column.RANK)
 
 
@@ -107,6 +110,8 @@ class JsonLinesDecoder(ToldLinesDecoder):
         if isinstance(label := value.get("label"), str) and len(value) == 1:
             labels.append((index, label.strip()[:MAX_LABEL]))
             return None
+        if _DRAFT_HEAD in value:
+            return None
         keys = _Keys.among(list(value), self._told_names)
         rows = _rows(value, keys) if keys.of else []
         if not rows:
@@ -174,8 +179,9 @@ class JsonLinesDecoder(ToldLinesDecoder):
             sequence &= _MOST
         phase = np.full(len(end), UNTOLD)
         if Column.PHASE in keys.of:
-            start, _ = values(Column.PHASE, stop)
-            phase = PHASES[bytes_[start + (bytes_[start] == _QUOTE)]]
+            start, stop_at = values(Column.PHASE, stop)
+            quoted = (bytes_[start] == _QUOTE) & (stop_at - start > 1)
+            phase = phases(bytes_, start + quoted, stop_at - quoted)
         phase[token < 0] = PREFILL
         if self._has_lists:
             start, stop_at = values(Column.EXPERTS, close)
@@ -244,8 +250,7 @@ def _rows(value: Mapping[str, Any], keys: _Keys) -> list[_Row]:
         return []
     if not 0 <= layer < MAX_LAYERS:
         return []
-    phase = given.get(Column.PHASE, "")
-    phase = int(PHASES[(str(phase).encode() or b" ")[0]])
+    phase = phase_named(str(given.get(Column.PHASE, "")))
     sequence = given.get(Column.SEQUENCE, 0)
     sequence = (sequence if _is_number(sequence) else _number_of(str(sequence))) & _MOST
     rows = []
@@ -301,6 +306,8 @@ def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
 
 def fault(line: bytes) -> str:
     """What is wrong with a malformed line, as far as that can be told."""
+    if f'"{_DRAFT_HEAD}"'.encode() in line:
+        return "of a draft head, whose layers are numbered as the model's"
     return "" if line.lstrip()[:1] == b"{" else "no JSON object"
 
 

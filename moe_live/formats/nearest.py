@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 
 from moe_live.errors import printable
-from moe_live.formats.columns import NAMES, Column, json_object, plain_name
+from moe_live.formats.columns import Column, json_object, meaning, plain_name
 
 _NAME = re.compile(rb"[\"']?[A-Za-z_][A-Za-z0-9_ .-]{0,40}[\"']?")
 _LIKE = {
     Column.LAYER: ("layer", "lyr", "blk", "block"),
     Column.EXPERTS: ("expert", "sel", "topk", "route", "ids"),
 }
+_SEPARATORS = (b"\t", b",", b";", b"|")
 _MOST = 32
 """Columns that are looked at."""
 
@@ -26,15 +27,26 @@ def nearest(lines: Sequence[bytes]) -> str:
     return next(filter(None, map(_nearest, lines)), "")
 
 
+def is_foreign_table(lines: Sequence[bytes]) -> bool:
+    """Whether the first line names columns and the next one has as many fields: no rows without a header."""
+    told = [line for line in lines if not line.startswith(b"#")][:2]
+    parts = [next((line.split(mark) for mark in _SEPARATORS if mark in line), []) for line in told]
+    return len(parts) == 2 and len(parts[0]) == len(parts[1]) > 1 and _are_names(parts[0])
+
+
+def _are_names(parts: Sequence[bytes]) -> bool:
+    return all(_NAME.fullmatch(part.strip()) for part in parts)
+
+
 def _nearest(line: bytes) -> str:
     names, what = list(json_object(line) or ()), "line has no {} key"
     if not names:
-        parts = next((line.split(mark) for mark in (b"\t", b",", b";", b"|", b" ") if mark in line), [])
-        if len(parts) < 2 or not all(_NAME.fullmatch(part.strip()) for part in parts):
+        parts = next((line.split(mark) for mark in (*_SEPARATORS, b" ") if mark in line), [])
+        if len(parts) < 2 or not _are_names(parts):
             return ""
         names, what = [part.decode("utf-8", "replace").strip() for part in parts], "header has no {} column"
-    known = [plain_name(name) for name in names[:_MOST]]
-    missing = [column for column in _LIKE if not set(NAMES[column]) & set(known)]
+    told_of = {meaning(name) for name in names[:_MOST]}
+    missing = [column for column in _LIKE if column not in told_of]
     if len(missing) == len(_LIKE) and not any(_guess(column, names) for column in missing):
         return ""
     if not missing:
@@ -50,13 +62,12 @@ def _nearest(line: bytes) -> str:
 
 def _guess(column: Column, names: list[str]) -> str:
     """Which of these may be what a column is called."""
-    others = {known for kind, of in NAMES.items() if kind is not column for known in of}
     return next(
         (
             name.strip("\"'")
             for like in _LIKE[column]
             for name in names[:_MOST]
-            if like in plain_name(name) and plain_name(name) not in others
+            if like in plain_name(name) and meaning(name) in {None, column}
         ),
         "",
     )

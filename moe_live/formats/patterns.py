@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import lists, untold
-from moe_live.formats.passes import UNTOLD, Telling, Told
+from moe_live.formats.fields import float_lists, lists, untold
+from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
 from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _IDS = rb"(?P<ids>-?[0-9]{1,4}(?:(?:, ?| )-?[0-9]{1,4})*)"
+_WEIGHTS = rb"(?P<weights>[-+0-9.eE]+(?:(?:, ?| )[-+0-9.eE]+)*)"
 _LAYER = rb"(?P<layer>[0-9]{1,4})"
 
 _GGML_MOE_LOG = re.compile(
     rb"^blk\."
     + _LAYER
-    + rb"\.ffn_(?P<one_of>gate_up|gate|up|down)_exps(?:\.weight)?[ :]{1,2}"
+    + rb"\.ffn_(?P<one_of>gate_up|gate|up|down)_exps(?:\.weight)?[ :]{1,2}\[?"
     + _IDS
-    + rb"$",
+    + rb"\]?$",
     re.MULTILINE,
 )
 _EXPERT_TRACE = re.compile(
-    rb"^\[EXPERT-TRACE\] Layer " + _LAYER + rb": Experts \[" + _IDS + rb"\]$", re.MULTILINE
+    rb"^(?:\[EXPERT-TRACE\] )?Layer " + _LAYER + rb": Experts?(?: IDs)?(?: =|:)? \[" + _IDS + rb"\]$",
+    re.MULTILINE | re.IGNORECASE,
 )
 _SELECTED = re.compile(
     rb"^(?:Layer "
     + _LAYER
-    + rb" - Selected Expert IDs[^\n]*|[ \t]+Token (?P<token>[0-9]{1,9}): \["
+    + rb" - Selected Expert IDs[^\n]*|[ \t]*Token (?P<token>[0-9]{1,9}): \["
     + _IDS
     + rb"\])$",
-    re.MULTILINE,
+    re.MULTILINE | re.IGNORECASE,
 )
 _BRACKETS = re.compile(
-    rb"^" + _LAYER + rb",(?:\[" + _IDS + rb'\]|"' + _IDS.replace(b"ids", b"quoted") + rb'")$', re.MULTILINE
+    rb"^"
+    + _LAYER
+    + rb"(?:: ?|, ?(?:(?P<token>-?[0-9]{1,9}), ?)?)(?=[\"\[])(?P<quote>\")?(?P<open>\[)?"
+    + _IDS
+    + rb"(?(open)\])(?(quote)\")(?:, ?\"?\[?"
+    + _WEIGHTS
+    + rb"\]?\"?)?$",
+    re.MULTILINE,
 )
+_COMMAS = re.compile(rb"^" + _LAYER + rb", ?(?P<ids>-?[0-9]{1,4}(?:, ?-?[0-9]{1,4})+)$", re.MULTILINE)
 
 
 class PatternDecoder(ToldLinesDecoder):
     """Turns the bytes of such a log into `Records`, however they are cut into chunks.
 
     Args:
-        pattern: of a well-formed line. Its groups: `layer`; the experts as `ids` or `quoted`, missing in a
-            line that names the layer of the next ones; `token`; `one_of`, several of which tell the same: of
-            these only lines count that have what the first one has.
+        pattern: of a well-formed line. Its groups: `layer`; the experts as `ids`, missing in a line that
+            names the layer of the next ones; their `weights`; `token`; `one_of`, several of which tell the
+            same: of these only lines count that have what the first one has.
         gate_layers: is not needed: these logs have no router inputs.
     """
 
@@ -66,55 +78,70 @@ class PatternDecoder(ToldLinesDecoder):
     def _read(self, text: bytes) -> ReadLines:
         end = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
         good = np.zeros(len(end), np.bool_)
-        groups = self._pattern.groupindex
-        has_token = "token" in groups
+        has_token = "token" in self._pattern.groupindex
         at: list[int] = []
-        layers: list[bytes] = []
-        tokens: list[bytes] = []
-        ids: list[bytes] = []
+        rows: list[tuple[bytes, bytes, bytes, bytes]] = []
         for found in self._pattern.finditer(text):
             group = found.groupdict()
-            listed: bytes | None = group["ids"] or group.get("quoted")
-            if listed is None:
-                self._layer = group["layer"]
+            layer, ids, one_of = group["layer"], group["ids"], group.get("one_of")
+            if ids is None:
+                self._layer = layer
                 good[np.searchsorted(end, found.end())] = True
                 continue
-            if has_token:
-                if not self._layer:
-                    continue
-                group["layer"] = self._layer
-            if (one_of := group.get("one_of")) is not None:
-                if self._one_of is None:
-                    self._one_of = one_of
-                if one_of != self._one_of:
-                    good[np.searchsorted(end, found.end())] = True
-                    continue
+            if layer is None and not self._layer:
+                continue
+            if one_of is not None and self._one_of is None:
+                self._one_of = one_of
+            if one_of != self._one_of:
+                good[np.searchsorted(end, found.end())] = True
+                continue
             at.append(found.end())
-            layers.append(group["layer"])
-            tokens.append(group.get("token") or b"0")
-            ids.append(listed)
+            rows.append((layer or self._layer, group.get("token") or b"0", ids, group.get("weights") or b""))
         line = np.searchsorted(end, at) if at else np.empty(0, np.int64)
-        layer = np.array(list(map(int, layers)), np.int64)
-        joined = np.frombuffer(b"".join(each + b"\n" for each in ids) or b"\n", np.uint8)
-        length = np.array(list(map(len, ids)), np.int64)
-        start = np.cumsum(length + 1) - length - 1
-        experts, count = lists(joined, start, start + length)
-        fits = (layer < MAX_LAYERS) & (count > 0)
-        fits[np.repeat(np.arange(len(layer)), count)[(experts < -1) | (experts >= MAX_EXPERTS)]] = False
-        experts = experts[np.repeat(fits, count)]
-        line, layer, count = line[fits], layer[fits], count[fits]
+        layer_texts, token_texts, ids_texts, weights_texts = zip(*rows, strict=True) if rows else [()] * 4
+        layers, tokens = (np.array(list(map(int, texts)), np.int64) for texts in (layer_texts, token_texts))
+        experts, count = lists(*_fields(ids_texts))
+        weights = untold(experts)
+        if any(weights_texts):
+            told_weights, n_weights = float_lists(*_fields(weights_texts))
+            fits = n_weights == count
+            weights[np.repeat(fits, count)] = told_weights[np.repeat(fits, n_weights)]
+        fits = (layers < MAX_LAYERS) & (count > 0)
+        fits[np.repeat(np.arange(len(layers)), count)[(experts < -1) | (experts >= MAX_EXPERTS)]] = False
+        entries = np.repeat(fits, count)
+        line, layers, tokens, count = line[fits], layers[fits], tokens[fits], count[fits]
         good[line] = True
         nothing = np.zeros(len(line), np.int64)
-        token = np.array(list(map(int, tokens)), np.int64)[fits]
+        phase = np.where(tokens < 0, PREFILL, UNTOLD)
         told = Told(
-            layer, nothing + UNTOLD, nothing, nothing, token, nothing, count, experts, untold(experts)
+            layers, phase, nothing, nothing, tokens, nothing, count, experts[entries], weights[entries]
         )
         return ReadLines(told, line, end, good, Telling(token=has_token, phase=has_token))
+
+
+def _fields(texts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """All of them as one text, and (n,) where each begins and ends in it."""
+    joined = np.frombuffer(b"".join(text + b"\n" for text in texts) or b"\n", np.uint8)
+    length = np.array(list(map(len, texts)), np.int64)
+    start = np.cumsum(length + 1) - length - 1
+    return joined, start, start + length
 
 
 def recognize(pattern: re.Pattern[bytes], lines: Sequence[bytes]) -> Fit:
     """Whether lines, without newlines, are of this pattern."""
     return Fit.CERTAIN if any(map(pattern.match, lines)) else Fit.NONE
+
+
+def recognize_commas(lines: Sequence[bytes]) -> Fit:
+    """Whether all lines, without newlines, are a layer and then as many experts, each of them once."""
+    rows = [line for line in lines if line.strip() and not line.startswith(b"#")]
+    experts = [
+        found["ids"].replace(b" ", b"").split(b",") if (found := _COMMAS.match(row.rstrip())) else []
+        for row in rows
+    ]
+    alike = len({len(row) for row in experts}) == 1
+    distinct = all(len({*map(int, row)} - {-1}) + row.count(b"-1") == len(row) > 1 for row in experts)
+    return Fit.POSSIBLE if alike and distinct else Fit.NONE
 
 
 def fault(line: bytes) -> str:  # noqa: ARG001 - the pattern is all there is to tell
@@ -139,4 +166,5 @@ PATTERNS = [
         "selected-experts", _SELECTED, "Layer 10 - Selected Expert IDs (top-8):\n  Token 0: [42, 105, 3]"
     ),
     _dialect("bracketed", _BRACKETS, "3,[51, 1, 12]"),
+    replace(_dialect("commas", _COMMAS, "3,51,1,12"), recognize=recognize_commas),
 ]

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from moe_live.formats.dialect import Decoder, Dialect, Fit
 from moe_live.formats.json_lines import json_lines
 from moe_live.formats.llama_server import LLAMA_SERVER
-from moe_live.formats.nearest import nearest
+from moe_live.formats.nearest import is_foreign_table, nearest
 from moe_live.formats.numpy_array import NUMPY_ARRAY
 from moe_live.formats.patterns import PATTERNS
 from moe_live.formats.prefixes import Recoder, UnwrappingDecoder, Wrapping, unwrapped
@@ -106,7 +106,7 @@ class Sniffer:
 
     def _near(self) -> Dialect | None:
         """The tables, if there is a header but for the names of its columns: its lines may look like rows."""
-        is_near = bool(nearest(self._lines))
+        is_near = bool(nearest(self._lines)) or is_foreign_table(self._lines)
         return next((one for one in self._known if one.name == _TABLE and is_near), None)
 
     @property

@@ -1,10 +1,11 @@
-"""Rows of experts that are spelled otherwise: weights behind each id, and slots without an expert.
+"""Rows of experts that are spelled otherwise: weights behind each id, slots without an expert, lists.
 
 Grammar::
 
     pairs := LAYER "," ID ":" WEIGHT (" " ID ":" WEIGHT)*
     slots := LAYER "," SLOT (" " SLOT)* ["," WEIGHT (" " WEIGHT)*]
     SLOT  := ID | "-1"
+    list  := LAYER "," ("[" IDS "]" | '"' IDS '"' | '"[' IDS ']"'), blanks or commas in IDS
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from typing import NamedTuple
 
 _PAIRS = rb"[0-9]{1,4}:[^ \n:,]+(?: [0-9]{1,4}:[^ \n:,]+)*"
 _SLOTS = rb"(?:[0-9]{1,4} )*-1(?: (?:-1|[0-9]{1,4}))*"
+_IDS = rb"ID(?:(?:, ?| )ID)*".replace(b"ID", rb"(?:-1|[0-9]{1,4})")
+_LIST = rb"\[IDS\]|\"IDS\"|\"\[IDS\]\"".replace(b"IDS", _IDS)
+_NOT_IN_SLOTS = bytes.maketrans(b'[],"', b"    ")
 _OTHERWISE = re.compile(
     rb"^(?P<layer>[0-9]{1,4}),(?:(?P<pairs>"
     + _PAIRS
     + rb")|(?P<slots>"
     + _SLOTS
-    + rb")(?P<weights>,[^\n,]+)?)$",
+    + rb")(?P<weights>,[^\n,]+)?|(?P<list>"
+    + _LIST
+    + rb"))$",
     re.MULTILINE,
 )
 
@@ -49,11 +55,11 @@ def in_plain(text: bytes) -> Plain:
 
     def plain(found: re.Match[bytes]) -> bytes:
         nonlocal empty_rows, empty_slots
-        layer, pairs, slots, weights = found.group("layer", "pairs", "slots", "weights")
+        layer, pairs, slots, weights, listed = found.group("layer", "pairs", "slots", "weights", "list")
         if pairs is not None:
             ids, values = zip(*(pair.split(b":") for pair in pairs.split(b" ")), strict=True)
             return b"%b,%b,%b" % (layer, b" ".join(ids), b" ".join(values))
-        of_slots = slots.split(b" ")
+        of_slots = (slots or listed.translate(_NOT_IN_SLOTS)).split()
         used = [index for index, slot in enumerate(of_slots) if slot != b"-1"]
         empty_slots += len(of_slots) - len(used)
         if not used:

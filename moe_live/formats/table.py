@@ -3,8 +3,9 @@ r"""Tables of chosen experts: a header that names the columns, then lines of as 
 Fields are separated by `,`, tabulators, `;`, `|` or blanks, whichever the header has. A field of several
 numbers is in quotes or brackets, or has blanks between them where these separate no fields; if the experts
 are the last column, they may take all the fields that a line has too many. Columns are known by their names,
-see `moe_live.formats.columns`; of others nothing is read. Before the header and between lines there may be
-comments, see `moe_live.formats.comments`. The header again is a restart of what writes it.
+see `moe_live.formats.columns`; of others nothing is read; `...` behind columns of one expert each stands for
+more of these. Before the header and between lines there may be comments, see `moe_live.formats.comments`. The
+header again is a restart of what writes it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from moe_live.formats.columns import Column, columns, plain_name
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import PHASES, float_lists, lists, numbers, trimmed, untold
+from moe_live.formats.fields import float_lists, floats, lists, numbers, pairs, phases, trimmed, untold
 from moe_live.formats.llama_server import HEADERS
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
@@ -30,6 +31,7 @@ from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _SEPARATORS = b"\t,;|"
 _BLANKS = re.compile(rb"[ \t]+")
+_AND_SO_ON = ("...", "…")
 _NAME = re.compile(r"[\"' ]*[A-Za-z_][^:|]*")
 
 
@@ -58,11 +60,19 @@ class Header:
         separator = next((each for each in _SEPARATORS if each in line), ord(" "))
         parts = _BLANKS.split(line.strip()) if separator == ord(" ") else line.split(bytes([separator]))
         names = [part.decode("utf-8", "replace") for part in parts]
+        and_so_on = names[-1].strip() in _AND_SO_ON
+        names = names[: len(names) - and_so_on]
         if not all(map(_NAME.fullmatch, names)):
             return None
         found = columns(names, told)
         if not found:
             return None
+        if and_so_on:
+            first = found[Column.EXPERTS][0]
+            found[Column.EXPERTS] = [first]
+            if first < max(max(indices) for indices in found.values()):
+                return None
+            names = names[: first + 1]
         is_of_one = not plain_name(names[found[Column.EXPERTS][0]]).endswith("s")
         return cls(line, separator, len(names), found, is_of_one)
 
@@ -156,33 +166,44 @@ class TableDecoder(ToldLinesDecoder):
         if Column.PHASE in where:
             phase = table.phases(where[Column.PHASE][0])
         phase[token < 0] = PREFILL
+        weights: NDArray[np.float64] | None = None
         if self._has_one_each:
             experts, count = number(Column.EXPERTS), np.ones(len(good), np.int64)
         elif len(where[Column.EXPERTS]) == 1:
-            experts, count = lists(table.text, *table.column(where[Column.EXPERTS][0]))
+            start, end = table.column(where[Column.EXPERTS][0])
+            if b":" in text:
+                experts, weights, count = pairs(table.text, start, end)
+            else:
+                experts, count = lists(table.text, start, end)
         else:
             found = [numbers(table.text, *table.column(index)) for index in where[Column.EXPERTS]]
             experts = np.stack([value for value, _ in found], axis=1).reshape(-1)
             good &= np.logical_and.reduce([has for _, has in found])
             count = np.full(len(good), len(found))
-        weights = untold(experts)
-        if len(where.get(Column.WEIGHTS, ())) == 1:
-            found_weights, n_weights = float_lists(table.text, *table.column(where[Column.WEIGHTS][0]))
+        if weights is None:
+            weights = untold(experts)
+        of_weights = where.get(Column.WEIGHTS, ())
+        if len(of_weights) == 1:
+            found_weights, n_weights = float_lists(table.text, *table.column(of_weights[0]))
             fits = n_weights == count
             weights[np.repeat(fits, count)] = found_weights[np.repeat(fits, n_weights)]
+        elif len(of_weights) == len(where[Column.EXPERTS]) > 1:
+            weights = np.stack([floats(table.text, *table.column(i))[0] for i in of_weights], axis=1).reshape(
+                -1
+            )
         out = (experts < -1) | (experts >= MAX_EXPERTS)
         good[np.repeat(np.arange(len(good)), count)[out]] = False
         good &= count > 0
         telling = self._telling
         if telling is None and good.any():
-            has_one = self._header.is_of_one and count[good.argmax()] == 1
+            one_each = (Column.RANK in where or self._header.is_of_one) and bool(count[good.argmax()] == 1)
             telling = Telling(
-                one_each=Column.RANK in where or bool(has_one),
+                one_each=one_each,
                 phase=Column.PHASE in where or Column.TOKEN in where,
                 sequence=Column.SEQUENCE in where,
                 step=Column.STEP in where,
                 token=Column.TOKEN in where,
-                rank=Column.RANK in where,
+                rank=Column.RANK in where and one_each,
             )
             if telling.one_each and not self._has_one_each:
                 self._has_one_each = True
@@ -244,9 +265,8 @@ class _Fields:
         return trimmed(self.text, start, end)
 
     def phases(self, index: int) -> NDArray[np.int64]:
-        """(l,) What a column calls phases, by the first letter."""
-        start, _ = self.column(index)
-        return PHASES[self.text[start]]
+        """(l,) The phases that a column names."""
+        return phases(self.text, *self.column(index))
 
     def names(self, index: int) -> NDArray[np.int64]:
         """(l,) A number for each name in a column; the same one where they are numbers."""

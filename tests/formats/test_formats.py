@@ -82,6 +82,44 @@ def test_a_setting_that_names_no_format_is_an_error() -> None:
         Settings(format="csv")
 
 
+@pytest.mark.parametrize("text", ["a,b,c\n3,6,4\n4,7,5\n", "a;b\n3,6;4\n", "x,y,z\n" + "1,2,3\n" * 300])
+def test_the_lines_of_any_other_table_are_no_rows(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    path.write_text(text)
+    assert main([str(path)]) == 1
+    assert f'whose first is "{text.splitlines()[0]}": is it a log of MoE routing?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "format_"),
+    [
+        ("3,51,1\n4,7,2\n", "commas"),
+        ("3,51,51\n4,7,2\n", "llama-server"),  # no router chooses an expert twice
+        ("3,51,1\n4,7\n", "llama-server"),
+        ("# x\n\n3, 51, -1, -1\n", "commas"),
+    ],
+)
+def test_numbers_between_commas_are_rows_if_all_lines_are_alike(text: str, format_: str) -> None:
+    analyzer = Analyzer()
+    analyzer.feed(text.encode())
+    analyzer.finish()
+    assert analyzer.snapshot().input.format == format_
+
+
+def test_layers_of_a_draft_head_are_not_taken_for_the_models() -> None:
+    of_model = '{"step": 0, "layer": 1, "rank": 0, "top_indices": [[4, 2], [3, 1]]}\n'
+    of_head = '{"step": 0, "layer": 1, "rank": 0, "top_indices": [[4, 2], [3, 1]], "mtp_idx": 0}\n'
+    analyzer = Analyzer()
+    analyzer.feed((of_model + of_head).encode())
+    analyzer.finish()
+    snapshot = analyzer.snapshot()
+    assert (snapshot.rows.logged, snapshot.input.tally.malformed_lines) == (2, 1)
+    dialect = next(each for each in DIALECTS if each.name == "json-lines")
+    assert dialect.fault(of_head.encode()) == "of a draft head, whose layers are numbered as the model's"
+
+
 @pytest.mark.parametrize("rows", ["0,1,2", "0,51", "0,1,2,3"])
 def test_lines_below_a_header_that_names_no_layer_are_no_rows(
     rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

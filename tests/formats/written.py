@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
@@ -23,11 +26,32 @@ class Row:
     position: int
     layer: int
     experts: tuple[int, ...]
+    told_weights: tuple[float, ...] = ()
 
     @property
     def weights(self) -> list[float]:
         """Of the experts, best first, with as many decimal places as are printed."""
-        return [round(0.5 / (rank + 1) + self.layer / 128, 4) for rank in range(len(self.experts))]
+        return list(self.told_weights) or [
+            round(0.5 / (rank + 1) + self.layer / 128, 4) for rank in range(len(self.experts))
+        ]
+
+
+def rows_of_a_real_model() -> list[Row]:
+    """Four layers of a published trace: a prompt of 28 tokens and 16 generated ones, with their weights.
+
+    Written in rows by BigMoeOnEdge (Apache-2.0) of Qwen3-30B-A3B on a phone.
+    """
+    path = Path(__file__).parents[1] / "data" / "qwen3-30b-a3b.piece.route.csv.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    lines = csv.reader(line for line in text.splitlines() if line[0].isdigit())
+    rows = []
+    for (phase, token, layer), of_row in groupby(lines, lambda line: (line[1], int(line[2]), int(line[3]))):
+        chosen = list(of_row)
+        experts, weights = tuple(int(line[5]) for line in chosen), tuple(float(line[6]) for line in chosen)
+        is_decode = phase == "1"
+        step, within = (token - 27, 0) if is_decode else (0, token)
+        rows.append(Row(step, is_decode, within, token, layer, experts, weights))
+    return sorted(rows, key=lambda row: (row.step, row.layer, row.token))
 
 
 @st.composite
@@ -83,6 +107,36 @@ PHASES = ("pp", "tg")
 
 def _table(header: str, lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in (header, *lines))
+
+
+def weights_behind_ids(rows: Sequence[Row]) -> str:
+    return _table(
+        "LayerIdx|Experts",
+        (
+            f"{row.layer}|" + " ".join(f"{e}:{w}" for e, w in zip(row.experts, row.weights, strict=True))
+            for row in rows
+        ),
+    )
+
+
+def ids_and_weights_in_columns(rows: Sequence[Row]) -> str:
+    """With the numbers of tokens in a vocabulary too, all of which are the same one."""
+    k = len(rows[0].experts)
+    return _table(
+        "token_id,pos,step,phase,layer," + ",".join(f"expert_id_{i},expert_weight_{i}" for i in range(k)),
+        (
+            f"7,{row.position},{row.step},{PHASES[row.is_decode]},{row.layer},"
+            + ",".join(f"{e},{w}" for e, w in zip(row.experts, row.weights, strict=True))
+            for row in rows
+        ),
+    )
+
+
+def ids_and_so_on(rows: Sequence[Row]) -> str:
+    return _table(
+        "pos,layer,id0,id1,...",
+        (f"{row.position},{row.layer},{','.join(map(str, row.experts))}" for row in rows),
+    )
 
 
 def moe_trace(rows: Sequence[Row]) -> str:
@@ -176,6 +230,9 @@ Writer = Callable[[Sequence[Row]], str]
 TABLES: dict[str, Writer] = {
     writer.__name__: writer
     for writer in (
+        weights_behind_ids,
+        ids_and_weights_in_columns,
+        ids_and_so_on,
         moe_trace,
         route_trace,
         phase_token_layer,
@@ -241,6 +298,24 @@ def layer_by_layer(rows: Sequence[Row]) -> str:
     )
 
 
+def router_tracer(rows: Sequence[Row]) -> str:
+    """What Megatron-LM's RouterTracer writes: `stage` is no phase, and `rank` that of a process."""
+    return _objects(
+        {
+            "step": step,
+            "stage": "pre_dispatch",
+            "block": "decoder",
+            "layer": layer,
+            "rank": 3,
+            "num_tokens": len(block),
+            "topk": len(block[0].experts),
+            "top_indices": [row.experts for row in block],
+        }
+        for (step, layer), of_block in groupby(rows, lambda row: (row.step, row.layer))
+        for block in [list(of_block)]
+    )
+
+
 def ggml_moe_log(rows: Sequence[Row]) -> str:
     return "".join(
         f"blk.{row.layer}.ffn_{of}_exps.weight {' '.join(map(str, row.experts))}\n"
@@ -267,6 +342,29 @@ def brackets(rows: Sequence[Row]) -> str:
     return "".join(f"{row.layer},{list(row.experts)}\n" for row in rows)
 
 
+def lists_of_weights(rows: Sequence[Row]) -> str:
+    def listed(values: Sequence[float]) -> str:
+        return f'"[{" ".join(map(str, values))}]"'
+
+    return "".join(f"{row.layer},{row.token},{listed(row.experts)},{listed(row.weights)}\n" for row in rows)
+
+
+def commas(rows: Sequence[Row]) -> str:
+    return "".join(f"{row.layer},{','.join(map(str, row.experts))}\n" for row in rows)
+
+
+def in_llama_servers_own(rows: Sequence[Row]) -> str:
+    """Lists below its header, of which it writes none."""
+    ways = ("{0},{1}", '{0},"{2}"', '{0},"{1}"', "{0},{2}")
+    return _table(
+        "layer_id,expert_ids",
+        (
+            ways[index % 4].format(row.layer, list(row.experts), " ".join(map(str, row.experts)))
+            for index, row in enumerate(rows)
+        ),
+    )
+
+
 def quoted(rows: Sequence[Row]) -> str:
     return "".join(f'{row.layer},"{" ".join(map(str, row.experts))}"\n' for row in rows)
 
@@ -279,7 +377,11 @@ OTHERS: dict[Writer, str] = {
     ggml_moe_log: "ggml-moe-log",
     expert_trace: "expert-trace",
     verbose: "selected-experts",
+    router_tracer: "json-lines",
     brackets: "bracketed",
+    lists_of_weights: "bracketed",
+    commas: "commas",
+    in_llama_servers_own: "llama-server",
     quoted: "bracketed",
 }
 
@@ -287,10 +389,26 @@ WRITERS = {name: (writer, "table") for name, writer in TABLES.items()}
 WRITERS |= {writer.__name__: (writer, dialect) for writer, dialect in OTHERS.items()}
 """How to write rows in each dialect, and what it is called."""
 
-TELL_WEIGHTS = ("route_trace", "ids_in_brackets", "vllm", "choice_by_choice", "layer_by_layer")
+TELL_WEIGHTS = (
+    "weights_behind_ids",
+    "ids_and_weights_in_columns",
+    "route_trace",
+    "ids_in_brackets",
+    "vllm",
+    "choice_by_choice",
+    "layer_by_layer",
+    "lists_of_weights",
+)
 """Logs whose lines tell weights."""
 
-TELL_STEPS = ("choice_by_choice", "rank_by_rank", "ids_in_columns", "ids_in_brackets", "ids_at_the_end")
+TELL_STEPS = (
+    "choice_by_choice",
+    "rank_by_rank",
+    "ids_in_columns",
+    "ids_and_weights_in_columns",
+    "ids_in_brackets",
+    "ids_at_the_end",
+)
 """Logs whose lines tell which step they are of, so that their order is free within it."""
 
 TELL_TOKENS = ("route_trace", "phase_token_layer", *TELL_STEPS)
