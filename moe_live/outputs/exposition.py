@@ -105,6 +105,7 @@ def _of_log(snapshot: Snapshot) -> Iterator[Metric]:
         ("log_bytes", "Bytes of the log read.", tally.bytes),
         ("log_lines", "Complete lines read.", tally.lines),
         ("log_malformed_lines", "Lines that are malformed and left out.", tally.malformed_lines),
+        ("log_dropped_steps", "Steps that are not in the log, as it says itself.", tally.dropped_steps),
         ("log_incomplete_lines", "Lines that the log broke off, left out.", tally.incomplete_lines),
         ("log_nul_bytes", "NUL bytes skipped: the log was emptied while it was written.", tally.nul_bytes),
         ("log_restarts", "Times the log was emptied or rewritten.", source.restarts),

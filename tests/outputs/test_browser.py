@@ -487,3 +487,30 @@ def test_a_reader_with_the_password_gets_in(browser: Browser, tmp_path: Path) ->
         watched = opened(browser, served.url, password=password)
         expect(watched.page.locator("#state")).to_contain_text("following")
         watched.page.close()
+
+
+def test_gate_mass_is_shown_where_weights_are_known(
+    browser: Browser, summary: dict[str, Any], tmp_path: Path
+) -> None:
+    found = json.loads(json.dumps(summary))
+    layer = found["layers"][0]
+    experts = len(layer["counts"])
+    share = [2 * (i + 1) / (experts * (experts + 1)) for i in range(experts)]
+    layer["gate_mass"] = {
+        "rows": 10,
+        "undefined_rows": 0,
+        "share": share,
+        "weight_by_rank": [0.4, 0.3, 0.2, 0.1],
+        "top1_share": 0.4,
+        "margin": 0.1,
+    }
+    watched = opened(browser, written(tmp_path / "page.html", found) + f"#layer-{layer['layer']}")
+    facts = text_of(watched, "#layer dl")
+    assert "40.0 % of its row's, 0.100 before the second" in facts
+    assert "0.400, 0.300, 0.200, 0.100" in facts
+    titles = watched.page.locator("#layer table thead th").all_inner_texts()
+    assert any("gate mass" in title for title in titles)
+    (heaviest,) = [row for row in rows_of(watched, "Experts of this layer") if row[0] == str(experts - 1)]
+    assert f"{100 * share[-1]:.1f} %" in heaviest
+    assert watched.complaints == []
+    watched.page.close()

@@ -121,7 +121,7 @@ function expertRows(data, layer) {
       rank: ranks[expert] ?? experts,
       decode: at(layer, "decode_counts", expert),
       prefill: at(layer, "prefill_counts", expert),
-      mass: list(layer.gate_mass)[expert],
+      mass: list(at(layer, "gate_mass", "share"))[expert],
     };
   });
 }
@@ -155,6 +155,17 @@ function factsOf(data, layer) {
     ["next layer foretold", `${percent(next.hit_rate)}, ${percent(next.static_hit_rate)} by the most used`],
     ["drift", isWholeRun(data) ? ABSENT : `${bits(drift.js)} bits, ${bits(drift.js_expected)} by chance`],
     ["distinct experts of successive tokens", unions(layer.union)],
+    ...weightsOf(record(layer.gate_mass)),
+  ];
+}
+
+// How the weights of a row fall off, where the log tells them.
+function weightsOf(mass) {
+  if (!known(mass.top1_share)) return [];
+  const byRank = list(mass.weight_by_rank).slice(0, 8).map(fixed(3)).join(", ");
+  return [
+    ["weight of the first expert", `${percent(mass.top1_share)} of its row's, ${fixed(3)(mass.margin)} before the second`],
+    ["mean weight by rank", byRank + (list(mass.weight_by_rank).length > 8 ? ", …" : "")],
   ];
 }
 

@@ -143,6 +143,7 @@ function inputSection() {
         ["format", source.format],
         ["read", `${bytes(source.bytes)}, ${plural(source.lines, "line")}`],
         ["malformed lines", whole(source.malformed_lines)],
+        ...(source.dropped_steps ? [["steps that were not written", whole(source.dropped_steps)]] : []),
         ["incomplete lines", whole(source.incomplete_lines)],
         ["NUL bytes", whole(source.nul_bytes)],
         ["restarts, rotations", `${whole(source.restarts)}, ${whole(source.rotations)}`],

@@ -61,6 +61,8 @@ def _source_lines(source: Input) -> Iterator[str]:
         yield f"malformed line: {_clipped(printable(sample), WIDTH - len('malformed line: '))}"
     if tally.empty_rows:
         yield f"rows without experts: {tally.empty_rows}"
+    if tally.dropped_steps:
+        yield f"steps that were not written: {tally.dropped_steps}"
     yield f"incomplete lines: {tally.incomplete_lines} ({tally.incomplete_bytes} bytes)"
     yield f"NUL bytes: {tally.nul_bytes}"
     yield f"restarts: {source.restarts}"
@@ -140,6 +142,7 @@ def _source(source: Input) -> Json:
         "lines": tally.lines,
         "malformed_lines": tally.malformed_lines,
         "comments": tally.comment_lines,
+        "dropped_steps": tally.dropped_steps,
         "empty_rows": tally.empty_rows,
         "incomplete_bytes": tally.incomplete_bytes,
         "incomplete_lines": tally.incomplete_lines,
