@@ -59,6 +59,7 @@ class _Outline(NamedTuple):
     restarts: int
     rotations: int
     format: str
+    goes_on: list[bool]  # of the statistics that follow: whether they are of a run that began before
 
 
 class Analyzer:
@@ -78,6 +79,8 @@ class Analyzer:
         settings: what to count.
         paths: where the bytes come from, for the report.
         dialect: what the log is written in; None to find out from its first lines.
+        goes_on: the log is a part of one, and what comes before it is merged with it: its first run of the
+            server may be one that began there. No snapshot is made of it alone.
         keep_steps: whether the distances of each step are kept until `take_steps` is called.
         watch: is given each batch of complete steps too, after they are counted; its arrays are used again.
     """
@@ -88,6 +91,7 @@ class Analyzer:
         *,
         paths: tuple[str, ...] = (),
         dialect: Dialect | None = None,
+        goes_on: bool = False,
         keep_steps: bool = False,
         watch: Callable[[StepBatch], object] = lambda _: None,
     ) -> None:
@@ -102,7 +106,10 @@ class Analyzer:
         self._assembler = StepAssembler(max_slots=self._settings.max_slots)
         self._assembler.label = self._settings.label
         self._sieve = Sieve()
-        self._statistics = self._new_statistics()
+        self._statistics = Statistics(self._settings)
+        self._goes_on = goes_on
+        self._before: Statistics | None = None  # those of the first run, once another follows, if it goes on
+        self._run_ended = False
         self._steps = StepDistances(include_prompt=self._settings.include_prompt) if keep_steps else None
         self._highest = -1
         self._merged_tally = LineTally()
@@ -111,7 +118,7 @@ class Analyzer:
         self._is_open = False
 
     def __repr__(self) -> str:
-        steps = int(self._statistics.steps.sum())
+        steps = sum(int(statistics.steps.sum()) for statistics in self._every())
         return f"<Analyzer: {self.tally.lines:,} lines, {steps:,} steps>"
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -167,6 +174,7 @@ class Analyzer:
         for records in decoded:
             if records.restarts:
                 self._close_step()
+                self._run_ended = True
                 self._restart()
             self._pass(self._sieve.feed(records))
 
@@ -236,6 +244,7 @@ class Analyzer:
         self._statistics.gate_mass.interrupt()
         self._statistics.flush()
         self._is_open = False
+        self._run_ended = True
 
     def reset(self, *, same_server: bool = True) -> None:
         """Start the statistics anew and leave the open step out of them.
@@ -252,7 +261,11 @@ class Analyzer:
             self._assembler.label = label
             self._sieve = Sieve()
             self._highest = -1
-        self._statistics = self._new_statistics()
+        evidence = self._statistics.runs.last.evidence
+        self._statistics = Statistics(self._settings)
+        if same_server:
+            self._statistics.runs.last.evidence = evidence
+        self._before = None
 
     def __iadd__(self, other: Analyzer) -> Self:
         """Add a log that comes after this one; `other` stays as it is.
@@ -260,13 +273,21 @@ class Analyzer:
         Raises:
             ValueError: one of them was fed and not finished, or they do not count alike.
         """
-        for name in ("gate_layers", "max_slots", "window", "counts_only", "latest_uses", "reset_on_restart"):
+        for name in (
+            "gate_layers",
+            "max_slots",
+            "window",
+            "counts_only",
+            "latest_uses",
+            "reset_on_restart",
+            "rows",
+        ):
             ours, theirs = getattr(self._settings, name), getattr(other._settings, name)
             if ours != theirs:
                 raise ValueError(f"{name} is {ours} here and {theirs} there; both must count alike")
         theirs = copy(other)  # merging uses up what is merged
-        theirs._assembler, theirs._statistics = deepcopy(other._assembler), deepcopy(other._statistics)
-        theirs._sieve = deepcopy(other._sieve)
+        theirs._assembler, theirs._sieve = deepcopy(other._assembler), deepcopy(other._sieve)
+        theirs._statistics, theirs._before = deepcopy((other._statistics, other._before))
         self.merge(theirs)
         return self
 
@@ -280,7 +301,7 @@ class Analyzer:
         pieces = other.pieces(self._highest)
         outline: _Outline = next(pieces)
         if self._highest < outline.highest:
-            self._statistics.settle()
+            self._settle()
         self._assembler.absorb(outline.assembler)
         self._sieve.absorb(outline.sieve)
         self._highest = self._assembler.highest
@@ -289,7 +310,9 @@ class Analyzer:
         self._restarts += outline.restarts
         self._rotations += outline.rotations
         self._merged_format = self._merged_format or outline.format
-        self._statistics.merge(pieces)
+        for goes_on in outline.goes_on:
+            self._merge_statistics(pieces, goes_on=goes_on)
+        self._run_ended = True
 
     def pieces(self, highest: int) -> Iterator[Any]:
         """What a finished analyzer has found, one piece after the other; see `Finished`.
@@ -299,7 +322,8 @@ class Analyzer:
         """
         self._check_finished()
         if self._highest < highest:
-            self._statistics.settle()
+            self._settle()
+        every = list(self._every())
         yield _Outline(
             assembler=self._assembler,
             sieve=self._sieve,
@@ -309,19 +333,44 @@ class Analyzer:
             restarts=self._restarts,
             rotations=self._rotations,
             format=self._format,
+            goes_on=[self._goes_on and statistics is every[0] for statistics in every],
         )
-        yield from self._statistics.pieces()
+        for statistics in every:
+            yield from statistics.pieces()
 
     def _check_finished(self) -> None:
         if self._is_open:
             raise ValueError("a step is still open: call finish() before merging, and no step is torn")
 
-    def _new_statistics(self) -> Statistics:
-        return Statistics(
-            self._settings.window,
-            counts_only=self._settings.counts_only,
-            latest_uses=self._settings.latest_uses,
-        )
+    def _every(self) -> Iterator[Statistics]:
+        """The statistics of all that was read, in the order of the log."""
+        if self._before is not None:
+            yield self._before
+        yield self._statistics
+
+    def _settle(self) -> None:
+        """A higher layer was seen: what was undecided is prefill."""
+        for statistics in self._every():
+            statistics.settle()
+
+    def _begin_run(self) -> None:
+        """What comes now is of another run of the server, if there were rows before.
+
+        Which rows of a run count is known when it has ended, and all of it is at hand.
+        """
+        self._run_ended = False
+        if self._goes_on and self._before is None:
+            self._before, self._statistics = self._statistics, Statistics(self._settings)
+        else:
+            self._statistics.end_run()
+
+    def _merge_statistics(self, pieces: Iterator[Any], *, goes_on: bool) -> None:
+        """Add what comes next; `goes_on`: it is a part of the run that comes last here."""
+        if self._goes_on and self._before is None and not goes_on:
+            self._begin_run()
+            self._statistics.merge(pieces, goes_on=True)
+        else:
+            self._statistics.merge(pieces, goes_on=goes_on)
 
     @property
     def tally(self) -> LineTally:
@@ -331,7 +380,8 @@ class Analyzer:
     def progress(self) -> Progress:
         """Totals so far."""
         tally = self.tally
-        tokens = phases(self._statistics.tokens, self._decode_kinds())
+        by_kind = sum((statistics.tokens for statistics in self._every()), np.zeros(len(Kind), np.int64))
+        tokens = phases(by_kind, self._decode_kinds())
         return Progress(tally.bytes, tally.lines, tokens.total, tokens.decode)
 
     def _decode_kinds(self) -> list[Kind]:
@@ -345,7 +395,13 @@ class Analyzer:
         pairs_of: Iterable[int] | None = None,
         anew: bool = True,
     ) -> Snapshot:
-        """The statistics of all complete steps; see `SnapshotMaker.make`."""
+        """The statistics of all complete steps; see `SnapshotMaker.make`.
+
+        Raises:
+            ValueError: it was made to be merged with what comes before.
+        """
+        if self._goes_on:
+            raise ValueError("a part of a log has no snapshot: merge it with what comes before")
         maker = SnapshotMaker(
             statistics=self._statistics,
             assembler=self._assembler,
@@ -372,8 +428,10 @@ class Analyzer:
 
     def _update(self, batches: Iterable[StepBatch]) -> None:
         for batch in batches:
+            if self._run_ended:
+                self._begin_run()
             if batch.highest > self._highest:
-                self._statistics.settle()
+                self._settle()
                 if self._steps is not None:
                     self._steps.settle()
                 self._highest = batch.highest

@@ -10,10 +10,10 @@ import numpy as np
 
 from moe_live.formatting import ranges
 from moe_live.isolation import Failures
+from moe_live.routing.evidence import Verdict
 from moe_live.routing.sieve import Odd
-from moe_live.routing.strided import Verdict
 from moe_live.settings import RowMode
-from moe_live.snapshot import Snapshot
+from moe_live.snapshot import Rows, Snapshot
 from moe_live.statistics.anomalies import Anomalies
 from moe_live.statistics.rows import MAX_TOGETHER
 
@@ -30,28 +30,46 @@ _UNSEEN_BY_CHANCE = 0.5
 """Experts expected to be unused under uniform routing, from which on the sample is called small."""
 
 
-def verdict_sentence(verdict: Verdict, mode: RowMode, logged: int, lost: int, recovered: int) -> str:
+def verdict_sentence(rows: Rows) -> str:
     """What is known of the rows of multi-row blocks, and what follows for the figures.
 
     Args:
-        verdict: of the whole log.
-        mode: what the user asked for.
-        logged: all rows.
-        lost: logged rows that have no verified counterpart.
-        recovered: verified rows of multi-row blocks other than row 0.
+        rows: without the sentence.
     """
-    if verdict is Verdict.SOUND:
+    known, lost, recovered = rows.logged - rows.impossible - rows.odd, rows.unrecoverable, rows.recovered
+    if rows.soundness is Verdict.SOUND:
         return "rows are sound: every row is counted"
-    if verdict is Verdict.UNKNOWN:
+    if rows.soundness is Verdict.UNKNOWN:
         if not lost and not recovered:
             return "every row stands alone in its block: every row is counted"
-        rest = f"{lost:,} of {logged:,} rows left out" if mode is RowMode.VERIFIED else "every row is counted"
+        rest = (
+            f"{lost:,} of {known:,} rows left out"
+            if rows.mode is RowMode.VERIFIED
+            else "every row is counted"
+        )
         return f"not enough seen to tell whether prompt rows are real selections: {rest}"
-    extent = "most prompt rows" if verdict is Verdict.STRIDED else "some prompt rows"
+    extent = "most prompt rows" if rows.soundness is Verdict.STRIDED else "some prompt rows"
     fault = f"{extent} in this log are not real selections"
-    if mode is RowMode.LOGGED:
-        return f"{fault}: all {logged:,} rows are counted as asked, {lost:,} of them wrong; see README"
-    return f"{fault}: {lost:,} of {logged:,} rows left out, {recovered:,} recovered; see README"
+    if rows.mode is RowMode.LOGGED:
+        told = f"{fault}: all {known:,} rows are counted as asked, {lost:,} of them wrong"
+    else:
+        told = f"{fault}: {lost:,} of {known:,} rows left out, {recovered:,} recovered"
+    return "; ".join(filter(None, (told, run_sentence(rows), "see README")))
+
+
+def run_sentence(rows: Rows) -> str:
+    """What is known of the rows of the run of the server that goes on; "" if it is the only one."""
+    if sum(rows.runs.values()) < 2:
+        return ""
+    run = rows.latest_runs[-1]
+    if run.either_way:
+        return "every row of this run stands alone in its block"
+    return {
+        Verdict.SOUND: "rows of this run are sound",
+        Verdict.STRIDED: "most prompt rows of this run are not real",
+        Verdict.MIXED: "some prompt rows of this run are not real",
+        Verdict.UNKNOWN: "too few rows of this run to tell whether they are real",
+    }[run.soundness]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +77,6 @@ class Facts:
     """What is known besides the figures of a snapshot.
 
     Attributes:
-        verdict: on the rows of multi-row blocks.
         anomalies: of the rows that are counted.
         repeating: how many of these name an expert twice.
         too_wide: malformed lines that name more experts than a layer has.
@@ -71,7 +88,6 @@ class Facts:
         given_up: what else of the experts is not known because there are so many.
     """
 
-    verdict: Verdict
     anomalies: Anomalies
     repeating: int
     too_wide: int
@@ -114,14 +130,14 @@ def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, 
     )
 
 
-def _about_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
+def _about_rows(snapshot: Snapshot, _: Facts) -> Iterator[str]:
     model, rows = snapshot.model, snapshot.rows
     if rows.impossible:
         yield (
             f"{rows.impossible:,} of {rows.logged:,} rows name an expert twice, which no router does: "
             "they are in no figure"
         )
-    if facts.verdict in (Verdict.STRIDED, Verdict.MIXED):
+    if rows.soundness in (Verdict.STRIDED, Verdict.MIXED):
         yield rows.verdict
     if len(model.layers) == 1 and snapshot.input.tally.lines and not snapshot.steps.decode:
         yield (

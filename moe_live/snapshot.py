@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from itertools import compress
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moe_live.errors import printable
 from moe_live.formats.records import LineTally
 from moe_live.formatting import ranges
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.settings import MAX_EXPERTS, RowMode
 from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance, layer_sizes
@@ -27,6 +27,7 @@ from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budg
 from moe_live.statistics.labels import PERIODS, LabelDivergence, LabelUsage, SpecificExpert
 from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.runs import Run
 from moe_live.statistics.sizing import CacheSizing
 from moe_live.statistics.transitions import LayerTransition
 
@@ -136,12 +137,16 @@ class Rows:
         counted: rows behind the figures.
         recovered: verified rows of multi-row blocks other than row 0.
         unrecoverable: logged rows that have no verified counterpart.
-        soundness: what the multi-row blocks show.
+        soundness: what the multi-row blocks of all runs of the server show together.
         verdict: that as one plain sentence with its numbers.
         impossible: logged rows that are in no figure, because they name an expert twice and no logger, sound
             or strided as this one, writes that.
         odd: logged rows that were set aside, because nothing else in the log has their layer, or experts such
             as theirs.
+        runs: how many runs of the server there are, by what the multi-row blocks of each show; None for those
+            that have none.
+        latest_runs: the last of them, in their order.
+        run_verdict: what is known of the rows of the very last one; "" if it is the only one.
     """
 
     mode: RowMode
@@ -153,10 +158,15 @@ class Rows:
     verdict: str
     impossible: int = 0
     odd: int = 0
+    runs: Mapping[Verdict | None, int] = field(default_factory=dict)
+    latest_runs: tuple[Run, ...] = ()
+    run_verdict: str = ""
 
     @property
     def strided(self) -> bool | None:
-        """True strided, False sound, None strided in part or not enough seen."""
+        """True if any run is strided, False if all that have multi-row blocks are sound, else None."""
+        if self.runs.get(Verdict.STRIDED):
+            return True
         return {Verdict.STRIDED: True, Verdict.SOUND: False}.get(self.soundness)
 
 

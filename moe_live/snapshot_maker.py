@@ -10,14 +10,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.caveats import Facts, caveats, verdict_sentence
+from moe_live.caveats import Facts, caveats, run_sentence, verdict_sentence
 from moe_live.figures import Figures
 from moe_live.isolation import Failures
 from moe_live.routing.batch import Kind
+from moe_live.routing.evidence import Verdict
 from moe_live.routing.sieve import Odd
 from moe_live.routing.steps import StepAssembler
-from moe_live.routing.strided import Verdict
-from moe_live.settings import RowMode, Settings
+from moe_live.settings import Settings
 from moe_live.snapshot import (
     Distances,
     Input,
@@ -37,6 +37,7 @@ from moe_live.statistics.gate_mass import LayerGateMass
 from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.periods import Periods
 from moe_live.statistics.registry import SAMPLE
+from moe_live.statistics.runs import Runs, Totals, choice
 
 Made = TypeVar("Made")
 
@@ -80,29 +81,27 @@ class SnapshotMaker:
         statistics, failures = self.statistics, self.statistics.failures.copy()
         model = self._model()
         decode = decode_kinds(self.assembler)
-        verdict = failures.attempt("test for strided rows", lambda: self._verdict(model), Verdict.UNKNOWN)
-        use_verified = self._uses_verified(verdict)
-        counts_repeating = not use_verified and verdict is not Verdict.SOUND
-        counted = [statistics.single, statistics.verified if use_verified else statistics.written]
+        run = statistics.runs.run(failures)
+        runs = statistics.runs.with_last(run)
+        use_verified, counts_repeating = choice(run.soundness, self.settings.rows)
+        counted = [statistics.certain, statistics.verified if use_verified else statistics.written]
         if counts_repeating:
             counted.append(statistics.repeating)
         usages = failures.attempt(
-            "usage",
-            lambda: _usages([rows.frequency for rows in counted], decode, model.n_experts or 0),
-            dict[int, Usage](),
+            "usage", lambda: _usages(counted, decode, model.n_experts or 0), dict[int, Usage]()
         )
         analysis = statistics.analysis
         snapshot = Snapshot(
             input=self._input(model),
             model=model,
-            rows=self._rows(model, verdict, failures),
+            rows=self._rows(model, runs, failures),
             steps=phases(statistics.steps, decode),
             tokens=phases(statistics.tokens, decode),
             layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
             overall=sum(usages.values(), Usage.none(model.n_experts or 0)),
             distances=self._distances(decode, failures),
             warnings=(),
-            gate_mass=self._gate_mass(model, failures, use_verified=use_verified),
+            gate_mass=self._gate_mass(model, failures, use_verified=runs.has_verified),
             counts_only=analysis is None,
             last_layer_known=self.assembler.last_layer_known,
         )
@@ -123,12 +122,11 @@ class SnapshotMaker:
             )
             given_up = figures.given_up()
         facts = Facts(
-            verdict=verdict,
             anomalies=self._anomalies(failures, use_verified=use_verified),
-            repeating=statistics.repeating.frequency.rows if counts_repeating else 0,
+            repeating=runs.totals.repeating,
             too_wide=self._too_wide(model),
             odd=self.odd,
-            top_k=self._widths(),
+            top_k=statistics.top_k,
             n_embd=statistics.n_embd,
             several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
             too_large=statistics.too_large,
@@ -159,60 +157,36 @@ class SnapshotMaker:
         return replace(self.input, tally=replace(tally, malformed_lines=malformed))
 
     def _model(self) -> Model:
-        statistics = self.statistics
-        frequencies = [
-            counts.frequency for counts in (statistics.single, statistics.written, statistics.repeating)
-        ]
-        widths = self._widths()
-        seen = max(frequency.n_experts for frequency in frequencies)
+        statistics, widths = self.statistics, self.statistics.top_k
         return Model(
-            layers=tuple(sorted({layer for frequency in frequencies for layer in frequency.layers})),
-            n_experts=max(self.settings.n_experts or 0, seen) or None,
+            layers=tuple(sorted(statistics.layers)),
+            n_experts=max(self.settings.n_experts or 0, statistics.n_experts) or None,
             # Rows with empty slots are shorter than the model's.
             top_k=max(widths, default=None) if self.input.tally.empty_slots else _most_common(widths),
             gate_layers=tuple(sorted(statistics.gate_layers)),
             n_embd=_most_common(statistics.n_embd),
         )
 
-    def _verdict(self, model: Model) -> Verdict:
-        """What is known of multi-row blocks."""
-        if len(model.layers) < 2:  # blocks of a single layer run together: their chunks cannot be told apart
-            return Verdict.UNKNOWN
-        return self.assembler.evidence.verdict(model.n_experts or 0)
-
-    def _uses_verified(self, verdict: Verdict) -> bool:
-        """Whether only verified rows count."""
-        if verdict is Verdict.SOUND:
-            return False
-        return self.settings.rows is RowMode.VERIFIED or (
-            self.settings.rows is RowMode.AUTO and verdict is not Verdict.UNKNOWN
-        )
-
-    def _rows(self, model: Model, verdict: Verdict, failures: Failures) -> Rows:
+    def _rows(self, model: Model, runs: Runs, failures: Failures) -> Rows:
         """How many rows count; none if they could not be counted."""
-        statistics, mode = self.statistics, self.settings.rows
-        single, written, repeating, verified = (
-            0 if "usage" in failures else bank.frequency.rows
-            for bank in (statistics.single, statistics.written, statistics.repeating, statistics.verified)
-        )
-        impossible, odd = statistics.impossible.total() - self._too_wide(model), sum(self.odd.values())
-        logged = single + written + repeating + impossible + odd
-        if verdict is Verdict.SOUND:
-            impossible += repeating
-            lost = recovered = repeating = 0
-        else:
-            lost, recovered = written + repeating - verified, statistics.recovered
-        return Rows(
-            mode=mode,
-            logged=logged,
-            counted=single + (verified if self._uses_verified(verdict) else written + repeating),
-            recovered=recovered,
-            unrecoverable=lost,
-            impossible=impossible,
+        impossible = self.statistics.impossible.total() - self._too_wide(model)
+        odd, totals = sum(self.odd.values()), runs.totals
+        if "usage" in failures:
+            totals = Totals(*(0 for _ in totals))
+        rows = Rows(
+            mode=self.settings.rows,
+            logged=totals.logged + impossible + odd,
+            counted=totals.counted,
+            recovered=totals.recovered,
+            unrecoverable=totals.unrecoverable,
+            soundness=runs.soundness,
+            verdict="",
+            impossible=impossible + totals.impossible,
             odd=odd,
-            soundness=verdict,
-            verdict=verdict_sentence(verdict, mode, logged - impossible - odd, lost, recovered),
+            runs={verdict: runs.ended[verdict] for verdict in (*Verdict, None)},
+            latest_runs=tuple(runs.latest),
         )
+        return replace(rows, verdict=verdict_sentence(rows), run_verdict=run_sentence(rows))
 
     def _distances(self, decode: list[Kind], failures: Failures) -> Distances:
         analysis, include_prompt = self.statistics.analysis, self.settings.include_prompt
@@ -232,11 +206,6 @@ class SnapshotMaker:
             return none
         counters = [rows.at_once[AnomalyCounter] for rows in analysis.chosen(verified=use_verified).rows]
         return failures.attempt("anomalies", lambda: sum((each.found() for each in counters), none), none)
-
-    def _widths(self) -> Counter[int]:
-        """How many rows have which k."""
-        statistics = self.statistics
-        return statistics.single.top_k + statistics.written.top_k + statistics.repeating.top_k
 
 
 def decode_kinds(assembler: StepAssembler) -> list[Kind]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moe_live.errors import printable
 from moe_live.formatting import expected, fraction, percent, short, whole
 from moe_live.judgement import Judgement, Subject, Word
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.settings import RowMode
 from moe_live.snapshot import COVERED_PERCENT, PERIODS, LabelDivergence, LayerPairs, Snapshot, tokens_needed
 from moe_live.statistics.blocks import CERTAIN
@@ -52,6 +52,15 @@ together."""
 LOPSIDED = 0.5
 """Share of the highest possible MaxVio from which on a layer is not called even, whatever its entropy."""
 
+ROW_WORDS = {
+    Verdict.SOUND: Word.SOUND,
+    Verdict.STRIDED: Word.STRIDED,
+    Verdict.MIXED: Word.MIXED,
+    None: Word.EITHER_WAY,
+    Verdict.UNKNOWN: Word.UNDECIDED,
+}
+"""What a run of the server is called by what its blocks of several rows show; None if it has none."""
+
 _TOO_THIN = f"fewer than {ENOUGH} selections for each expert that is used"
 
 
@@ -83,6 +92,7 @@ def median(values: Sequence[float]) -> float:
 def _rows(snapshot: Snapshot) -> Judgement:
     """Whether the rows that are logged are the routers' choices."""
     rows, subject = snapshot.rows, Subject.ROWS
+    run = (rows.run_verdict,) if rows.run_verdict else ()
     counted = f"{whole(rows.counted)} of {_number(rows.logged, 'row')} counted"
     if not rows.logged:
         return Judgement(subject, Word.UNDECIDED, ("no expert rows so far",), "expert rows")
@@ -93,14 +103,16 @@ def _rows(snapshot: Snapshot) -> Judgement:
             return Judgement(subject, Word.EITHER_WAY, ("every row stands alone in its block", counted))
         unknown = "not enough seen to tell whether prompt rows are real selections"
         more = "rows of a second layer" if len(snapshot.model.layers) == 1 else "more or longer prompts"
-        return Judgement(subject, Word.UNDECIDED, (unknown, counted), more)
+        return Judgement(subject, Word.UNDECIDED, (unknown, counted, *run), more)
     strided = rows.soundness is Verdict.STRIDED
     fault = f"{'most' if strided else 'some'} prompt rows are not real selections"
     word = Word.STRIDED if strided else Word.MIXED
     if rows.mode is RowMode.LOGGED:
-        return Judgement(subject, word, (fault, f"{counted} as asked", f"{whole(rows.unrecoverable)} wrong"))
+        wrong = f"{whole(rows.unrecoverable)} wrong"
+        return Judgement(subject, word, (fault, f"{counted} as asked", wrong, *run))
     left_out = f"{whole(rows.unrecoverable)} of {_number(rows.logged, 'row')} left out"
-    return Judgement(subject, word, (fault, left_out, f"{whole(rows.recovered)} recovered"))
+    recovered = f"{whole(rows.recovered)} recovered"
+    return Judgement(subject, word, (fault, left_out, recovered, *run))
 
 
 def _phase(snapshot: Snapshot) -> Judgement:

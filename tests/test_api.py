@@ -341,7 +341,9 @@ def test_what_was_counted_otherwise_is_not_added() -> None:
     total = finished(STEPS, Settings(window=100))
     with pytest.raises(ValueError, match="window is 100 here and 256 there; both must count alike"):
         total += finished(STEPS)
-    total += finished(STEPS, Settings(window=100, label="other", rows=RowMode.LOGGED))
+    with pytest.raises(ValueError, match="rows is auto here and logged there"):
+        total += finished(STEPS, Settings(window=100, rows=RowMode.LOGGED))
+    total += finished(STEPS, Settings(window=100, label="other"))
     assert total.snapshot().steps.total == 80
 
 

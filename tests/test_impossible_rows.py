@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from moe_live.analyzer import Analyzer
 from moe_live.reports.json_report import to_json
 from moe_live.reports.summary import summary_lines
 from moe_live.settings import RowMode, Settings
@@ -154,4 +155,8 @@ def test_parts_that_are_merged_tell_the_same() -> None:
     merged = analyzed([texts[0]])
     for text in texts[1:]:
         merged.merge(analyzed([text]))
-    assert plain(merged.snapshot()) == plain(analyzed(texts).snapshot())
+    whole = Analyzer()
+    for text in texts:
+        whole.feed(text)
+        whole.finish()
+    assert plain(merged.snapshot()) == plain(whole.snapshot())

@@ -39,7 +39,7 @@ from moe_live.sources.source import Break
 from moe_live.statistics.registry import RowStatistics, StepStatistics
 from tests.comparison import plain
 from tests.pseudo_terminal import REPOSITORY, one_line
-from tests.synthetic import SyntheticLog, logs
+from tests.synthetic import HEADER, SyntheticLog, logs
 
 GATES = "glm4moe-160e-top8-gates.log.gz"
 
@@ -89,7 +89,9 @@ def test_a_log_cut_at_any_steps_gives_the_identical_snapshot(
     text = log.text
     if data.draw(st.booleans()):
         at = data.draw(st.integers(0, len(log.pieces) - 1))
-        lines = data.draw(st.sampled_from([b"\0\0\0", b"# label: code\n", b"junk\n", b"\0\n", b"7,1 2\r\n"]))
+        lines = data.draw(
+            st.sampled_from([b"\0\0\0", b"# label: code\n", b"junk\n", b"\0\n", b"7,1 2\r\n", HEADER, HEADER])
+        )
         text = b"".join((*log.pieces[:at], lines, *log.pieces[at:]))
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "log"

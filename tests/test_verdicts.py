@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moe_live.analyzer import Analyzer
 from moe_live.judgement import WORDS, Judgement, Subject, Word
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.settings import RowMode, Settings
 from moe_live.snapshot import (
     Drift,

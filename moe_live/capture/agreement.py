@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from moe_live.capture.routers import Router, RouterFile
 from moe_live.formats.records import Records
 from moe_live.routing.batch import ExpertRows
+from moe_live.routing.evidence import StrideEvidence, Verdict
 from moe_live.routing.lines import Lines, joined
-from moe_live.routing.strided import StrideEvidence, Verdict
+from moe_live.routing.strided import examine
 
 MAX_HELD_LINES = 1 << 17
 """Lines of an open block that are held at most; a longer one is not compared."""
@@ -180,7 +181,7 @@ class AgreementCounter:
                 row_block[mine], row_layer[mine], token[mine], np.ones(len(experts), np.bool_), experts
             ).select(one_k[row_block[mine]])
             self._n_experts = max(self._n_experts, int(rows.experts.max(initial=0)) + 1)
-            recovered = self._evidence.examine(rows.select(n_rows[rows.step] > 1))
+            recovered = examine(rows.select(n_rows[rows.step] > 1), self._evidence)
             place = np.where(rows.token > 0, Place.LATER, Place.FIRST)
             place[n_rows[rows.step] == 1] = Place.SINGLE
             for found, places in ((rows, place), (recovered, np.full(len(recovered), Place.RECOVERED))):

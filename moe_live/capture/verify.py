@@ -16,7 +16,7 @@ from moe_live.capture.lookahead import LayerLookahead
 from moe_live.capture.routers import RouterFile
 from moe_live.errors import MoeLiveError, printable
 from moe_live.formats.llama_server import LlamaServerDecoder
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break, State
 

@@ -25,7 +25,7 @@ from moe_live.dashboard.theme import (
 from moe_live.dashboard.views import INPUT, VIEWS
 from moe_live.errors import printable
 from moe_live.formatting import duration, percent, ranges, short, size, whole
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import Rows, Snapshot
@@ -88,7 +88,8 @@ def _about_rows(rows: Rows) -> str:
     extent = "most" if rows.soundness is Verdict.STRIDED else "some"
     share = percent(rows.unrecoverable / max(1, rows.logged))
     what = "are wrong, and counted as asked" if rows.mode is RowMode.LOGGED else "left out"
-    return f"{share} of rows {what}: {extent} prompt rows are not real selections"
+    told = f"{share} of rows {what}: {extent} prompt rows are not real selections"
+    return "; ".join(filter(None, (told, rows.run_verdict)))
 
 
 def _clause(sentence: str, width: int) -> str:

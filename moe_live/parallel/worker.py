@@ -47,7 +47,7 @@ class PartReader:
     """
 
     def __init__(self, part: Part, settings: Settings, label: str) -> None:
-        self.analyzer = Analyzer(replace(settings, label=label), dialect=part.dialect)
+        self.analyzer = Analyzer(replace(settings, label=label), dialect=part.dialect, goes_on=part.begin > 0)
         self._part = part
         self._left = None if part.end is None else part.end - part.begin
         self._portion = READ_SIZE

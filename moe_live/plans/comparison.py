@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from moe_live.analyzer import Analyzer
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.reports.unusable import require_usable
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.session import Session
 from moe_live.settings import DEFAULT_LATEST_USES, RowMode, Settings
 from moe_live.snapshot import Snapshot

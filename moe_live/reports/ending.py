@@ -17,7 +17,7 @@ from moe_live.errors import printable
 from moe_live.judgement import Subject, Word
 from moe_live.reports.section import NAME_WIDTH, Gist, ReportSection, isolated
 from moe_live.reports.sections import SECTIONS
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import verdict
 from moe_live.wrapping import shorten, wrap

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moe_live.routing.evidence import StrideEvidence
 
 
 class Kind(IntEnum):
@@ -122,6 +124,7 @@ class StepBatch:
         impossible: how many rows of each k neither kind of logger writes.
         verified: rows of other blocks that hold in a strided log.
         gates: gate inputs of row 0, one entry for each run of equal n_embd.
+        evidence: how the blocks of several rows look.
     """
 
     kind: NDArray[np.int8]
@@ -137,3 +140,4 @@ class StepBatch:
     impossible: Counter[int]
     verified: tuple[ExpertRows, ...]
     gates: tuple[StepGates, ...]
+    evidence: StrideEvidence = field(default_factory=StrideEvidence)

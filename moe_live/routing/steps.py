@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from moe_live.formats.records import Experts, Records, StepMarks
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates, repeats
+from moe_live.routing.evidence import StrideEvidence
 from moe_live.routing.lines import Lines, joined
-from moe_live.routing.strided import StrideEvidence
+from moe_live.routing.strided import examine
 from moe_live.routing.texts import Texts, outputs
 from moe_live.settings import DEFAULT_MAX_SLOTS
 
@@ -51,13 +52,11 @@ class StepAssembler:
         max_slots: tokens a decode step has at most.
 
     Attributes:
-        evidence: how multi-row blocks look.
         highest: highest layer with expert rows seen so far, -1 for none.
         label: of the steps that begin from now on.
     """
 
     def __init__(self, *, max_slots: int = DEFAULT_MAX_SLOTS) -> None:
-        self.evidence = StrideEvidence()
         self.highest = -1
         self.label = ""
         self._open_label = ""
@@ -115,7 +114,6 @@ class StepAssembler:
 
     def absorb(self, other: StepAssembler) -> None:
         """Take over what another assembler learned. Both have no open step."""
-        self.evidence += other.evidence
         self.highest = max(self.highest, other.highest)
         self._shown_last = max(self._shown_last, other._shown_last)
 
@@ -249,9 +247,9 @@ class StepAssembler:
             kind[0] = Kind.PREFILL
             if not unfinished:
                 self._first_layer = None
-        sets = _RowSets()
+        sets, evidence = _RowSets(), StrideEvidence()
         for table, is_single, is_uniform in _tables(lines, row_step, row_layer, blocks, tokens):
-            sets.add(table, is_single, is_uniform, self.evidence)
+            sets.add(table, is_single, is_uniform, evidence)
         batch = StepBatch(
             kind=kind,
             tokens=tokens,
@@ -266,6 +264,7 @@ class StepAssembler:
             impossible=sets.impossible,
             verified=_filled(sets.verified),
             gates=_gates(lines, step),
+            evidence=evidence,
         )
         if not len(marks.position) and not marks.warmup.any():
             return batch
@@ -372,7 +371,7 @@ class _RowSets:
         explained = explained[stays]
         self.single.append(table.select(is_single if distinct is None else is_single & distinct))
         whole = several if explained.all() else several.select(explained)
-        self.verified.append(evidence.examine(whole))
+        self.verified.append(examine(whole, evidence))
         if distinct is not None:
             self.repeating.append(several.select(~distinct[stays] & explained))
             several, explained = several.select(distinct[stays]), explained[distinct[stays]]

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy, deepcopy
-from typing import Any, NamedTuple, Self
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moe_live.isolation import Failures
-from moe_live.routing.batch import ExpertRows, Kind, StepBatch
+from moe_live.routing.batch import Kind, StepBatch
+from moe_live.settings import Settings
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import GateMass
+from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.latest import LatestSteps, LatestUses
 from moe_live.statistics.pending import ENOUGH
 from moe_live.statistics.planes import settle
 from moe_live.statistics.registry import OfBatches, RowStatistics, StepStatistics
+from moe_live.statistics.runs import Choice, Runs, choice
+from moe_live.statistics.sampling import TokenSample
 
 MAX_CELLS = 1 << 16
 """Layers times experts of a log that is analyzed: 32 layers of 2,048 experts, or 128 of 512. No model has as
@@ -27,30 +31,6 @@ _MAX_WIDTHS = 64  # different n_embd that are told apart; more of them is noise,
 
 
 GATE_MASS = "gate mass"
-
-
-class RowCounts:
-    """How many rows there are in one of the three sets of a `StepBatch`, and what they chose; adds up."""
-
-    def __init__(self) -> None:
-        self.frequency = Frequency()
-        self.top_k: Counter[int] = Counter()
-
-    def update(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> None:
-        """Add rows; their `step` indexes `kind`."""
-        self.frequency.update(tables, kind)
-        for table in tables:
-            self.top_k[table.experts.shape[1]] += len(table)
-
-    def settle(self) -> None:
-        """A higher layer was seen: what was undecided is prefill."""
-        self.frequency.settle()
-
-    def __iadd__(self, other: RowCounts) -> Self:
-        """Add the rows of another log."""
-        self.frequency += other.frequency
-        self.top_k.update(other.top_k)
-        return self
 
 
 class Chosen(NamedTuple):
@@ -70,13 +50,15 @@ class Chosen(NamedTuple):
 class Analysis:
     """All that is more than counting.
 
-    What depends on the order of steps is kept over `single` + `written` and over `single` + `verified` rows:
-    in one and the same object for as long as no step tells them apart.
+    What depends on the order of steps is kept over `certain` + `written` and over `certain` + `verified`
+    rows: in one and the same object for as long as no step tells them apart.
 
     Attributes:
-        single, written, verified: over the sets of rows of that name; see `StepBatch`.
-        as_logged: over the steps with all their rows but these.
-        as_verified: over the steps with the rows that hold in a strided log.
+        certain: over the rows that count in any case: the `single` ones, and of the blocks of several rows of
+            earlier runs those that count.
+        written, verified: over the sets of rows of that name of the run that goes on; see `StepBatch`.
+        as_logged: over the steps with `certain` and `written` rows.
+        as_verified: over the steps with `certain` and `verified` rows.
         others: what takes whole batches. A statistic is a line in `OfBatches`.
 
     Args:
@@ -87,7 +69,7 @@ class Analysis:
 
     def __init__(self, window: int, latest_uses: int, failures: Failures) -> None:
         self.failures = failures
-        self.single = RowStatistics(self.failures)
+        self.certain = RowStatistics(self.failures)
         self.written = RowStatistics(self.failures)
         self.verified = RowStatistics(self.failures)
         self.as_logged = self.as_verified = StepStatistics(window, self.failures)
@@ -102,7 +84,7 @@ class Analysis:
         single, written, verified = (
             tuple(rows.copy() for rows in tables) for tables in (batch.single, batch.written, batch.verified)
         )
-        self.single.update(single, batch)
+        self.certain.update(single, batch)
         self.written.update(written, batch)
         self.verified.update(verified, batch)
         self.others.feed(batch)
@@ -114,15 +96,27 @@ class Analysis:
         self._keep_up()
 
     def chosen(self, *, verified: bool) -> Chosen:
-        """What was found in `single` and `written` rows, or in `single` and `verified` ones."""
+        """What was found in `certain` and `written` rows, or in `certain` and `verified` ones."""
         latest = self.others[LatestSteps]
         uses = (latest.verified if verified else latest.logged) if latest.wanted else None
         if verified:
-            return Chosen((self.single, self.verified), self.as_verified, uses)
-        return Chosen((self.single, self.written), self.as_logged, uses)
+            return Chosen((self.certain, self.verified), self.as_verified, uses)
+        return Chosen((self.certain, self.written), self.as_logged, uses)
+
+    def end_run(self, chosen: Choice) -> None:
+        """What comes now is of another run of the server; of the last one these rows count."""
+        self.certain.join(self.verified if chosen.verified else self.written)
+        repeating = self.others.take(LabelCounts)
+        if chosen.repeating:
+            add = partial(self.certain.at_once[LabelCounts].__iadd__, repeating)
+            self.failures.attempt("labels", add, None)
+        steps = self.certain.put_off[TokenSample].steps
+        self.written, self.verified = (RowStatistics(self.failures, steps=steps) for _ in range(2))
+        self.as_logged = self.as_verified = self.as_verified if chosen.verified else self.as_logged
+        self.others[LatestSteps].end_run(verified=chosen.verified)
 
     def _of_rows(self) -> tuple[RowStatistics, ...]:
-        return self.single, self.written, self.verified
+        return self.certain, self.written, self.verified
 
     def _of_steps(self) -> tuple[StepStatistics, ...]:
         """One or two, see above."""
@@ -178,16 +172,19 @@ class Statistics:
     """All accumulators.
 
     Args:
-        window: decode steps that are called the latest.
-        counts_only: there is to be no `analysis`.
-        latest_uses: how many uses of the latest steps to keep, 0 for none.
+        settings: of the analysis.
 
     Attributes:
         steps: (kinds,) int64, steps of each kind.
         tokens: (kinds,) int64, their tokens.
-        single, written, repeating, verified: over the sets of rows of that name; see `StepBatch`.
+        runs: of the server, each with its verdict.
+        certain: over the rows that count in any case: the `single` ones, and of the blocks of several rows of
+            earlier runs those that count.
+        written, repeating, verified: over the sets of rows of that name of the run that goes on.
+        earlier_layers: in rows of runs that have ended, and
+        earlier_experts: the highest expert in these, plus one.
+        top_k: how many rows, as they are written, have which k.
         impossible: how many rows of each k no logger writes.
-        recovered: verified rows of multi-row blocks other than row 0.
         n_embd: how many gate inputs had which width.
         gate_layers: layers with gate lines.
         gate_mass: of the rows that come with weights.
@@ -196,21 +193,36 @@ class Statistics:
         failures: what failed, by the name of the section it is for.
     """
 
-    def __init__(self, window: int, *, counts_only: bool = False, latest_uses: int = 0) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.steps = np.zeros(len(Kind), np.int64)
         self.tokens = np.zeros(len(Kind), np.int64)
-        self.single = RowCounts()
-        self.written = RowCounts()
-        self.repeating = RowCounts()
-        self.verified = RowCounts()
+        self.runs = Runs(settings.rows, settings.n_experts or 0)
+        self.certain, self.written, self.repeating, self.verified = (Frequency() for _ in range(4))
+        self.top_k: Counter[int] = Counter()
         self.impossible: Counter[int] = Counter()
-        self.recovered = 0
         self.n_embd: Counter[int] = Counter()
         self.gate_layers: set[int] = set()
         self.gate_mass = GateMass()
         self.failures = Failures()
-        self.counts_only = counts_only
-        self.analysis = None if counts_only else Analysis(window, latest_uses, self.failures)
+        self.counts_only = settings.counts_only
+        self.analysis = (
+            None if settings.counts_only else Analysis(settings.window, settings.latest_uses, self.failures)
+        )
+        self.earlier_layers: set[int] = set()
+        self.earlier_experts = 0
+
+    @property
+    def layers(self) -> set[int]:
+        """Layers with rows."""
+        return self.earlier_layers.union(*(rows.layers for rows in self._as_written()))
+
+    @property
+    def n_experts(self) -> int:
+        """The highest expert in any row, plus one."""
+        return max(self.earlier_experts, *(rows.n_experts for rows in self._as_written()))
+
+    def _as_written(self) -> tuple[Frequency, ...]:
+        return self.certain, self.written, self.repeating
 
     @property
     def too_large(self) -> bool:
@@ -222,8 +234,10 @@ class Statistics:
         np.add.at(self.steps, batch.kind, batch.begins)
         np.add.at(self.tokens, batch.kind, batch.tokens)
         self.failures.attempt("usage", lambda: self._count(batch), None)
+        self.runs.last.update(batch)
+        for rows in (*batch.single, *batch.written, *batch.repeating):
+            self.top_k[rows.experts.shape[1]] += len(rows)
         self.impossible.update(batch.impossible)
-        self.recovered += sum(int(np.count_nonzero(table.token)) for table in batch.verified)
         for gates in batch.gates:
             width = gates.vectors.shape[1]
             if width in self.n_embd or len(self.n_embd) < _MAX_WIDTHS:
@@ -233,18 +247,14 @@ class Statistics:
             self.analysis.update(batch)
 
     def _count(self, batch: StepBatch) -> None:
-        self.single.update(batch.single, batch.kind)
+        self.certain.update(batch.single, batch.kind)
         self.written.update(batch.written, batch.kind)
         self.repeating.update(batch.repeating, batch.kind)
         self.verified.update(batch.verified, batch.kind)
 
     def _keep_bounded(self) -> None:
         """Give the analysis up if it would be too large: that depends on nothing but what was seen in all."""
-        frequencies = self.single.frequency, self.written.frequency
-        n_experts = max(frequency.n_experts for frequency in frequencies)
-        if sum(len(frequency.layers) for frequency in frequencies) * n_experts <= MAX_CELLS:
-            return  # some layers may be there twice
-        if len({layer for frequency in frequencies for layer in frequency.layers}) * n_experts > MAX_CELLS:
+        if len(self.layers) * self.n_experts > MAX_CELLS:
             self.analysis = None
 
     def flush(self) -> None:
@@ -256,7 +266,7 @@ class Statistics:
         """A higher layer was seen: what was undecided is prefill."""
         settle(self.steps)
         settle(self.tokens)
-        for counts in (self.single, self.written, self.repeating, self.verified):
+        for counts in (self.certain, self.written, self.repeating, self.verified):
             self.failures.attempt("usage", counts.settle, None)
         if self.analysis is not None:
             self.analysis.settle()
@@ -269,16 +279,43 @@ class Statistics:
         yield counted, len(found)
         yield from found
 
-    def merge(self, pieces: Iterator[Any]) -> None:
-        """Add another log, which comes after this one and was counted alike."""
+    def end_run(self) -> None:
+        """What comes now is of another run of the server: the rows of the last one count by what it shows."""
+        run = self.runs.run(self.failures)
+        if run.single < run.logged:
+            chosen = choice(run.soundness, self.runs.mode)
+            self.earlier_layers, self.earlier_experts = self.layers, self.n_experts
+            self.failures.attempt("usage", partial(self._add_chosen, chosen), None)
+            self.written, self.repeating, self.verified = (Frequency() for _ in range(3))
+            if self.analysis is not None:
+                self.analysis.end_run(chosen)
+        self.runs.end(run)
+
+    def _add_chosen(self, chosen: Choice) -> None:
+        self.certain += self.verified if chosen.verified else self.written
+        if chosen.repeating:
+            self.certain += self.repeating
+
+    def merge(self, pieces: Iterator[Any], *, goes_on: bool) -> None:
+        """Add another log, which comes after this one and was counted alike.
+
+        Args:
+            pieces: what was counted.
+            goes_on: it is a single run of the server, that which goes on here.
+        """
         counted: Statistics
         counted, found = next(pieces)
+        if not goes_on and counted.steps.any():
+            self.end_run()
+        self.runs += counted.runs
+        self.earlier_layers |= counted.earlier_layers
+        self.earlier_experts = max(self.earlier_experts, counted.earlier_experts)
+        self.top_k.update(counted.top_k)
         self.steps += counted.steps
         self.tokens += counted.tokens
         self.failures |= counted.failures
         self.failures.attempt("usage", lambda: self._add(counted), None)
         self.impossible.update(counted.impossible)
-        self.recovered += counted.recovered
         self.n_embd.update(counted.n_embd)
         self.gate_layers |= counted.gate_layers
         self.failures.attempt(GATE_MASS, lambda: self.gate_mass.__iadd__(counted.gate_mass), None)
@@ -292,7 +329,7 @@ class Statistics:
             next(pieces)
 
     def _add(self, counted: Statistics) -> None:
-        self.single += counted.single
+        self.certain += counted.certain
         self.written += counted.written
         self.repeating += counted.repeating
         self.verified += counted.verified

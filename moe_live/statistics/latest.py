@@ -143,6 +143,12 @@ class LatestUses:
         """A higher layer was seen: what was undecided is prefill."""
         self._kind = np.where(self._kind == Kind.UNDECIDED, np.int8(Kind.PREFILL), self._kind)
 
+    def copy(self) -> LatestUses:
+        """The same, which goes on by itself. What is kept already is shared: nothing changes it."""
+        same = LatestUses(self._capacity)
+        same += self
+        return same
+
     def __iadd__(self, other: LatestUses) -> Self:
         """Add the steps of another log, which come after these."""
         if other._has_dropped:  # and so is all that comes before
@@ -231,6 +237,11 @@ class LatestSteps:
         """A higher layer was seen: what was undecided is prefill."""
         self.logged.settle()
         self.verified.settle()
+
+    def end_run(self, *, verified: bool) -> None:
+        """What comes now is of another run of the server; of the last one the rows of one choice count."""
+        kept = self.verified if verified else self.logged
+        self.logged, self.verified = kept, kept.copy()
 
     def __iadd__(self, other: LatestSteps) -> Self:
         """Add the steps of another log, which come after these."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -34,11 +35,13 @@ class Member(Generic[Kept, Fed]):
         section: the figures it is for, as they are called where one of them fails.
         kind: its class, by which it is found.
         feed: hands it what its container is fed.
+        join: adds what another found in other rows of the same steps.
     """
 
     section: str
     kind: type[Kept]
     feed: Callable[[Kept, Fed], None]
+    join: Callable[[Kept, Kept], object] = operator.iadd
 
 
 class Members(Generic[Fed]):
@@ -74,6 +77,18 @@ class Members(Generic[Fed]):
         """A higher layer was seen: what was undecided is prefill."""
         for member, accumulator in self._pairs():
             self.failures.attempt(member.section, accumulator.settle, None)
+
+    def take(self, kind: type[Kept]) -> Kept:
+        """The accumulator of this kind, made without arguments; a new one stands in its place."""
+        found, self._accumulators[kind] = self[kind], kind()
+        return found
+
+    def join(self, other: Self) -> None:
+        """Add what was found in other rows of the same steps."""
+        self.failures |= other.failures
+        for member, accumulator in self._pairs():
+            theirs = other._accumulators[member.kind]
+            self.failures.attempt(member.section, partial(member.join, accumulator, theirs), None)
 
     def __iadd__(self, other: Self) -> Self:
         """Add what was found in another log."""

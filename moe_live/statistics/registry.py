@@ -71,7 +71,12 @@ class RowsPutOff(Members[_Portion]):
     """Statistics of rows, which count better in large portions."""
 
     TABLE = (
-        Member(SAMPLE, TokenSample, lambda it, portion: it.update(portion.tables, portion.kind)),
+        Member(
+            SAMPLE,
+            TokenSample,
+            lambda it, portion: it.update(portion.tables, portion.kind),
+            join=TokenSample.add_rows,
+        ),
         Member("pairs", Coactivation, lambda it, portion: it.update(portion.by_layer)),
         Member("transitions", Transitions, lambda it, portion: it.update(portion.by_layer)),
     )
@@ -115,11 +120,12 @@ class RowStatistics:
 
     Args:
         failures: takes what fails, by the name of the section it is for.
+        steps: steps of the log before the first row.
     """
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: Failures, *, steps: int = 0) -> None:
         self.at_once = RowsAtOnce(failures)
-        self.put_off = RowsPutOff(failures, {TokenSample: TokenSample(SAMPLED_SELECTIONS)})
+        self.put_off = RowsPutOff(failures, {TokenSample: TokenSample(SAMPLED_SELECTIONS, steps=steps)})
         self.known_transitions: Mapping[Pair, LayerTransition] = {}
         self.pending = PendingRows()
 
@@ -137,6 +143,13 @@ class RowStatistics:
         self.flush()
         self.at_once.settle()
         self.put_off.settle()
+
+    def join(self, other: RowStatistics) -> None:
+        """Add other rows of the same steps."""
+        self.flush()
+        other.flush()
+        self.at_once.join(other.at_once)
+        self.put_off.join(other.put_off)
 
     def __iadd__(self, other: RowStatistics) -> Self:
         """Add the rows of another log."""

@@ -72,10 +72,11 @@ class TokenSample:
 
     Args:
         budget: selections (expert ids) to keep.
+        steps: steps of the log that come before.
     """
 
-    def __init__(self, budget: int) -> None:
-        self.steps = 0
+    def __init__(self, budget: int, *, steps: int = 0) -> None:
+        self.steps = steps
         self._budget = budget
         self._held: dict[int, list[SampledRows]] = {}
         self._selections = 0

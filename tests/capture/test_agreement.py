@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moe_live.capture.agreement import Agreement, AgreementCounter, Outcome, Place
 from moe_live.capture.routers import RouterFile
 from moe_live.formats.llama_server import LlamaServerDecoder
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from tests.capture.logs import HEADER, Routers, block, choose, printed, random_routers, ranking
 
 LAYERS = (3, 4, 7)

@@ -24,7 +24,7 @@ from moe_live.analyzer import Analyzer
 from moe_live.capture.agreement import Agreement, Outcome, Place
 from moe_live.capture.routers import RouterFile
 from moe_live.capture.verify import compare_logs
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.snapshot import Snapshot
 from tests.capture.logs import HEADER, block, choose, ranking, read_blocks
 from tests.capture.served import ENVIRONMENT, served

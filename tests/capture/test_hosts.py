@@ -28,7 +28,7 @@ from moe_live.capture.tap_library import tap_library
 from moe_live.capture.verify import compare_logs
 from moe_live.plans.expert_bytes import model_bytes
 from moe_live.plans.offload import llama_arguments
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from tests.capture.tap_host import read_steps
 from tests.conftest import REPOSITORY
 from tests.pseudo_terminal import MOE_LIVE

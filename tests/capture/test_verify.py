@@ -14,7 +14,7 @@ from moe_live.capture.agreement import Place
 from moe_live.capture.cli import run_subcommand
 from moe_live.capture.verify import compare_logs
 from moe_live.errors import MoeLiveError, UsageError
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from tests.capture.logs import HEADER, block, choose, printed, random_routers, ranking
 from tests.capture.test_routers import write_model
 from tests.conftest import REPOSITORY

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.formats.records import LineTally
 from moe_live.pace import Pace
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
 from moe_live.formats.records import LineTally
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.settings import RowMode
 from moe_live.simulator import ModelShape, SimulatedServer
 from moe_live.snapshot import (

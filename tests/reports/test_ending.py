@@ -12,7 +12,7 @@ from moe_live.reports import ending as module
 from moe_live.reports.ending import LINES, Ran, ending, write_ending
 from moe_live.reports.section import NAME_WIDTH, Gist, Keys, ReportSection
 from moe_live.reports.sections import SECTIONS
-from moe_live.routing.strided import Verdict
+from moe_live.routing.evidence import Verdict
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import verdicts
 from tests.reports.snapshots import EMPTY, FULL, analyzed_with_labels, snapshots

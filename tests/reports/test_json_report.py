@@ -136,7 +136,11 @@ SCHEMA: dict[str, Any] = {
         "odd": int,
         "strided": (bool, type(None)),
         "verdict": str,
+        "runs": dict.fromkeys(("sound", "strided", "mixed", "right either way", "undecided"), int),
     },
+    "runs": [
+        {"run": int, "word": str, "logged": int, "counted": int, "recovered": int, "unrecoverable": int}
+    ],
     "steps": {"total": int} | COUNT,
     "tokens": COUNT,
     "verdicts": [{"subject": str, "word": str, "text": str, "sure": bool}],
@@ -237,6 +241,7 @@ def test_values() -> None:
         "odd": 0,
         "strided": True,
         "verdict": "some rows are wrong",
+        "runs": {"sound": 0, "strided": 0, "mixed": 0, "right either way": 0, "undecided": 0},
     }
     assert summary["steps"] == {"total": 52, "prefill": 2, "decode": 50}
     assert summary["tokens"] == {"prefill": 30, "decode": 50}

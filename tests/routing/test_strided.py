@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows
-from moe_live.routing.strided import StrideEvidence, Verdict, chance_bits
+from moe_live.routing.evidence import StrideEvidence, Verdict, chance_bits
+from moe_live.routing.strided import examine
 
 SHAPES = [
     (n_experts, top_k)
@@ -44,7 +45,7 @@ def rows_of(blocks: Sequence[NDArray[np.int64]]) -> ExpertRows:
 
 def judged(blocks: Sequence[NDArray[np.int64]], n_experts: int) -> Verdict:
     evidence = StrideEvidence()
-    evidence.examine(rows_of(blocks))
+    examine(rows_of(blocks), evidence)
     return evidence.verdict(n_experts)
 
 
@@ -59,7 +60,7 @@ def test_what_is_recovered_from_strided_blocks_is_the_truth(
     n_experts, top_k = shape
     rng = np.random.default_rng(seed)
     truth = [rankings(rng, length, n_experts, 1.0) for length in lengths]
-    found = StrideEvidence().examine(rows_of([strided(ranked, top_k) for ranked in truth]))
+    found = examine(rows_of([strided(ranked, top_k) for ranked in truth]), StrideEvidence())
     expected = [
         (step, token, tuple(ranked[token, :top_k].tolist()))
         for step, ranked in enumerate(truth)
@@ -84,7 +85,7 @@ def test_the_verdict_does_not_depend_on_order_or_grouping(
     first, second = StrideEvidence(), StrideEvidence()
     for evidence, part in ((first, shuffled[:cut]), (second, shuffled[cut:])):
         if part:
-            evidence.examine(rows_of(part))
+            examine(rows_of(part), evidence)
     first += second
     assert first.verdict(n_experts) is judged(blocks, n_experts)
 

@@ -61,7 +61,7 @@ def analyzed(*texts: bytes) -> Analyzer:
 def choices(analyzer: Analyzer, *, at_once: bool) -> Counter[int]:
     analysis = analyzer._statistics.analysis
     assert analysis is not None
-    found = [rows.at_once if at_once else rows.put_off for rows in (analysis.single, analysis.written)]
+    found = [rows.at_once if at_once else rows.put_off for rows in (analysis.certain, analysis.written)]
     return found[0][FirstChoices].counts + found[1][FirstChoices].counts
 
 
@@ -76,7 +76,7 @@ def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLo
         found = choices(whole, at_once=at_once)
         assert found == choices(merged, at_once=at_once)
     statistics = whole._statistics
-    rows = statistics.single.frequency.rows + statistics.written.frequency.rows
+    rows = statistics.certain.rows + statistics.written.rows - statistics.runs.totals.repeating
     assert found.total() == rows
 
 
@@ -85,7 +85,7 @@ def test_it_is_told_when_a_higher_layer_shows(monkeypatch: pytest.MonkeyPatch) -
     analyzer = analyzed(b"3,1 2\n3,1 2\n", b"3,1 2\n4,1 2\n")
     analysis = analyzer._statistics.analysis
     assert analysis is not None
-    assert analysis.single.at_once[FirstChoices].settled >= 1
+    assert analysis.certain.at_once[FirstChoices].settled >= 1
 
 
 def test_it_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:

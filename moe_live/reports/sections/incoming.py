@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from moe_live.errors import printable
 from moe_live.formats.sniff import USUAL
 from moe_live.formatting import ranges, size, whole
+from moe_live.judgement import Word
 from moe_live.reports.numbers import phases
 from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Input, Model, PhaseCount, Rows, Snapshot
+from moe_live.statistics.runs import Run
+from moe_live.verdicts import ROW_WORDS
 from moe_live.wrapping import shorten
 
 _NAME = 44
@@ -88,6 +91,12 @@ def _row_lines(rows: Rows) -> Iterator[str]:
         yield f"rows impossible: {rows.impossible}"
     if rows.odd:
         yield f"rows odd: {rows.odd}"
+    if sum(rows.runs.values()) > 1:
+        found = ", ".join(f"{number} {word}" for word, number in _words(rows) if number)
+        yield f"runs of the server: {sum(rows.runs.values())} ({found})"
+        for run in rows.latest_runs:
+            word = ROW_WORDS[None if run.either_way else run.soundness]
+            yield f"rows of run {run.number}: {word}; {run.counted} of {run.logged} counted"
 
 
 def _known(number: int | None) -> str:
@@ -125,11 +134,30 @@ def _keys(snapshot: Snapshot) -> Keys:
                 "odd": rows.odd,
                 "strided": rows.strided,
                 "verdict": rows.verdict,
+                "runs": {str(word): number for word, number in _words(rows)},
             },
+            "runs": [_run(run) for run in rows.latest_runs],
             "steps": {"total": snapshot.steps.total, **_phases(snapshot.steps)},
             "tokens": _phases(snapshot.tokens),
         }
     )
+
+
+def _words(rows: Rows) -> Iterator[tuple[Word, int]]:
+    """How many runs of the server got which verdict."""
+    for soundness, word in ROW_WORDS.items():
+        yield word, rows.runs.get(soundness, 0)
+
+
+def _run(run: Run) -> Json:
+    return {
+        "run": run.number,
+        "word": str(ROW_WORDS[None if run.either_way else run.soundness]),
+        "logged": run.logged,
+        "counted": run.counted,
+        "recovered": run.recovered,
+        "unrecoverable": run.unrecoverable,
+    }
 
 
 def _source(source: Input) -> Json:

@@ -1,0 +1,250 @@
+"""Runs of the server: each has a logger of its own, and so a verdict of its own on its rows."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from moe_live.isolation import Failures
+from moe_live.routing.batch import StepBatch
+from moe_live.routing.evidence import StrideEvidence, Verdict
+from moe_live.settings import RowMode
+
+LATEST_RUNS = 16
+"""Runs that are told one by one: the latest."""
+
+STRIDE_TEST = "test for strided rows"
+"""What the verdict is called, should making it fail."""
+
+
+class Choice(NamedTuple):
+    """Which rows of blocks with several rows count: as `written`, or as `verified`; see `StepBatch`.
+
+    Attributes:
+        verified: those that hold in a strided log.
+        repeating: with those that are written, also such as name an expert twice.
+    """
+
+    verified: bool
+    repeating: bool
+
+
+def choice(verdict: Verdict, mode: RowMode) -> Choice:
+    """Which rows of a run count."""
+    if verdict is Verdict.SOUND:
+        return Choice(verified=False, repeating=False)
+    proven = verdict in (Verdict.STRIDED, Verdict.MIXED)
+    verified = mode is RowMode.VERIFIED or (mode is RowMode.AUTO and proven)
+    return Choice(verified, repeating=not verified)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the server, as far as it is known.
+
+    Rows that no logger writes, and those that were set aside, are in none of these numbers.
+
+    Attributes:
+        number: 1 for the first in the input.
+        soundness: what its blocks of several rows show.
+        logged: rows as written.
+        counted: rows behind the figures.
+        recovered: verified rows of blocks of several rows other than row 0.
+        unrecoverable: logged rows that have no verified counterpart.
+        impossible: logged rows that name an expert twice, though the others are sound: they are in no figure.
+        repeating: rows counted that name an expert twice.
+        single: rows that stand alone in their block, which are right whatever the logger does.
+        verified: whether only rows count that hold in a strided log.
+    """
+
+    number: int
+    soundness: Verdict
+    logged: int
+    counted: int
+    recovered: int
+    unrecoverable: int
+    impossible: int
+    repeating: int
+    single: int
+    verified: bool
+
+    @property
+    def either_way(self) -> bool:
+        """Whether every row stands alone in its block."""
+        return self.single == self.logged
+
+
+@dataclass(slots=True, eq=False)
+class RunRows:
+    """The rows of a run that goes on, set by set; see `StepBatch`.
+
+    Attributes:
+        single, written, repeating, verified: how many there are.
+        recovered: how many of those that are verified are not the first of their block.
+        n_experts: the highest expert seen, plus one.
+        lowest, highest: layers seen; -1 for none.
+        evidence: how the blocks of several rows look.
+    """
+
+    single: int = 0
+    written: int = 0
+    repeating: int = 0
+    verified: int = 0
+    recovered: int = 0
+    n_experts: int = 0
+    lowest: int = -1
+    highest: int = -1
+    evidence: StrideEvidence = field(default_factory=StrideEvidence)
+
+    @property
+    def logged(self) -> int:
+        """All rows."""
+        return self.single + self.written + self.repeating
+
+    def update(self, batch: StepBatch) -> None:
+        """Add complete steps."""
+        for rows in (*batch.single, *batch.written, *batch.repeating):
+            self._span(int(rows.layer.min()), int(rows.layer.max()))
+            self.n_experts = max(self.n_experts, int(rows.experts.max()) + 1)
+        self.single += sum(map(len, batch.single))
+        self.written += sum(map(len, batch.written))
+        self.repeating += sum(map(len, batch.repeating))
+        self.verified += sum(map(len, batch.verified))
+        self.recovered += sum(int(np.count_nonzero(rows.token)) for rows in batch.verified)
+        self.evidence += batch.evidence
+
+    def _span(self, lowest: int, highest: int) -> None:
+        if lowest >= 0:
+            self.lowest = lowest if self.lowest < 0 else min(self.lowest, lowest)
+            self.highest = max(self.highest, highest)
+
+    def __iadd__(self, other: RunRows) -> Self:
+        """Add rows of the same run."""
+        self.single += other.single
+        self.written += other.written
+        self.repeating += other.repeating
+        self.verified += other.verified
+        self.recovered += other.recovered
+        self.n_experts = max(self.n_experts, other.n_experts)
+        self._span(other.lowest, other.highest)
+        self.evidence += other.evidence
+        return self
+
+    def verdict(self, n_experts: int) -> Verdict:
+        """What is known of its blocks of several rows.
+
+        Args:
+            n_experts: experts of a layer at least.
+        """
+        if self.lowest == self.highest:  # blocks of a single layer run together: they cannot be told apart
+            return Verdict.UNKNOWN
+        return self.evidence.verdict(max(self.n_experts, n_experts))
+
+
+class Totals(NamedTuple):
+    """Of all runs together, as `Run` has them."""
+
+    logged: int
+    counted: int
+    recovered: int
+    unrecoverable: int
+    impossible: int
+    repeating: int
+
+
+class Runs:
+    """The runs of a log: what became of those that have ended, the latest one by one, and that which goes on.
+
+    Memory does not grow with the number of runs.
+
+    Args:
+        mode: which rows the user wants to be counted.
+        n_experts: experts of a layer at least.
+
+    Attributes:
+        ended: runs that have ended, by what their blocks of several rows show; None for such as have none.
+        totals: of these.
+        has_verified: whether of any of these only rows count that hold in a strided log.
+        latest: those of them that ended last, in their order.
+        last: the rows of the run that goes on.
+        mode: which rows the user wants to be counted.
+    """
+
+    def __init__(self, mode: RowMode, n_experts: int) -> None:
+        self.ended: Counter[Verdict | None] = Counter()
+        self.last = RunRows()
+        self.totals = Totals(0, 0, 0, 0, 0, 0)
+        self.has_verified = False
+        self.latest: deque[Run] = deque(maxlen=LATEST_RUNS)
+        self.mode = mode
+        self._n_experts = n_experts
+
+    @property
+    def soundness(self) -> Verdict:
+        """What the blocks of several rows of all runs that have ended show together."""
+        found = {verdict for verdict, runs in self.ended.items() if runs and verdict is not None}
+        if len(found) == 1:
+            return found.pop()
+        wrong = not found.isdisjoint({Verdict.STRIDED, Verdict.MIXED})
+        return Verdict.MIXED if wrong else Verdict.UNKNOWN
+
+    @property
+    def number(self) -> int:
+        """Of the run that goes on."""
+        return self.ended.total() + 1
+
+    def run(self, failures: Failures) -> Run:
+        """The run that goes on, judged by all that was seen of it; undecided if that fails."""
+        rows = self.last
+        verdict = failures.attempt(STRIDE_TEST, lambda: rows.verdict(self._n_experts), Verdict.UNKNOWN)
+        chosen = choice(verdict, self.mode)
+        several = rows.verified if chosen.verified else rows.written + rows.repeating * chosen.repeating
+        is_sound = verdict is Verdict.SOUND
+        return Run(
+            number=self.number,
+            soundness=verdict,
+            logged=rows.logged,
+            counted=rows.single + several,
+            recovered=0 if is_sound else rows.recovered,
+            unrecoverable=0 if is_sound else rows.written + rows.repeating - rows.verified,
+            impossible=rows.repeating if is_sound else 0,
+            repeating=rows.repeating if chosen.repeating else 0,
+            single=rows.single,
+            verified=chosen.verified and rows.verified > 0,
+        )
+
+    def end(self, run: Run) -> None:
+        """What comes now is of another run than this, which went on until now; without rows it was none."""
+        self.last = RunRows()
+        if not run.logged:
+            return
+        self.ended[None if run.either_way else run.soundness] += 1
+        self.totals = _added(self.totals, run)
+        self.has_verified |= run.verified
+        self.latest.append(run)
+
+    def __iadd__(self, other: Runs) -> Self:
+        """Add the runs of another log, which comes after this one; its first goes on with our last."""
+        before = self.ended.total()
+        for run in other.latest:
+            self.latest.append(replace(run, number=run.number + before))
+        self.ended.update(other.ended)
+        self.totals = _added(self.totals, other.totals)
+        self.has_verified |= other.has_verified
+        self.last += other.last
+        return self
+
+    def with_last(self, run: Run) -> Runs:
+        """All runs, if the one that goes on ended now."""
+        every = copy(self)
+        every.ended, every.latest = self.ended.copy(), self.latest.copy()
+        every.end(run)
+        return every
+
+
+def _added(totals: Totals, more: Run | Totals) -> Totals:
+    return Totals(*(getattr(totals, name) + getattr(more, name) for name in Totals._fields))
