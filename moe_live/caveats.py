@@ -83,7 +83,8 @@ class Facts:
         odd: how many rows were set aside, by what is odd about them.
         top_k: how many rows have so many experts.
         n_embd: how many gate inputs have so many numbers.
-        several_slots: decode steps of more than one token.
+        several_tokens: decode steps of more than one token.
+        drafts: these verify drafts.
         too_large: there are so many layers and experts that nothing but the use of the experts is known.
         given_up: what else of the experts is not known because there are so many.
     """
@@ -94,7 +95,8 @@ class Facts:
     odd: Mapping[Odd, int]
     top_k: Mapping[int, int]
     n_embd: Mapping[int, int]
-    several_slots: int
+    several_tokens: int
+    drafts: bool
     too_large: bool
     given_up: Sequence[str]
 
@@ -110,6 +112,7 @@ def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, 
     tellers = (
         _about_rows,
         _about_odd_rows,
+        _about_drafts,
         _about_input,
         _about_anomalies,
         _about_steps,
@@ -158,6 +161,14 @@ def _about_odd_rows(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
         f"{_rows(snapshot.rows.odd)} set aside, for nothing else in the log is like them: "
         f"{', '.join(named[:_ODD_NAMED])}{more}"
     )
+
+
+def _about_drafts(snapshot: Snapshot, _: Facts) -> Iterator[str]:
+    for head in snapshot.drafts:
+        yield (
+            f"layer {head.layer} comes in steps of its own, as a draft head does: its {_rows(head.rows)} are "
+            "in no figure of the model"
+        )
 
 
 def _rows(number: int) -> str:
@@ -241,11 +252,14 @@ def _is_too_many(identity_rows: int, selections: int, top_k: int) -> bool:
 
 def _about_steps(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
     model, steps = snapshot.model, snapshot.steps
-    if facts.several_slots:
-        yield (
-            f"{facts.several_slots:,} of {steps.decode:,} decode steps have several tokens: generations are "
-            "interleaved, and successive steps need not belong to one text"
-        )
+    if facts.several_tokens:
+        several = f"{facts.several_tokens:,} of {steps.decode:,} decode steps have several tokens"
+        if facts.drafts:
+            yield f"{several}, drafts that are verified: those that were rejected are in all figures too"
+        else:
+            yield (
+                f"{several}: generations are interleaved, and successive steps need not belong to one text"
+            )
     if model.gate_layers and not model.layers and steps.total and not steps.decode:
         yield (
             "gate lines only, and no step of one token: prompt and decode cannot be told apart; "

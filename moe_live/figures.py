@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ class Figures:
         repeating: use by label in those that name an expert twice, where they count.
         decode: kinds that are decode.
         layers: layers of the snapshot.
+        drafts: layers that are none of the model's.
         usage: (len(layers), n_experts) selections in decode steps.
         top_k: experts a row.
         periods: how often each label came up.
@@ -43,6 +44,7 @@ class Figures:
     repeating: LabelCounts | None
     decode: Sequence[Kind]
     layers: Sequence[int]
+    drafts: Collection[int]
     usage: NDArray[np.int64]
     top_k: int
     periods: Mapping[str, int]
@@ -66,11 +68,14 @@ class Figures:
     def locality(self) -> tuple[LayerLocality, ...]:
         """How soon experts are used again in decode, and what caches would serve."""
         self.chosen.steps.flush()
-        return self.chosen.steps.put_off[LocalityBySequence].summary(self.decode, self.n_experts)
+        found = self.chosen.steps.put_off[LocalityBySequence].summary(self.decode, self.n_experts)
+        return tuple(entry for entry in found if entry.layer not in self.drafts)
 
     def latest_uses(self) -> Uses | None:
         """Which experts the latest steps use."""
-        return None if self.chosen.latest is None else self.chosen.latest.uses(self.decode, self.n_experts)
+        if self.chosen.latest is None:
+            return None
+        return self.chosen.latest.uses(self.decode, self.n_experts).without(self.drafts)
 
     def pairs(self, layers: Iterable[int]) -> dict[int, LayerPairs]:
         """Experts chosen together, of those of the layers with rows; of none if it is too much."""
@@ -124,7 +129,7 @@ class Figures:
             known=None if anew else last.known_transitions,
         )
         last.known_transitions = {(entry.from_layer, entry.to_layer): entry for entry in found}
-        return found
+        return tuple(entry for entry in found if entry.to_layer not in self.drafts)
 
     def history(self) -> History:
         """Use of the experts over the time of the run."""

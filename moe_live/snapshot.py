@@ -47,6 +47,7 @@ __all__ = [
     "CacheSizing",
     "DistanceMetric",
     "Distances",
+    "DraftHead",
     "Drift",
     "ExpertCount",
     "ExpertPair",
@@ -113,7 +114,7 @@ class Model:
     """The model's shape as far as the log has shown it; None where it has not.
 
     Attributes:
-        layers: MoE layers with expert rows, ascending.
+        layers: MoE layers with expert rows, ascending, without those of draft heads.
         n_experts: experts a layer: the highest id seen plus one, or what the user said.
         top_k: experts a row, of most rows.
         gate_layers: layers with gate inputs, ascending.
@@ -147,6 +148,7 @@ class Rows:
             that have none.
         latest_runs: the last of them, in their order.
         run_verdict: what is known of the rows of the very last one; "" if it is the only one.
+        drafts: logged rows of draft heads, which are in no figure of the model.
     """
 
     mode: RowMode
@@ -161,6 +163,7 @@ class Rows:
     runs: Mapping[Verdict | None, int] = field(default_factory=dict)
     latest_runs: tuple[Run, ...] = ()
     run_verdict: str = ""
+    drafts: int = 0
 
     @property
     def strided(self) -> bool | None:
@@ -261,6 +264,21 @@ class LayerUsage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DraftHead:
+    """A layer that comes in steps of its own: it drafts what the model then verifies.
+
+    Attributes:
+        layer: its number.
+        rows: its rows as logged.
+        usage: of its experts, in the rows that hold as for the model.
+    """
+
+    layer: int
+    rows: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Distances:
     """Distances of all pairs.
 
@@ -313,6 +331,7 @@ class Snapshot:
         latest: which experts the latest steps use; None too if these are not kept.
         cache: what caches of the sizes that were asked for would have served; None if none were.
         gate_mass: of each layer with weights; empty if the log has none.
+        drafts: layers that are no part of the model's steps, ascending; no other figure knows them.
         counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
         left_out: what could not be made, or was given up while it was counted, by names like those of
             `Section`; the warnings tell more.
@@ -338,6 +357,7 @@ class Snapshot:
     latest: Uses | None = None
     cache: CacheSizing | None = None
     gate_mass: tuple[LayerGateMass, ...] = ()
+    drafts: tuple[DraftHead, ...] = ()
     counts_only: bool = False
     left_out: frozenset[str] = frozenset()
     last_layer_known: bool = False

@@ -20,6 +20,7 @@ from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
 from moe_live.snapshot import (
     Distances,
+    DraftHead,
     Input,
     LayerUsage,
     Model,
@@ -79,7 +80,8 @@ class SnapshotMaker:
                 and say of how many tokens.
         """
         statistics, failures = self.statistics, self.statistics.failures.copy()
-        model = self._model()
+        heads = self.assembler.heads.layers
+        model = self._model(heads)
         decode = decode_kinds(self.assembler)
         run = statistics.runs.run(failures)
         runs = statistics.runs.with_last(run)
@@ -90,18 +92,25 @@ class SnapshotMaker:
         usages = failures.attempt(
             "usage", lambda: _usages(counted, decode, model.n_experts or 0), dict[int, Usage]()
         )
+        drafts = tuple(
+            DraftHead(layer, runs.totals().logged - runs.totals(outside={layer}).logged, usage)
+            for layer, usage in usages.items()
+            if layer in heads
+        )
+        usages = {layer: usage for layer, usage in usages.items() if layer not in heads}
         analysis = statistics.analysis
         snapshot = Snapshot(
             input=self._input(model),
             model=model,
-            rows=self._rows(model, runs, failures),
+            rows=self._rows(model, runs, heads, failures),
             steps=phases(statistics.steps, decode),
             tokens=phases(statistics.tokens, decode),
             layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
             overall=sum(usages.values(), Usage.none(model.n_experts or 0)),
-            distances=self._distances(decode, failures),
+            distances=self._distances(decode, heads, failures),
             warnings=(),
-            gate_mass=self._gate_mass(model, failures, use_verified=runs.has_verified),
+            gate_mass=self._gate_mass(model, heads, failures, use_verified=runs.has_verified),
+            drafts=drafts,
             counts_only=analysis is None,
             last_layer_known=self.assembler.last_layer_known,
         )
@@ -112,6 +121,7 @@ class SnapshotMaker:
                 repeating=analysis.others[LabelCounts] if counts_repeating else None,
                 decode=decode,
                 layers=tuple(usages),
+                drafts=heads,
                 usage=np.stack([usage.decode for usage in usages.values()]),
                 top_k=model.top_k or 1,
                 periods=analysis.others[Periods].counts,
@@ -121,14 +131,16 @@ class SnapshotMaker:
                 snapshot, figures, sections, failures, statistics.failures, pairs_of=wanted, anew=anew
             )
             given_up = figures.given_up()
+        several = int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0
         facts = Facts(
             anomalies=self._anomalies(failures, use_verified=use_verified),
-            repeating=runs.totals.repeating,
+            repeating=runs.totals(outside=heads).repeating,
             too_wide=self._too_wide(model),
             odd=self.odd,
             top_k=statistics.top_k,
             n_embd=statistics.n_embd,
-            several_slots=int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0,
+            several_tokens=several,
+            drafts=bool(heads) or statistics.rises.verify_drafts(several),
             too_large=statistics.too_large,
             given_up=given_up,
         )
@@ -136,14 +148,15 @@ class SnapshotMaker:
         return replace(snapshot, warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))
 
     def _gate_mass(
-        self, model: Model, failures: Failures, *, use_verified: bool
+        self, model: Model, heads: Collection[int], failures: Failures, *, use_verified: bool
     ) -> tuple[LayerGateMass, ...]:
         """Nothing where rows as written are not real selections: weights tell of these too."""
         if use_verified:
             return ()
         none: tuple[LayerGateMass, ...] = ()
         mass = self.statistics.gate_mass
-        return failures.attempt(GATE_MASS, lambda: mass.summary(model.n_experts or 0), none)
+        found = failures.attempt(GATE_MASS, lambda: mass.summary(model.n_experts or 0), none)
+        return tuple(entry for entry in found if entry.layer not in heads)
 
     def _too_wide(self, model: Model) -> int:
         """How many rows name more experts than a layer has."""
@@ -156,26 +169,26 @@ class SnapshotMaker:
         malformed = tally.malformed_lines + self._too_wide(model)
         return replace(self.input, tally=replace(tally, malformed_lines=malformed))
 
-    def _model(self) -> Model:
+    def _model(self, heads: Collection[int]) -> Model:
         statistics, widths = self.statistics, self.statistics.top_k
         return Model(
-            layers=tuple(sorted(statistics.layers)),
+            layers=tuple(sorted(statistics.layers - set(heads))),
             n_experts=max(self.settings.n_experts or 0, statistics.n_experts) or None,
             # Rows with empty slots are shorter than the model's.
             top_k=max(widths, default=None) if self.input.tally.empty_slots else _most_common(widths),
-            gate_layers=tuple(sorted(statistics.gate_layers)),
+            gate_layers=tuple(sorted(statistics.gate_layers - set(heads))),
             n_embd=_most_common(statistics.n_embd),
         )
 
-    def _rows(self, model: Model, runs: Runs, failures: Failures) -> Rows:
-        """How many rows count; none if they could not be counted."""
+    def _rows(self, model: Model, runs: Runs, heads: Collection[int], failures: Failures) -> Rows:
+        """How many rows count; none if they could not be counted. Those of draft heads never do."""
         impossible = self.statistics.impossible.total() - self._too_wide(model)
-        odd, totals = sum(self.odd.values()), runs.totals
+        odd, totals, every = sum(self.odd.values()), runs.totals(outside=heads), runs.totals()
         if "usage" in failures:
-            totals = Totals(*(0 for _ in totals))
+            totals = every = Totals(*(0 for _ in totals))
         rows = Rows(
             mode=self.settings.rows,
-            logged=totals.logged + impossible + odd,
+            logged=every.logged + impossible + odd,
             counted=totals.counted,
             recovered=totals.recovered,
             unrecoverable=totals.unrecoverable,
@@ -183,12 +196,13 @@ class SnapshotMaker:
             verdict="",
             impossible=impossible + totals.impossible,
             odd=odd,
+            drafts=every.logged - totals.logged,
             runs={verdict: runs.ended[verdict] for verdict in (*Verdict, None)},
             latest_runs=tuple(runs.latest),
         )
         return replace(rows, verdict=verdict_sentence(rows), run_verdict=run_sentence(rows))
 
-    def _distances(self, decode: list[Kind], failures: Failures) -> Distances:
+    def _distances(self, decode: list[Kind], heads: Collection[int], failures: Failures) -> Distances:
         analysis, include_prompt = self.statistics.analysis, self.settings.include_prompt
         none = Distances(0, include_prompt, ())
         if analysis is None:
@@ -196,7 +210,8 @@ class SnapshotMaker:
         kinds, distances = list(Kind) if include_prompt else decode, analysis.others[GateDistances]
 
         def made() -> Distances:
-            return Distances(distances.steps(kinds), include_prompt, distances.summary(kinds))
+            pairs = tuple(pair for pair in distances.summary(kinds) if pair.to_layer not in heads)
+            return Distances(distances.steps(kinds), include_prompt, pairs)
 
         return failures.attempt("distances", made, none)
 

@@ -22,8 +22,8 @@ class SyntheticLog:
 
 
 @st.composite
-def logs(draw: st.DrawFn, *, junk: bool = True, max_steps: int = 12) -> SyntheticLog:
-    """Logs of a few steps: prompts in pieces, decode of one or several sequences, half steps."""
+def logs(draw: st.DrawFn, *, junk: bool = True, max_steps: int = 12, heads: bool = False) -> SyntheticLog:
+    """Logs of a few steps: prompts in pieces, decode of one or several sequences, half steps, a head."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n_experts = draw(st.sampled_from([4, 8, 12, 20]))
     top_k = draw(st.integers(1, min(4, n_experts)))
@@ -31,6 +31,7 @@ def logs(draw: st.DrawFn, *, junk: bool = True, max_steps: int = 12) -> Syntheti
     gate_layers = draw(st.sets(st.sampled_from(layers)))
     experts_logged = draw(st.booleans()) or not gate_layers
     strided = draw(st.booleans())
+    has_head = heads and draw(st.booleans())
     steps = draw(
         st.lists(
             st.tuples(
@@ -52,6 +53,9 @@ def logs(draw: st.DrawFn, *, junk: bool = True, max_steps: int = 12) -> Syntheti
             lines += _gate_lines(rng, layer, rows) if layer in gate_layers else []
             if experts_logged:
                 lines += _expert_lines(rng, layer, rows, n_experts, top_k, strided=strided)
+        if has_head and experts_logged and kind != "prompt" and rng.random() < 0.9:
+            rows = tokens + int(rng.integers(0, 4))
+            lines += _expert_lines(rng, layers[-1] + 1, rows, n_experts, top_k, strided=strided)
         if junk and rng.random() < 0.2:
             lines.insert(
                 int(rng.integers(0, len(lines) + 1)),

@@ -80,7 +80,7 @@ def check_distances(snapshot: Snapshot, steps: Sequence[Step]) -> None:
                 np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-14 * max(1.0, abs(finite).max()))
 
 
-@given(logs(), st.data())
+@given(logs(heads=True), st.data())
 def test_any_chunking_gives_the_identical_snapshot(log: SyntheticLog, data: st.DataObject) -> None:
     text = log.text
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=20)))
@@ -89,7 +89,7 @@ def test_any_chunking_gives_the_identical_snapshot(log: SyntheticLog, data: st.D
     assert plain(analyzed(chunks, settings).snapshot()) == plain(analyzed([text], settings).snapshot())
 
 
-@given(logs(max_steps=5))
+@given(logs(max_steps=5, heads=True))
 def test_one_byte_at_a_time_gives_the_identical_snapshot(log: SyntheticLog) -> None:
     text = log.text
     chunks = [text[i : i + 1] for i in range(len(text))]
@@ -106,7 +106,7 @@ def test_looking_meanwhile_changes_nothing(log: SyntheticLog) -> None:
     assert plain(analyzer.snapshot()) == plain(analyzed([log.text]).snapshot())
 
 
-@given(logs(junk=False), logs(junk=False), st.data())
+@given(logs(junk=False, heads=True), logs(junk=False, heads=True), st.data())
 def test_merging_two_analyzers_equals_one_over_both(
     log: SyntheticLog, following: SyntheticLog, data: st.DataObject
 ) -> None:
@@ -140,7 +140,7 @@ def test_counts_steps_and_distances_equal_a_slow_reading(log: SyntheticLog) -> N
     check_distances(snapshot, steps)
 
 
-@given(logs(junk=False))
+@given(logs(junk=False, heads=True))
 def test_every_row_is_either_counted_or_unrecoverable(log: SyntheticLog) -> None:
     rows = analyzed([log.text], Settings(rows=RowMode.VERIFIED)).snapshot().rows
     assert rows.logged == rows.counted + rows.unrecoverable

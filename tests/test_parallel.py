@@ -82,7 +82,11 @@ def at_one_go(text: bytes, settings: Settings | None = None, paths: tuple[str, .
     return analyzer
 
 
-@given(logs(), st.sampled_from([Settings(), Settings(rows=RowMode.VERIFIED, include_prompt=True)]), st.data())
+@given(
+    logs(heads=True),
+    st.sampled_from([Settings(), Settings(rows=RowMode.VERIFIED, include_prompt=True)]),
+    st.data(),
+)
 def test_a_log_cut_at_any_steps_gives_the_identical_snapshot(
     log: SyntheticLog, settings: Settings, data: st.DataObject
 ) -> None:

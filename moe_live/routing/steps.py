@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from moe_live.formats.records import Experts, Records, StepMarks
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates, repeats
 from moe_live.routing.evidence import StrideEvidence
+from moe_live.routing.heads import Heads, apart, reads_prompt
 from moe_live.routing.lines import Lines, joined
 from moe_live.routing.strided import examine
 from moe_live.routing.texts import Texts, outputs
@@ -46,17 +47,20 @@ class StepAssembler:
     last, which may be learned later: such steps are `Kind.UNDECIDED` while their highest layer is the highest
     seen, and `last_layer_known` tells whether that layer is known to be the last. It is, once a step of one
     token reached it (such a step has all layers), or a step has fewer rows there than tokens (only the last
-    layer leaves rows out). Nothing here depends on how the log is cut into records.
+    layer leaves rows out). Where a draft head comes apart from a step, as the highest layer, the step is of
+    the kind that its other layers show. Nothing here depends on how the log is cut into records.
 
     Args:
         max_slots: tokens a decode step has at most.
 
     Attributes:
+        heads: which layers come in steps of their own.
         highest: highest layer with expert rows seen so far, -1 for none.
         label: of the steps that begin from now on.
     """
 
     def __init__(self, *, max_slots: int = DEFAULT_MAX_SLOTS) -> None:
+        self.heads = Heads()
         self.highest = -1
         self.label = ""
         self._open_label = ""
@@ -114,6 +118,7 @@ class StepAssembler:
 
     def absorb(self, other: StepAssembler) -> None:
         """Take over what another assembler learned. Both have no open step."""
+        self.heads += other.heads
         self.highest = max(self.highest, other.highest)
         self._shown_last = max(self._shown_last, other._shown_last)
 
@@ -234,10 +239,11 @@ class StepAssembler:
             is_row = lines.row < 0
             row_step, row_layer = step[is_row], lines.layer[is_row]
         blocks = _blocks(row_step, row_layer)
-        tokens, kind = self._kinds(lines, begins, blocks)
+        in_parts = unfinished or self._first_layer is not None
+        tokens, kind, of_head = self._kinds(lines, begins, blocks, in_parts=in_parts)
         kind = np.where(marks.kind >= 0, marks.kind, kind)
         steps_begin = np.ones(n_steps, np.bool_)
-        if unfinished or self._first_layer is not None:
+        if in_parts:
             if self._first_layer is None:
                 self._first_layer = int(lines.layer[0])
             else:
@@ -248,8 +254,10 @@ class StepAssembler:
             if not unfinished:
                 self._first_layer = None
         sets, evidence = _RowSets(), StrideEvidence()
-        for table, is_single, is_uniform in _tables(lines, row_step, row_layer, blocks, tokens):
-            sets.add(table, is_single, is_uniform, evidence)
+        for table, is_single, is_uniform, is_apart in _tables(
+            lines, row_step, row_layer, blocks, tokens, of_head=of_head
+        ):
+            sets.add(table, is_single, is_uniform, is_apart, evidence)
         batch = StepBatch(
             kind=kind,
             tokens=tokens,
@@ -274,13 +282,23 @@ class StepAssembler:
         return self._texts.cut(batch, marks, told)
 
     def _kinds(
-        self, lines: Lines, begins: NDArray[np.intp], blocks: _Blocks
-    ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Tokens (s,) and kind (s,) of steps; learns which layer is the last."""
+        self, lines: Lines, begins: NDArray[np.intp], blocks: _Blocks, *, in_parts: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.bool_]]:
+        """Tokens (s,) and kind (s,) of steps, and which blocks (b,) are of a draft head, as they show.
+
+        Learns which layer is the last, and which are of draft heads.
+
+        Args:
+            lines: of the steps.
+            begins: (s,) where they begin.
+            blocks: of their rows.
+            in_parts: the first step is not there as a whole.
+        """
         if len(blocks.start) == len(lines):  # a row a block, no gate lines: every step is of one token
             self.highest = max(self.highest, int(lines.layer.max()))
             self._shown_last = max(self._shown_last, int(lines.layer.max()))
-            return np.ones(len(begins), np.int64), np.full(len(begins), Kind.DECODE, np.int8)
+            none = np.zeros(len(blocks.start), np.bool_)
+            return np.ones(len(begins), np.int64), np.full(len(begins), Kind.DECODE, np.int8), none
         steps = np.arange(len(begins))
         first = np.searchsorted(blocks.step, steps)
         top = np.searchsorted(blocks.step, steps, side="right") - 1
@@ -295,13 +313,28 @@ class StepAssembler:
             np.where(has_rows, blocks.layer[top], -1) if len(blocks.step) else np.full_like(tokens, -1)
         )
         self.highest = max(self.highest, int(top_layer.max()))
-        reaches_last = has_rows & ((tokens == 1) | (top_rows < tokens))
+        of_head = self._of_heads(blocks, tokens, whole=1 if in_parts else 0)
+        with_head = np.zeros(len(begins), np.bool_)
+        with_head[blocks.step[of_head]] = True
+        reaches_last = has_rows & ((tokens == 1) | (top_rows < tokens) | with_head)
         self._shown_last = max(self._shown_last, int(top_layer[reaches_last].max(initial=-1)))
         kind = np.full(len(begins), Kind.PREFILL, np.int8)
-        undecided = (top_rows == tokens) & (tokens <= self._max_slots) & (top_layer == self.highest)
+        seems_decode = top_rows == tokens
+        two = np.flatnonzero(top > first)  # the last layer alone leaves rows out: one above it is no layer
+        seems_decode[two] &= blocks.length[top[two] - 1] >= tokens[two]
+        seems_decode |= with_head & ~reads_prompt(tokens, top_rows - tokens)
+        undecided = seems_decode & (tokens <= self._max_slots) & (top_layer == self.highest)
         kind[has_rows & undecided] = Kind.UNDECIDED
         kind[tokens == 1] = Kind.DECODE
-        return tokens, kind
+        return tokens, kind, of_head
+
+    def _of_heads(self, blocks: _Blocks, tokens: NDArray[np.int64], *, whole: int) -> NDArray[np.bool_]:
+        """Which blocks (b,) are of a draft head, as they show; of the steps from the first `whole` one on."""
+        begin = int(np.searchsorted(blocks.step, whole))
+        found = np.zeros(len(blocks.step), np.bool_)
+        found[begin:], irregular = apart(blocks.step[begin:], blocks.length[begin:], tokens)
+        self.heads.see(blocks.layer[found], irregular)
+        return found
 
 
 _UNTOLD = StepMarks.none().at(np.zeros(1, np.int64))
@@ -346,6 +379,7 @@ class _RowSets:
         table: ExpertRows,
         is_single: NDArray[np.bool_],
         is_uniform: NDArray[np.bool_],
+        is_apart: NDArray[np.bool_],
         evidence: StrideEvidence,
     ) -> None:
         """Sort the rows of one k.
@@ -354,6 +388,7 @@ class _RowSets:
             table: whole blocks, as far as they have this k.
             is_single: (n,) whether a row stands alone in its block.
             is_uniform: (n,) whether all rows of its block have the same k.
+            is_apart: (n,) whether its block is several, of a draft head, whose bounds are not known.
             evidence: is shown the blocks that tell how the logger strides.
         """
         repeating = repeats(table.experts.T)
@@ -368,15 +403,14 @@ class _RowSets:
             self.single.append(table if distinct is None else table.select(distinct))
             return
         several, stays = table.select(~is_single), ~is_single
-        explained = explained[stays]
+        explained, tested = explained[stays], (explained & ~is_apart)[stays]
         self.single.append(table.select(is_single if distinct is None else is_single & distinct))
-        whole = several if explained.all() else several.select(explained)
-        self.verified.append(examine(whole, evidence))
+        self.verified.append(examine(several.select(tested), evidence))
         if distinct is not None:
             self.repeating.append(several.select(~distinct[stays] & explained))
-            several, explained = several.select(distinct[stays]), explained[distinct[stays]]
+            several, tested = several.select(distinct[stays]), tested[distinct[stays]]
         self.written.append(several)
-        self.verified.append(several.select(~explained & (several.token == 0)))
+        self.verified.append(several.select(~tested & (several.token == 0)))
 
 
 def _tables(
@@ -385,22 +419,26 @@ def _tables(
     layer: NDArray[np.uint16],
     blocks: _Blocks,
     tokens: NDArray[np.int64],
-) -> Iterator[tuple[ExpertRows, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """The rows of each k, with (n,) whether each stands alone in its block, and whether that has one k."""
+    *,
+    of_head: NDArray[np.bool_],
+) -> Iterator[tuple[ExpertRows, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]:
+    """The rows of each k, with what `_RowSets.add` takes of each: alone, of one k, apart, (n,) each."""
     if len(blocks.start) == len(step):
         token, alone = np.zeros(len(step), np.int64), np.ones(len(step), np.bool_)
         whole = alone if tokens.max() == 1 else tokens[step] == 1
+        is_apart = ~alone
     else:
         whole = blocks.length == tokens[blocks.step]
         token = np.arange(len(step)) - np.repeat(blocks.start, blocks.length)
         alone = np.repeat(blocks.length == 1, blocks.length)
         whole = np.repeat(whole, blocks.length)
+        is_apart = np.repeat(of_head, blocks.length)
     experts = lines.experts
     rows = ExpertRows(step, layer, token, whole, experts.tables[0] if experts.tables else _NO_ROW)
     if experts.width is None:
-        yield rows, alone, np.ones(len(rows), np.bool_)
+        yield rows, alone, np.ones(len(rows), np.bool_), is_apart
     else:
-        yield from _by_width(rows, alone, blocks, experts)
+        yield from _by_width(rows, alone, is_apart, blocks, experts)
 
 
 _NO_ROW = np.empty((0, 1), np.uint16)
@@ -411,16 +449,20 @@ def _filled(tables: list[ExpertRows]) -> tuple[ExpertRows, ...]:
 
 
 def _by_width(
-    rows: ExpertRows, alone: NDArray[np.bool_], blocks: _Blocks, experts: Experts
-) -> Iterator[tuple[ExpertRows, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Sort rows of several k by k: each table with its part of `alone`, and whether the block has one k."""
+    rows: ExpertRows,
+    alone: NDArray[np.bool_],
+    is_apart: NDArray[np.bool_],
+    blocks: _Blocks,
+    experts: Experts,
+) -> Iterator[tuple[ExpertRows, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Sort rows of several k by k: each table with its part of `alone` and `is_apart`; see `_tables`."""
     width = experts.widths()
     uniform = np.minimum.reduceat(width, blocks.start) == np.maximum.reduceat(width, blocks.start)
     uniform = np.repeat(uniform, blocks.length)
     for table in experts.tables:
         mine = np.flatnonzero(width == table.shape[1])
         rows_of_k = ExpertRows(rows.step[mine], rows.layer[mine], rows.token[mine], rows.whole[mine], table)
-        yield rows_of_k, alone[mine], uniform[mine]
+        yield rows_of_k, alone[mine], uniform[mine], is_apart[mine]
 
 
 def _blocks(step: NDArray[np.int64], layer: NDArray[np.uint16]) -> _Blocks:

@@ -20,6 +20,7 @@ from moe_live.statistics.latest import LatestSteps, LatestUses
 from moe_live.statistics.pending import ENOUGH
 from moe_live.statistics.planes import settle
 from moe_live.statistics.registry import OfBatches, RowStatistics, StepStatistics
+from moe_live.statistics.rises import Rises
 from moe_live.statistics.runs import Choice, Runs, choice
 from moe_live.statistics.sampling import TokenSample
 
@@ -177,6 +178,7 @@ class Statistics:
     Attributes:
         steps: (kinds,) int64, steps of each kind.
         tokens: (kinds,) int64, their tokens.
+        rises: where these become more from one decode step to the next.
         runs: of the server, each with its verdict.
         certain: over the rows that count in any case: the `single` ones, and of the blocks of several rows of
             earlier runs those that count.
@@ -196,6 +198,7 @@ class Statistics:
     def __init__(self, settings: Settings) -> None:
         self.steps = np.zeros(len(Kind), np.int64)
         self.tokens = np.zeros(len(Kind), np.int64)
+        self.rises = Rises()
         self.runs = Runs(settings.rows, settings.n_experts or 0)
         self.certain, self.written, self.repeating, self.verified = (Frequency() for _ in range(4))
         self.top_k: Counter[int] = Counter()
@@ -233,6 +236,7 @@ class Statistics:
         """Add complete steps."""
         np.add.at(self.steps, batch.kind, batch.begins)
         np.add.at(self.tokens, batch.kind, batch.tokens)
+        self.rises.update(batch.kind, batch.tokens)
         self.failures.attempt("usage", lambda: self._count(batch), None)
         self.runs.last.update(batch)
         for rows in (*batch.single, *batch.written, *batch.repeating):
@@ -266,6 +270,7 @@ class Statistics:
         """A higher layer was seen: what was undecided is prefill."""
         settle(self.steps)
         settle(self.tokens)
+        self.rises.settle()
         for counts in (self.certain, self.written, self.repeating, self.verified):
             self.failures.attempt("usage", counts.settle, None)
         if self.analysis is not None:
@@ -313,6 +318,7 @@ class Statistics:
         self.top_k.update(counted.top_k)
         self.steps += counted.steps
         self.tokens += counted.tokens
+        self.rises += counted.rises
         self.failures |= counted.failures
         self.failures.attempt("usage", lambda: self._add(counted), None)
         self.impossible.update(counted.impossible)

@@ -63,6 +63,21 @@ class Uses:
         after: NDArray[np.bool_] = np.cumsum(self.decode)[self.step] > (self.steps + 1) // 2
         return after
 
+    def without(self, layers: Collection[int]) -> Uses:
+        """The same without these layers."""
+        left = [slot for slot, layer in enumerate(self.layers) if layer not in layers]
+        if len(left) == len(self.layers):
+            return self
+        kept = np.isin(self.slot, left)
+        return replace(
+            self,
+            layers=tuple(self.layers[slot] for slot in left),
+            step=self.step[kept],
+            slot=np.searchsorted(left, self.slot[kept]),
+            expert=self.expert[kept],
+            count=self.count[kept],
+        )
+
     def halves(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Selections (layers, n_experts) of the first and of the second half of the decode steps."""
         item, shape = self.slot * self.n_experts + self.expert, (len(self.layers), self.n_experts)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Collection
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moe_live.isolation import Failures
 from moe_live.routing.batch import StepBatch
 from moe_live.routing.evidence import StrideEvidence, Verdict
-from moe_live.settings import RowMode
+from moe_live.settings import MAX_LAYERS, RowMode
 
 LATEST_RUNS = 16
 """Runs that are told one by one: the latest."""
@@ -46,7 +48,8 @@ def choice(verdict: Verdict, mode: RowMode) -> Choice:
 class Run:
     """One run of the server, as far as it is known.
 
-    Rows that no logger writes, and those that were set aside, are in none of these numbers.
+    Rows that no logger writes, and those that were set aside, are in none of these numbers; those of draft
+    heads are in all.
 
     Attributes:
         number: 1 for the first in the input.
@@ -83,38 +86,29 @@ class RunRows:
     """The rows of a run that goes on, set by set; see `StepBatch`.
 
     Attributes:
-        single, written, repeating, verified: how many there are.
-        recovered: how many of those that are verified are not the first of their block.
+        by_layer: (5, MAX_LAYERS) int64, how many there are of each layer: single, written, repeating,
+            verified, and those of these that were recovered: not the first of their block.
         n_experts: the highest expert seen, plus one.
         lowest, highest: layers seen; -1 for none.
         evidence: how the blocks of several rows look.
     """
 
-    single: int = 0
-    written: int = 0
-    repeating: int = 0
-    verified: int = 0
-    recovered: int = 0
+    by_layer: NDArray[np.int64] = field(default_factory=lambda: np.zeros((5, MAX_LAYERS), np.int64))
     n_experts: int = 0
     lowest: int = -1
     highest: int = -1
     evidence: StrideEvidence = field(default_factory=StrideEvidence)
-
-    @property
-    def logged(self) -> int:
-        """All rows."""
-        return self.single + self.written + self.repeating
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
         for rows in (*batch.single, *batch.written, *batch.repeating):
             self._span(int(rows.layer.min()), int(rows.layer.max()))
             self.n_experts = max(self.n_experts, int(rows.experts.max()) + 1)
-        self.single += sum(map(len, batch.single))
-        self.written += sum(map(len, batch.written))
-        self.repeating += sum(map(len, batch.repeating))
-        self.verified += sum(map(len, batch.verified))
-        self.recovered += sum(int(np.count_nonzero(rows.token)) for rows in batch.verified)
+        for of_set, tables in enumerate((batch.single, batch.written, batch.repeating, batch.verified)):
+            for rows in tables:
+                self.by_layer[of_set] += np.bincount(rows.layer, minlength=MAX_LAYERS)
+        for rows in batch.verified:
+            self.by_layer[-1] += np.bincount(rows.layer[rows.token > 0], minlength=MAX_LAYERS)
         self.evidence += batch.evidence
 
     def _span(self, lowest: int, highest: int) -> None:
@@ -124,11 +118,7 @@ class RunRows:
 
     def __iadd__(self, other: RunRows) -> Self:
         """Add rows of the same run."""
-        self.single += other.single
-        self.written += other.written
-        self.repeating += other.repeating
-        self.verified += other.verified
-        self.recovered += other.recovered
+        self.by_layer += other.by_layer
         self.n_experts = max(self.n_experts, other.n_experts)
         self._span(other.lowest, other.highest)
         self.evidence += other.evidence
@@ -143,6 +133,27 @@ class RunRows:
         if self.lowest == self.highest:  # blocks of a single layer run together: they cannot be told apart
             return Verdict.UNKNOWN
         return self.evidence.verdict(max(self.n_experts, n_experts))
+
+    def totals(self, verdict: Verdict, chosen: Choice) -> NDArray[np.int64]:
+        """(6, MAX_LAYERS) int64, what `Totals` are made of, by layer.
+
+        Args:
+            verdict: on this run.
+            chosen: which of its rows count.
+        """
+        single, written, repeating, verified, recovered = self.by_layer
+        several = verified if chosen.verified else written + repeating * chosen.repeating
+        is_sound = verdict is Verdict.SOUND
+        return np.stack(
+            (
+                single + written + repeating,
+                single + several,
+                recovered * (not is_sound),
+                (written + repeating - verified) * (not is_sound),
+                repeating * is_sound,
+                repeating * chosen.repeating,
+            )
+        )
 
 
 class Totals(NamedTuple):
@@ -167,7 +178,6 @@ class Runs:
 
     Attributes:
         ended: runs that have ended, by what their blocks of several rows show; None for such as have none.
-        totals: of these.
         has_verified: whether of any of these only rows count that hold in a strided log.
         latest: those of them that ended last, in their order.
         last: the rows of the run that goes on.
@@ -177,7 +187,7 @@ class Runs:
     def __init__(self, mode: RowMode, n_experts: int) -> None:
         self.ended: Counter[Verdict | None] = Counter()
         self.last = RunRows()
-        self.totals = Totals(0, 0, 0, 0, 0, 0)
+        self._totals = np.zeros((6, MAX_LAYERS), np.int64)
         self.has_verified = False
         self.latest: deque[Run] = deque(maxlen=LATEST_RUNS)
         self.mode = mode
@@ -200,30 +210,30 @@ class Runs:
     def run(self, failures: Failures) -> Run:
         """The run that goes on, judged by all that was seen of it; undecided if that fails."""
         rows = self.last
+        single, _, _, verified, _ = rows.by_layer.sum(axis=1).tolist()
         verdict = failures.attempt(STRIDE_TEST, lambda: rows.verdict(self._n_experts), Verdict.UNKNOWN)
         chosen = choice(verdict, self.mode)
-        several = rows.verified if chosen.verified else rows.written + rows.repeating * chosen.repeating
-        is_sound = verdict is Verdict.SOUND
+        found = Totals(*rows.totals(verdict, chosen).sum(axis=1).tolist())
         return Run(
             number=self.number,
             soundness=verdict,
-            logged=rows.logged,
-            counted=rows.single + several,
-            recovered=0 if is_sound else rows.recovered,
-            unrecoverable=0 if is_sound else rows.written + rows.repeating - rows.verified,
-            impossible=rows.repeating if is_sound else 0,
-            repeating=rows.repeating if chosen.repeating else 0,
-            single=rows.single,
-            verified=chosen.verified and rows.verified > 0,
+            single=single,
+            verified=chosen.verified and verified > 0,
+            **found._asdict(),
         )
+
+    def totals(self, *, outside: Collection[int] = ()) -> Totals:
+        """Of the runs that have ended, over all layers but those `outside`."""
+        left_out = list(outside)
+        return Totals(*(self._totals.sum(axis=1) - self._totals[:, left_out].sum(axis=1)).tolist())
 
     def end(self, run: Run) -> None:
         """What comes now is of another run than this, which went on until now; without rows it was none."""
-        self.last = RunRows()
+        rows, self.last = self.last, RunRows()
         if not run.logged:
             return
         self.ended[None if run.either_way else run.soundness] += 1
-        self.totals = _added(self.totals, run)
+        self._totals = self._totals + rows.totals(run.soundness, choice(run.soundness, self.mode))
         self.has_verified |= run.verified
         self.latest.append(run)
 
@@ -233,7 +243,7 @@ class Runs:
         for run in other.latest:
             self.latest.append(replace(run, number=run.number + before))
         self.ended.update(other.ended)
-        self.totals = _added(self.totals, other.totals)
+        self._totals = self._totals + other._totals
         self.has_verified |= other.has_verified
         self.last += other.last
         return self
@@ -244,7 +254,3 @@ class Runs:
         every.ended, every.latest = self.ended.copy(), self.latest.copy()
         every.end(run)
         return every
-
-
-def _added(totals: Totals, more: Run | Totals) -> Totals:
-    return Totals(*(getattr(totals, name) + getattr(more, name) for name in Totals._fields))

@@ -28,7 +28,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("any")
 
 
-@given(logs(), logs(), st.sampled_from(PLANS), st.sampled_from(["auto", "logged", "verified"]))
+@given(
+    logs(heads=True),
+    logs(heads=True),
+    st.sampled_from(PLANS),
+    st.sampled_from(["auto", "logged", "verified"]),
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_plan_or_a_line(
     directory: Path, log: SyntheticLog, other: SyntheticLog, plan: tuple[str, ...], rows: str

@@ -65,7 +65,7 @@ def choices(analyzer: Analyzer, *, at_once: bool) -> Counter[int]:
     return found[0][FirstChoices].counts + found[1][FirstChoices].counts
 
 
-@given(logs(junk=False), logs(junk=False), st.booleans())
+@given(logs(junk=False, heads=True), logs(junk=False, heads=True), st.booleans())
 def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLog, at_once: bool) -> None:
     kind, member = (registry.RowsAtOnce, AT_ONCE) if at_once else (registry.RowsPutOff, PUT_OFF)
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,7 @@ def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLo
         found = choices(whole, at_once=at_once)
         assert found == choices(merged, at_once=at_once)
     statistics = whole._statistics
-    rows = statistics.certain.rows + statistics.written.rows - statistics.runs.totals.repeating
+    rows = statistics.certain.rows + statistics.written.rows - statistics.runs.totals().repeating
     assert found.total() == rows
 
 

@@ -91,6 +91,8 @@ def _row_lines(rows: Rows) -> Iterator[str]:
         yield f"rows impossible: {rows.impossible}"
     if rows.odd:
         yield f"rows odd: {rows.odd}"
+    if rows.drafts:
+        yield f"rows of drafts: {rows.drafts}"
     if sum(rows.runs.values()) > 1:
         found = ", ".join(f"{number} {word}" for word, number in _words(rows) if number)
         yield f"runs of the server: {sum(rows.runs.values())} ({found})"
@@ -132,6 +134,7 @@ def _keys(snapshot: Snapshot) -> Keys:
                 "unrecoverable": rows.unrecoverable,
                 "impossible": rows.impossible,
                 "odd": rows.odd,
+                "drafts": rows.drafts,
                 "strided": rows.strided,
                 "verdict": rows.verdict,
                 "runs": {str(word): number for word, number in _words(rows)},

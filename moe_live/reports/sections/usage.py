@@ -1,4 +1,4 @@
-"""How often each expert is selected: of each layer, and of all layers added up by expert id."""
+"""How often each expert is selected: of each layer, of all layers added up by expert id, of draft heads."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def _lines(snapshot: Snapshot, top: int) -> Iterator[str]:
         yield from _usage_lines(f"layer {layer.layer}", layer.usage, size, top)
     yield ""
     yield from _usage_lines("overall", snapshot.overall, len(snapshot.overall.counts), top)
+    for head in snapshot.drafts:
+        yield ""
+        yield f"draft head layer {head.layer}: rows {head.rows}, in no figure of the model"
+        yield from _usage_lines(f"draft head layer {head.layer}", head.usage, len(head.usage.counts), top)
 
 
 def _usage_lines(name: str, usage: Usage, n_experts: int, top: int) -> Iterator[str]:
@@ -60,6 +64,11 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
 
 def _keys(snapshot: Snapshot) -> Keys:
     return Keys(
+        {
+            "drafts": [
+                {"layer": head.layer, "rows": head.rows} | _usage(head.usage) for head in snapshot.drafts
+            ]
+        },
         layers=[
             {"n_experts": size} | _usage(entry.usage)
             for entry, size in zip(snapshot.layers, snapshot.layer_sizes, strict=True)

@@ -1,0 +1,103 @@
+"""Draft heads: layers that come in steps of their own, told from the model's layers.
+
+A head (multi-token prediction) is numbered after the model's last layer and computed by itself: once for
+every token of a pass, then once for each token it drafts. In a log its rows follow those of the pass as if
+they were one more layer of it; what tells them is that there are more of them than the pass has tokens, which
+no layer of a model has:
+
+    4 rows of each layer of the model, 4 + 3 rows of the head, 4 rows of each layer of the model, ...
+
+The pass itself is then judged by the layers below; see `apart`.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.settings import MAX_LAYERS
+
+OFTEN = 3
+"""Passes that a layer has to come apart from to be called a head."""
+
+_BEYOND_DRAFTS = 8
+"""Tokens that a pass may have beyond twice those that are drafted after it, and yet verify drafts: a head
+drafts about as many tokens after a pass as before it. A pass of far more tokens reads a prompt."""
+
+
+class Heads:
+    """Which layers come apart from passes, and how often passes are irregular otherwise; adds up.
+
+    Two servers that write one log, or lines that are lost, make rows of any layer come in numbers that do not
+    agree: a head is believed where it comes apart more often than that happens.
+
+    >>> heads = Heads()
+    >>> heads.see(np.array([10, 10, 10]), irregular=1)
+    >>> heads.layers
+    frozenset({10})
+    """
+
+    def __init__(self) -> None:
+        self._apart = np.zeros(MAX_LAYERS, np.int64)
+        self._irregular = 0
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """Those that are heads, as far as is known."""
+        needed = max(OFTEN, self._irregular + 1)
+        return frozenset(np.flatnonzero(self._apart >= needed).tolist())
+
+    def see(self, apart: NDArray[np.int64], irregular: int) -> None:
+        """Count passes.
+
+        Args:
+            apart: (n,) the layers that came apart from a pass, each as often as it did.
+            irregular: passes whose lower layers have different numbers of rows.
+        """
+        self._apart += np.bincount(apart, minlength=MAX_LAYERS)
+        self._irregular += irregular
+
+    def __iadd__(self, other: Heads) -> Self:
+        """Add the passes of another log."""
+        self._apart += other._apart
+        self._irregular += other._irregular
+        return self
+
+
+def reads_prompt(tokens: NDArray[np.int64], drafted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(s,) Whether passes from which a head comes apart have more tokens than drafts that are verified.
+
+    Args:
+        tokens: (s,) of each pass.
+        drafted: (s,) rows of the head beyond these.
+    """
+    return tokens > 2 * drafted + _BEYOND_DRAFTS
+
+
+def apart(
+    step: NDArray[np.int64], length: NDArray[np.int64], tokens: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], int]:
+    """Which blocks of rows come apart from their passes, and how many passes are irregular.
+
+    Args:
+        step: (b,) the pass of each block, ascending, and layers ascending in each.
+        length: (b,) rows of the blocks.
+        tokens: (s,) tokens of the passes.
+
+    Returns:
+        (b,) True for the highest block of a pass if it has more rows than the pass has tokens, and all the
+        others, two at least, have as many; and how many passes have blocks below the two highest that have
+        not.
+    """
+    uneven = length != tokens[step]
+    if not uneven.any():
+        return uneven, 0
+    steps = np.arange(len(tokens))
+    begin, end = np.searchsorted(step, steps), np.searchsorted(step, steps, side="right")
+    from_above = end[step] - 1 - np.arange(len(step))
+    even = end - begin > 2
+    even[step[uneven & (from_above > 0)]] = False
+    irregular = np.unique(step[uneven & (from_above > 1)])
+    return (from_above == 0) & (length > tokens[step]) & even[step], len(irregular)
