@@ -28,6 +28,7 @@ from moe_live.settings import (
     MAX_SLOTS,
     N_EXPERTS,
     WINDOW,
+    Phase,
     RowMode,
     Settings,
 )
@@ -262,6 +263,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         json_alone=options.json == "-",
         settings=Settings(
             rows=RowMode(options.rows),
+            phase=None if options.phase is None else Phase(options.phase),
             include_prompt=options.include_prompt,
             gate_layers=options.gate_layers,
             n_experts=options.n_experts,
@@ -380,6 +382,11 @@ def _add_options(
         default=RowMode.AUTO.value,
         help="which expert rows count: all until the log is proven to hold wrong ones (auto, the default), "
         "all as written, or only those that can be believed",
+    )
+    analysis.add_argument(
+        "--phase",
+        choices=[phase.value for phase in (Phase.ALL, Phase.PREFILL, Phase.DECODE)],
+        help="the steps whose selections count (default: all, but decode for hot set, budget and hot list)",
     )
     analysis.add_argument("--include-prompt", action="store_true", help="distances count prompt steps too")
     analysis.add_argument(

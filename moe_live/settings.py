@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
 
 MAX_LAYERS = 1024
 """Layers are numbered below this. The bounds lie well above every published model and keep each table that is
@@ -75,6 +75,11 @@ class Phase(StrEnum):
     """It read a prompt."""
     DECODE = "decode"
     """It generated a token of each sequence."""
+    ALL = "all"
+    """Either: what a user may choose to count."""
+
+
+Name = TypeVar("Name", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Settings:
         counts_only: how often experts are chosen is all that is wanted; gate inputs are not even parsed.
         latest_uses: how many uses of experts to keep, of the latest steps, for caches and placements to be
             tried out on; 0 for none.
+        phase: the steps whose selections count; rows, steps and tokens are told of all. None for all, but
+            decode alone where experts are chosen to be resident.
         reset_on_restart: the statistics start anew whenever the server does.
         format: the name of what the log is written in; "" to find out from its first lines.
         columns: what its columns or keys are called, by our names of them, as pairs.
@@ -109,6 +116,7 @@ class Settings:
     """
 
     rows: RowMode = RowMode.AUTO
+    phase: Phase | None = None
     include_prompt: bool = False
     gate_layers: frozenset[int] | None = None
     n_experts: int | None = None
@@ -124,7 +132,8 @@ class Settings:
     def __post_init__(self) -> None:
         """See that each is what it can be, in the type it is said to have."""
         checked = {
-            "rows": _row_mode(self.rows),
+            "rows": _one_of("rows", self.rows, RowMode),
+            "phase": None if self.phase is None else _one_of("phase", self.phase, Phase),
             "gate_layers": None if self.gate_layers is None else _layers("gate_layers", self.gate_layers),
             "n_experts": None if self.n_experts is None else whole("n_experts", self.n_experts, *N_EXPERTS),
             "max_slots": whole("max_slots", self.max_slots, *MAX_SLOTS),
@@ -167,11 +176,11 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     return number
 
 
-def _row_mode(value: str) -> RowMode:
+def _one_of(name: str, value: str, names: type[Name]) -> Name:
     try:
-        return RowMode(value)
+        return names(value)
     except ValueError:
-        raise ValueError(f"rows is {value!r}; it must be one of {', '.join(RowMode)}") from None
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(names)}") from None
 
 
 def _layers(name: str, value: Iterable[object]) -> frozenset[int]:

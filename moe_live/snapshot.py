@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from itertools import compress
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from moe_live.errors import printable
 from moe_live.formats.records import LineTally
-from moe_live.formatting import ranges
+from moe_live.formatting import percent, ranges
 from moe_live.routing.evidence import Verdict
-from moe_live.settings import MAX_EXPERTS, RowMode
+from moe_live.settings import MAX_EXPERTS, Phase, RowMode
 from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance, layer_sizes
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
@@ -200,36 +200,49 @@ class Usage:
     """Selections per expert, of one layer or of all layers together.
 
     Attributes:
-        counts: (n_experts,) int64, prefill and decode together.
+        every: (n_experts,) int64, prefill and decode together.
         decode: (n_experts,) int64, those in decode steps.
+        phase: of which steps those are that count: of all, unless the user says otherwise.
     """
 
-    counts: NDArray[np.int64]
+    every: NDArray[np.int64]
     decode: NDArray[np.int64]
+    phase: Phase = Phase.ALL
 
     @classmethod
-    def none(cls, n_experts: int) -> Usage:
+    def none(cls, n_experts: int, phase: Phase = Phase.ALL) -> Usage:
         """No selections at all."""
         zeros = np.zeros(n_experts, np.int64)
-        return cls(zeros, zeros)
+        return cls(zeros, zeros, phase)
 
     def __add__(self, other: Usage) -> Usage:
         """Both together."""
-        return Usage(self.counts + other.counts, self.decode + other.decode)
+        return replace(self, every=self.every + other.every, decode=self.decode + other.decode)
 
     @property
     def prefill(self) -> NDArray[np.int64]:
         """(n_experts,) int64, the selections in prefill steps."""
-        return self.counts - self.decode
+        return self.every - self.decode
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(n_experts,) int64, those that count."""
+        return self.of(self.phase)
+
+    def of(self, phase: Phase) -> NDArray[np.int64]:
+        """(n_experts,) int64, those in the steps of a phase."""
+        if phase is Phase.ALL:
+            return self.every
+        return self.decode if phase is Phase.DECODE else self.prefill
 
     @property
     def selections(self) -> int:
-        """All selections."""
+        """All that count."""
         return int(self.counts.sum())
 
     @property
     def experts_used(self) -> int:
-        """Experts selected at least once."""
+        """Experts selected at least once, as far as that counts."""
         return int(np.count_nonzero(self.counts))
 
     @property
@@ -332,6 +345,7 @@ class Snapshot:
         cache: what caches of the sizes that were asked for would have served; None if none were.
         gate_mass: of each layer with weights; empty if the log has none.
         drafts: layers that are no part of the model's steps, ascending; no other figure knows them.
+        phase: the steps whose selections count, as the user chose; None if he did not.
         counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
         left_out: what could not be made, or was given up while it was counted, by names like those of
             `Section`; the warnings tell more.
@@ -358,6 +372,7 @@ class Snapshot:
     cache: CacheSizing | None = None
     gate_mass: tuple[LayerGateMass, ...] = ()
     drafts: tuple[DraftHead, ...] = ()
+    phase: Phase | None = None
     counts_only: bool = False
     left_out: frozenset[str] = frozenset()
     last_layer_known: bool = False
@@ -377,6 +392,7 @@ class Snapshot:
             f"rows: {rows.counted:,} of {rows.logged:,} counted: {rows.verdict}",
             f"steps: {steps.prefill:,} prefill, {steps.decode:,} decode",
             f"tokens: {tokens.prefill:,} prefill, {tokens.decode:,} decode",
+            *([] if self.phase is None else [f"counted: {self.phase}"]),
         ]
         for name, usage in (("hottest", self.overall.top(5)), ("coldest", self.overall.bottom(5)[::-1])):
             lines.append(f"{name} experts over all layers: {', '.join(str(entry.expert) for entry in usage)}")
@@ -394,7 +410,7 @@ class Snapshot:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """(len(layers), n_experts) int64, the selections of each layer."""
+        """(len(layers), n_experts) int64, the selections of each layer that count."""
         return (
             np.stack([entry.usage.counts for entry in self.layers])
             if self.layers
@@ -404,7 +420,8 @@ class Snapshot:
     @cached_property
     def layer_sizes(self) -> tuple[int, ...]:
         """How many experts each of `layers` seems to have: `model.n_experts`, or fewer."""
-        return layer_sizes(self.counts, self.model.top_k or 1)
+        every = [entry.usage.every for entry in self.layers]
+        return layer_sizes(np.stack(every), self.model.top_k or 1) if every else ()
 
     @cached_property
     def balance(self) -> tuple[Balance, ...]:
@@ -433,18 +450,34 @@ class Snapshot:
 
     @cached_property
     def resident_counts(self) -> NDArray[np.int64]:
-        """(len(layers), n_experts) int64, the selections that resident experts are chosen for: of decode.
+        """(len(layers), n_experts) int64, the selections that resident experts are chosen for.
 
-        A prompt uses most experts of a layer at once whatever is resident. All selections without decode.
+        Those of decode, for a prompt uses most experts of a layer at once whatever is resident: all in a log
+        without decode, and what the user chose if he did.
         """
-        decode = [entry.usage.decode for entry in self.layers]
-        return np.stack(decode) if any(each.any() for each in decode) else self.counts
+        phase = self.resident_phase
+        return np.stack([e.usage.of(phase) for e in self.layers]) if self.layers else self.counts
+
+    @property
+    def resident_phase(self) -> Phase:
+        """The steps that `resident_counts` are of."""
+        if self.phase is not None:
+            return self.phase
+        return Phase.DECODE if self.overall.decode.any() else Phase.ALL
 
     @property
     def prompt_share(self) -> float:
-        """Share of all selections that are left out of `resident_counts`."""
-        total = int(self.counts.sum())
-        return 1 - int(self.resident_counts.sum()) / total if total else 0.0
+        """Share of the selections that are of prompts, whatever counts."""
+        total = int(self.overall.every.sum())
+        return 1 - int(self.overall.decode.sum()) / total if total else 0.0
+
+    @property
+    def resident_note(self) -> str:
+        """What `resident_counts` are of, beside the share of prompts, in words; "" without prompts."""
+        if not self.prompt_share:
+            return ""
+        what = {Phase.DECODE: "decode", Phase.PREFILL: "prompts", Phase.ALL: "all steps"}
+        return f"of {what[self.resident_phase]}: prompts are {percent(self.prompt_share)} of the selections"
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:

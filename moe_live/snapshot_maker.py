@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from moe_live.routing.batch import Kind
 from moe_live.routing.evidence import Verdict
 from moe_live.routing.sieve import Odd
 from moe_live.routing.steps import StepAssembler
-from moe_live.settings import Settings
+from moe_live.settings import Phase, Settings
 from moe_live.snapshot import (
     Distances,
     DraftHead,
@@ -89,8 +90,9 @@ class SnapshotMaker:
         counted = [statistics.certain, statistics.verified if use_verified else statistics.written]
         if counts_repeating:
             counted.append(statistics.repeating)
+        phase = self.settings.phase or Phase.ALL
         usages = failures.attempt(
-            "usage", lambda: _usages(counted, decode, model.n_experts or 0), dict[int, Usage]()
+            "usage", lambda: _usages(counted, decode, model.n_experts or 0, phase), dict[int, Usage]()
         )
         drafts = tuple(
             DraftHead(layer, runs.totals().logged - runs.totals(outside={layer}).logged, usage)
@@ -106,11 +108,12 @@ class SnapshotMaker:
             steps=phases(statistics.steps, decode),
             tokens=phases(statistics.tokens, decode),
             layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
-            overall=sum(usages.values(), Usage.none(model.n_experts or 0)),
+            overall=sum(usages.values(), Usage.none(model.n_experts or 0, phase)),
             distances=self._distances(decode, heads, failures),
             warnings=(),
             gate_mass=self._gate_mass(model, heads, failures, use_verified=runs.has_verified),
             drafts=drafts,
+            phase=self.settings.phase,
             counts_only=analysis is None,
             last_layer_known=self.assembler.last_layer_known,
         )
@@ -280,7 +283,9 @@ def _with_sections(
     )
 
 
-def _usages(frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int) -> dict[int, Usage]:
+def _usages(
+    frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int, phase: Phase
+) -> dict[int, Usage]:
     """The use of each layer's experts, layers ascending, over all accumulators together."""
     layers = sorted({layer for frequency in frequencies for layer in frequency.layers})
     everything, decoded = np.zeros((2, len(layers), n_experts), np.int64)
@@ -288,7 +293,7 @@ def _usages(frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int
         rows = np.searchsorted(layers, frequency.layers)
         everything[rows] += frequency.counts(Kind, n_experts)
         decoded[rows] += frequency.counts(decode, n_experts)
-    return dict(zip(layers, map(Usage, everything, decoded), strict=True))
+    return dict(zip(layers, map(partial(Usage, phase=phase), everything, decoded), strict=True))
 
 
 def _most_common(widths: Counter[int]) -> int | None:

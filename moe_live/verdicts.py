@@ -159,6 +159,8 @@ def _balance(snapshot: Snapshot) -> Judgement:
         lopsided = worst.max_violation >= LOPSIDED * worst.max_violation_bound > 0
         at_most = f" of at most {short(worst.max_violation_bound)}"
         facts.insert(1, f"worst MaxVio {short(worst.max_violation)}{at_most} in layer {layer}")
+    if snapshot.phase is not None:
+        facts.append(f"of {snapshot.phase} steps")
     if few(snapshot):
         return Judgement(subject, Word.TOO_EARLY, tuple(facts), _more_tokens(snapshot))
     share = effective / n_experts
@@ -187,8 +189,8 @@ def _hot_set(snapshot: Snapshot) -> Judgement:
         f"{fewest} to {most} by layer",
         f"{short(half)} carry 50 %",
     )
-    if snapshot.prompt_share:
-        facts += (f"of decode: prompts are {percent(snapshot.prompt_share)} of the selections",)
+    if note := snapshot.resident_note:
+        facts += (note,)
     missing = FEW * n_experts - median(snapshot.resident_counts.sum(axis=1).tolist())
     if missing > 0:
         more = _number(math.ceil(missing / (snapshot.model.top_k or 1)), "more token")

@@ -17,7 +17,7 @@ from moe_live.dashboard.plain_text import ascii_line
 from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import FAINT, STRONG, TITLE, Look
-from moe_live.dashboard.view import View, excerpt
+from moe_live.dashboard.view import View, excerpt, phase_of
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import printable
 from moe_live.formats.nearest import nearest
@@ -97,7 +97,7 @@ def draw_static(
         ValueError: there is no such view.
     """
     titles = [known.title for known in VIEWS]
-    state = ViewState(view=titles.index(view), look=look or Look())
+    state = ViewState(view=titles.index(view), look=look or Look(), phase=phase_of(snapshot))
     return compose(snapshot, status, state, width, height)
 
 

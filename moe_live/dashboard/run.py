@@ -20,7 +20,7 @@ from moe_live.dashboard.screen import ColorChoice, Screen, color_system
 from moe_live.dashboard.state import Kept, ViewState
 from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.trend import TrendRecorder
-from moe_live.dashboard.view import layer_index
+from moe_live.dashboard.view import layer_index, phase_of
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
@@ -170,6 +170,7 @@ class _Loop:
         self._drawn_at = -1e9
         terminal.tell_of_mouse(wanted=True)
         self._refresh(_Scope(VIEWS[self._state.view].sections))
+        self._state.phase = phase_of(self._snapshot)
 
     def run(self, *, asks: bool = False) -> Ending:
         """Until something ends it.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from moe_live import settings
 from moe_live.dashboard.selection import Selection, Window
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.trend import Trend
@@ -18,6 +19,11 @@ class Phase(Enum):
     ALL = "all"
     PREFILL = "prefill"
     DECODE = "decode"
+
+    @property
+    def of_log(self) -> settings.Phase:
+        """The same as it is called outside the dashboard."""
+        return settings.Phase(self.value)
 
     @property
     def next(self) -> Phase:

@@ -72,29 +72,32 @@ def absent(snapshot: Snapshot) -> list[Line]:
 
 def counts_of(usage: Usage, phase: Phase) -> NDArray[np.int64]:
     """(n_experts,) int64, the selections in the steps of a phase."""
-    if phase is Phase.ALL:
-        return usage.counts
-    return usage.decode if phase is Phase.DECODE else usage.prefill
+    return usage.of(phase.of_log)
+
+
+def phase_of(snapshot: Snapshot) -> Phase:
+    """What is shown of a snapshot unless another phase is chosen."""
+    return Phase(snapshot.phase or Phase.ALL.value)
 
 
 def layer_counts(snapshot: Snapshot, phase: Phase) -> NDArray[np.int64]:
     """(layers, n_experts) int64, the selections in the steps of a phase."""
-    if phase is Phase.ALL:
+    if not snapshot.layers:
         return snapshot.counts
     return np.stack([counts_of(entry.usage, phase) for entry in snapshot.layers])
 
 
 def of_phase(snapshot: Snapshot, phase: Phase) -> Snapshot:
     """The snapshot with the selections in the steps of a phase only; sections stay as they are."""
-    if phase is Phase.ALL:
+    if phase is Phase.ALL is phase_of(snapshot):
         return snapshot
+    chosen = phase.of_log
 
     def use(usage: Usage) -> Usage:
-        counts = counts_of(usage, phase)
-        return Usage(counts, counts if phase is Phase.DECODE else np.zeros_like(counts))
+        return replace(usage, phase=chosen)
 
     layers = tuple(LayerUsage(entry.layer, use(entry.usage)) for entry in snapshot.layers)
-    return replace(snapshot, layers=layers, overall=use(snapshot.overall))
+    return replace(snapshot, layers=layers, overall=use(snapshot.overall), phase=chosen)
 
 
 def relative_use(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -154,9 +154,12 @@ def _is_prefill(phase: ArrayLike | None, tokens: int) -> NDArray[np.bool_]:
     if phase is None:
         return np.zeros(tokens, np.bool_)
     phases = np.asarray(phase)
-    wrong = [name for name in np.unique(phases).tolist() if name not in list(Phase)]
+    expected = (Phase.PREFILL, Phase.DECODE)
+    wrong = [name for name in np.unique(phases).tolist() if name not in expected]
     if wrong:
-        raise ValueError(f"phase holds {wrong[0]!r}; expected are {' and '.join(map(repr, map(str, Phase)))}")
+        raise ValueError(
+            f"phase holds {wrong[0]!r}; expected are {' and '.join(map(repr, map(str, expected)))}"
+        )
     if phases.shape not in ((), (tokens,)):
         raise ValueError(
             f"phase has the shape {phases.shape}; expected is one name, or ({tokens},), one a token"

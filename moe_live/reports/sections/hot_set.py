@@ -21,8 +21,8 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
         yield f"hot set layer {entry.layer:<20} " + "".join(f"{count:>8}" for count in experts)
     yield ""
     yield "budget: share of selections that experts held in fast memory serve, chosen with hindsight"
-    if snapshot.prompt_share:
-        yield f"budget: of decode; {snapshot.prompt_share:.1%} of the selections are of prompts and left out"
+    if note := snapshot.resident_note:
+        yield f"budget: {note}"
     yield "budget    experts   of all   as many a layer   best choice   a layer then"
     total = sum(snapshot.layer_sizes)
     for budget in snapshot.budgets:

@@ -11,6 +11,7 @@ from moe_live.formatting import ranges, size, whole
 from moe_live.judgement import Word
 from moe_live.reports.numbers import phases
 from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
+from moe_live.settings import Phase
 from moe_live.snapshot import Input, Model, PhaseCount, Rows, Snapshot
 from moe_live.statistics.runs import Run
 from moe_live.verdicts import ROW_WORDS
@@ -26,6 +27,8 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     yield from _row_lines(snapshot.rows)
     yield f"steps: {phases(snapshot.steps)}"
     yield f"tokens: {phases(snapshot.tokens)}"
+    if snapshot.phase is not None:
+        yield f"phase: {snapshot.phase}; selections of other steps are in no figure of use or balance"
 
 
 def _gists(snapshot: Snapshot) -> Iterator[Gist]:
@@ -142,6 +145,7 @@ def _keys(snapshot: Snapshot) -> Keys:
             "runs": [_run(run) for run in rows.latest_runs],
             "steps": {"total": snapshot.steps.total, **_phases(snapshot.steps)},
             "tokens": _phases(snapshot.tokens),
+            "phase": (snapshot.phase or Phase.ALL).value,
         }
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from moe_live.formatting import percents, ranges, times
 from moe_live.reports.numbers import phases
 from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
+from moe_live.settings import Phase
 from moe_live.snapshot import ExpertCount, PhaseCount, Snapshot, Usage
 
 TOP = 10
@@ -36,6 +37,8 @@ def _lines(snapshot: Snapshot, top: int) -> Iterator[str]:
 
 def _usage_lines(name: str, usage: Usage, n_experts: int, top: int) -> Iterator[str]:
     selections = phases(PhaseCount(int(usage.prefill.sum()), int(usage.decode.sum())))
+    if usage.phase is not Phase.ALL:
+        selections = f"{usage.selections} of {selections}"
     yield f"{name}: selections {selections}, experts used {usage.experts_used} of {n_experts}"
     for end, experts in (("top", usage.top(top)), ("bottom", usage.bottom(BOTTOM))):
         entries = [f"{expert.expert}={expert.count} {expert.share:.2%}" for expert in experts]
