@@ -157,6 +157,10 @@ class Analyzer:
             raise TypeError(f"label is {label!r}; it must be a str or None")
         if self._is_open:
             self.finish()
+        if self._settings.layers is not None:
+            rows, weights = rows.of_layers(self._settings.layers, weights)
+            if not len(rows.layers):
+                return
         if len(rows.experts) and weights is not None:
             tokens, n_layers, k = rows.experts.shape
             add = partial(
@@ -171,7 +175,10 @@ class Analyzer:
             self._update(rows.steps(self.label if label is None else label, self._assembler.highest))
 
     def _take(self, decoded: Iterable[Records]) -> None:
-        for records in decoded:
+        for every_line in decoded:
+            records = every_line
+            if self._settings.layers is not None:
+                records = every_line.of_layers(self._settings.layers)
             if records.restarts:
                 self._close_step()
                 self._run_ended = True
@@ -274,6 +281,7 @@ class Analyzer:
             ValueError: one of them was fed and not finished, or they do not count alike.
         """
         for name in (
+            "layers",
             "gate_layers",
             "max_slots",
             "window",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -85,6 +85,7 @@ class Facts:
         n_embd: how many gate inputs have so many numbers.
         several_tokens: decode steps of more than one token.
         drafts: these verify drafts.
+        only: the layers that are looked at; None for all.
         too_large: there are so many layers and experts that nothing but the use of the experts is known.
         given_up: what else of the experts is not known because there are so many.
     """
@@ -97,6 +98,7 @@ class Facts:
     n_embd: Mapping[int, int]
     several_tokens: int
     drafts: bool
+    only: Collection[int] | None
     too_large: bool
     given_up: Sequence[str]
 
@@ -252,6 +254,15 @@ def _is_too_many(identity_rows: int, selections: int, top_k: int) -> bool:
 
 def _about_steps(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
     model, steps = snapshot.model, snapshot.steps
+    if facts.only is not None and snapshot.input.tally.lines:
+        yield (
+            f"only lines of layers {ranges(sorted(facts.only))} were looked at, as asked (--layers): "
+            + (
+                "without the model's last layer short prompts cannot be told from decode of several tokens"
+                if model.layers or model.gate_layers
+                else "there are none"
+            )
+        )
     if facts.several_tokens:
         several = f"{facts.several_tokens:,} of {steps.decode:,} decode steps have several tokens"
         if facts.drafts:

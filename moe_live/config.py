@@ -264,6 +264,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         settings=Settings(
             rows=RowMode(options.rows),
             phase=None if options.phase is None else Phase(options.phase),
+            layers=options.layers,
             include_prompt=options.include_prompt,
             gate_layers=options.gate_layers,
             n_experts=options.n_experts,
@@ -387,6 +388,12 @@ def _add_options(
         "--phase",
         choices=[phase.value for phase in (Phase.ALL, Phase.PREFILL, Phase.DECODE)],
         help="the steps whose selections count (default: all, but decode for hot set, budget and hot list)",
+    )
+    analysis.add_argument(
+        "--layers",
+        type=layer_set,
+        metavar="LIST",
+        help="look at these layers only, as if the log had no others: 3-18",
     )
     analysis.add_argument("--include-prompt", action="store_true", help="distances count prompt steps too")
     analysis.add_argument(

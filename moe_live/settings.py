@@ -88,6 +88,8 @@ class Settings:
 
     Attributes:
         rows: which expert rows the figures rest on; its name will do.
+        layers: the layers that are looked at, any collection of them: lines of others are as if they were not
+            there. None for all.
         include_prompt: whether distances count prefill steps too.
         gate_layers: the layers whose gate inputs are compared, any collection of them; None for all that are
             logged.
@@ -117,6 +119,7 @@ class Settings:
 
     rows: RowMode = RowMode.AUTO
     phase: Phase | None = None
+    layers: frozenset[int] | None = None
     include_prompt: bool = False
     gate_layers: frozenset[int] | None = None
     n_experts: int | None = None
@@ -134,6 +137,7 @@ class Settings:
         checked = {
             "rows": _one_of("rows", self.rows, RowMode),
             "phase": None if self.phase is None else _one_of("phase", self.phase, Phase),
+            "layers": None if self.layers is None else _layers("layers", self.layers),
             "gate_layers": None if self.gate_layers is None else _layers("gate_layers", self.gate_layers),
             "n_experts": None if self.n_experts is None else whole("n_experts", self.n_experts, *N_EXPERTS),
             "max_slots": whole("max_slots", self.max_slots, *MAX_SLOTS),

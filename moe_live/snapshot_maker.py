@@ -143,6 +143,7 @@ class SnapshotMaker:
             top_k=statistics.top_k,
             n_embd=statistics.n_embd,
             several_tokens=several,
+            only=self.settings.layers,
             drafts=bool(heads) or statistics.rises.verify_drafts(several),
             too_large=statistics.too_large,
             given_up=given_up,

@@ -30,7 +30,8 @@ def test_rows_are_a_mode_or_its_name(mode: RowMode) -> None:
 
 
 def test_phases_are_their_names() -> None:
-    assert [Phase("prefill"), Phase("decode")] == list(Phase) == ["prefill", "decode"]
+    assert list(map(Phase, ("prefill", "decode", "all"))) == list(Phase) == ["prefill", "decode", "all"]
+    assert Settings(phase="decode").phase is Phase.DECODE  # type: ignore[arg-type] # a name will do
 
 
 @pytest.mark.parametrize(

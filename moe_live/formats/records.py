@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moe_live.settings import MAX_LAYERS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +31,19 @@ class GateRows:
     row: NDArray[np.int64]
     vector: NDArray[np.int64]
     vectors: NDArray[np.float64]
+
+    @property
+    def line(self) -> NDArray[np.int64]:
+        """(m,) int64, how many expert rows and gate lines stand before each."""
+        return self.position + np.arange(len(self.position))
+
+    def select(self, lines: NDArray[np.bool_]) -> GateRows:
+        """Those at which the (m,) mask is True."""
+        parsed = self.vector[lines] >= 0
+        vector = np.full(len(parsed), -1)
+        vector[parsed] = np.arange(np.count_nonzero(parsed))
+        vectors = self.vectors[self.vector[lines & (self.vector >= 0)]]
+        return GateRows(self.position[lines], self.layer[lines], self.row[lines], vector, vectors)
 
     @classmethod
     @functools.cache
@@ -242,6 +257,13 @@ class Records:
     marks: StepMarks = field(default_factory=StepMarks.none)
     weights: RowWeights = field(default_factory=RowWeights.none)
 
+    def of_layers(self, layers: Collection[int]) -> Records:
+        """The lines of these layers."""
+        kept = np.zeros(MAX_LAYERS, np.bool_)
+        kept[list(layers)] = True
+        rows, gate_lines = ~kept[self.layer], ~kept[self.gates.layer]
+        return self.without(rows, gate_lines) if rows.any() or gate_lines.any() else self
+
     def copy(self) -> Records:
         """The same in memory of its own."""
 
@@ -259,15 +281,25 @@ class Records:
             weights=copied(self.weights),
         )
 
-    def without(self, rows: NDArray[np.bool_]) -> Records:
-        """The same without the expert rows at which the (n,) mask is True."""
+    def without(self, rows: NDArray[np.bool_], gate_lines: NDArray[np.bool_] | None = None) -> Records:
+        """The same without some lines.
+
+        Args:
+            rows: (n,) True for the expert rows to leave out.
+            gate_lines: (m,) True for the gate lines to leave out; None for none.
+        """
         before = np.concatenate(([0], np.cumsum(rows)))  # of these, before each expert row
-        gates = self.gates
-        line = gates.position + np.arange(len(gates.position))
+        gates, line = self.gates, self.gates.line
+        left_out = np.zeros(len(rows) + len(line), np.bool_)
+        left_out[np.delete(np.arange(len(left_out)), line)] = rows
+        if gate_lines is not None:
+            left_out[line] = gate_lines
+            gates = gates.select(~gate_lines)
+        lines_before = np.concatenate(([0], np.cumsum(left_out)))
 
         def moved(place: NDArray[np.int64]) -> NDArray[np.int64]:
             """How many expert rows and gate lines are left of so many."""
-            return np.asarray(place - before[place - np.searchsorted(line, place)])
+            return np.asarray(place - lines_before[place])
 
         weights = self.weights.select(~rows[self.weights.row])
         places = moved(np.array([place for place, _ in self.labels], np.int64)).tolist()

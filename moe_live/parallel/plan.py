@@ -136,7 +136,10 @@ def _begins_step(two_lines: bytes, settings: Settings, dialect: Dialect) -> bool
     """Whether both lines are well-formed and a step begins with the second."""
     decoder = dialect.open(gate_layers=settings.gate_layers)
     assembler = StepAssembler(max_slots=settings.max_slots)
-    complete = sum(1 for records in decoder.feed(two_lines) for _ in assembler.feed(records))
+    decoded = decoder.feed(two_lines)
+    if settings.layers is not None:
+        decoded = (records.of_layers(settings.layers) for records in decoded)
+    complete = sum(1 for records in decoded for _ in assembler.feed(records))
     return complete == 1 and decoder.tally.malformed_lines == 0
 
 

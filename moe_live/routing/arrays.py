@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -62,6 +62,14 @@ class ExpertArrays:
         if weights is not None:
             _check_weights(np.asarray(weights), found.shape)
         return cls(found, _layers(layers, n_layers), _is_prefill(phase, tokens))
+
+    def of_layers(
+        self, layers: Collection[int], weights: ArrayLike | None
+    ) -> tuple[ExpertArrays, NDArray[np.floating] | None]:
+        """The same of these layers only, with the weights (tokens, layers, k) of these."""
+        kept = np.isin(self.layers, list(layers))
+        found = replace(self, experts=self.experts[:, kept], layers=self.layers[kept])
+        return found, None if weights is None else np.asarray(weights, np.float64)[:, kept]
 
     def steps(self, label: str, highest: int) -> Iterator[StepBatch]:
         """All steps: each token of decode is one, and each run of tokens of prefill.

@@ -51,7 +51,7 @@ function _shtab_moe_live_using
 end
 
 set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare formats completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -65,6 +65,7 @@ complete -c moe-live -n _shtab_moe_live_using -l format -xka "llama-server table
 complete -c moe-live -n _shtab_moe_live_using -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
 complete -c moe-live -n _shtab_moe_live_using -l rows -xka "auto logged verified" -d 'which expert rows count: all until the log is proven to hold wrong ones (auto, the default), all as written, or only those that can be believed'
 complete -c moe-live -n _shtab_moe_live_using -l phase -xka "all prefill decode" -d 'the steps whose selections count (default: all, but decode for hot set, budget and hot list)'
+complete -c moe-live -n _shtab_moe_live_using -l layers -x -d 'look at these layers only, as if the log had no others: 3-18'
 complete -c moe-live -n _shtab_moe_live_using -l include-prompt -d 'distances count prompt steps too'
 complete -c moe-live -n _shtab_moe_live_using -l gate-layers -x -d 'compare only these layers'"'"' gate inputs: 20-24,30'
 complete -c moe-live -n _shtab_moe_live_using -l n-experts -x -d 'experts a layer (default: highest id seen + 1)'
@@ -109,6 +110,7 @@ complete -c moe-live -n '_shtab_moe_live_using run' -l format -xka "llama-server
 complete -c moe-live -n '_shtab_moe_live_using run' -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
 complete -c moe-live -n '_shtab_moe_live_using run' -l rows -xka "auto logged verified" -d 'which expert rows count: all until the log is proven to hold wrong ones (auto, the default), all as written, or only those that can be believed'
 complete -c moe-live -n '_shtab_moe_live_using run' -l phase -xka "all prefill decode" -d 'the steps whose selections count (default: all, but decode for hot set, budget and hot list)'
+complete -c moe-live -n '_shtab_moe_live_using run' -l layers -x -d 'look at these layers only, as if the log had no others: 3-18'
 complete -c moe-live -n '_shtab_moe_live_using run' -l include-prompt -d 'distances count prompt steps too'
 complete -c moe-live -n '_shtab_moe_live_using run' -l gate-layers -x -d 'read the inputs of these layers'"'"' routers too, and compare them: 20-24,30'
 complete -c moe-live -n '_shtab_moe_live_using run' -l n-experts -x -d 'experts a layer (default: highest id seen + 1)'
