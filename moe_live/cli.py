@@ -278,6 +278,7 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Run:
         Analyzer(settings, paths=names, keep_steps=config.wants_steps),
         read_ahead=0 if config.paths else READ_AHEAD,
         label_file=config.label_file,
+        file_labels=config.file_labels,
     )
 
 

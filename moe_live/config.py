@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal
 
 from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
@@ -118,6 +119,7 @@ class Config:
     json_alone: bool
     settings: Settings
     label_file: str | None
+    file_labels: tuple[str, ...]
     dashboard: bool
     once: str | None
     browse: bool
@@ -137,7 +139,7 @@ class Config:
     def several_jobs(self) -> bool:
         """Whether more than one process may read the input."""
         # A file of labels tells what holds now, and parts are read at the same time.
-        if self.label_file is not None or self.browse or self.wants_steps:
+        if self.label_file is not None or self.file_labels or self.browse or self.wants_steps:
             return False
         return self.jobs > 1 and bool(self.paths)
 
@@ -186,6 +188,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             parser.error("nothing to read, standard input is closed: give --follow PATH, PATH... or --demo")
         if os.isatty(0):
             parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in")
+    if options.label_by_file and (not paths or options.label or options.label_file is not None):
+        parser.error("--label-by-file goes with PATHs, and without --label and --label-file")
     if options.browse and not paths:
         parser.error("--browse goes with PATHs")
     if options.once is not None and (options.demo or options.browse or options.json == "-"):
@@ -237,6 +241,7 @@ def _run_parser() -> Parser:
 
 def _add_run_options(parser: Parser) -> None:
     parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1, once=None, browse=False)
+    parser.set_defaults(label_by_file=False)
     add_launch_options(parser)
     _add_options(
         parser, gate_layers="read the inputs of these layers' routers too, and compare them: 20-24,30"
@@ -278,6 +283,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             reset_on_restart=options.reset_on_restart,
         ),
         label_file=options.label_file,
+        file_labels=tuple(map(_file_label, options.paths)) if options.label_by_file else (),
         dashboard=options.dashboard and options.only is None,
         once=options.once,
         browse=options.browse,
@@ -306,6 +312,16 @@ def column_names(text: str) -> tuple[tuple[str, str], ...]:
             )
         pairs.append((column, name))
     return tuple(pairs)
+
+
+def _file_label(path: str) -> str:
+    """What a log is called as a label.
+
+    >>> _file_label("/logs/math.log.gz"), _file_label("code.1.log"), _file_label(".log")
+    ('math', 'code.1', '.log')
+    """
+    name = PurePath(path).name.removesuffix(".gz")
+    return PurePath(name).stem
 
 
 def _cores() -> int:
@@ -345,6 +361,11 @@ def _parser(*, commands: bool = False) -> Parser:
         type=whole_number(1, 1024),
         metavar="N",
         help="processes that read large PATHs (default: one for each core)",
+    )
+    source.add_argument(
+        "--label-by-file",
+        action="store_true",
+        help="label what each of the PATHs holds by its name: math.log is math",
     )
     _add_options(parser)
     looks = parser.add_argument_group("a look at it")

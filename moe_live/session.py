@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from moe_live.analyzer import Analyzer, Progress
@@ -47,6 +47,7 @@ class Session:
         analyzer: where they go.
         read_ahead: bytes that are held until they are analyzed.
         label_file: path of a file that tells the label of what comes now.
+        file_labels: of each file that the source reads; nothing for none.
         clock: seconds, monotonic.
     """
 
@@ -57,12 +58,15 @@ class Session:
         *,
         read_ahead: int = 0,
         label_file: str | None = None,
+        file_labels: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source = source
         self.analyzer = analyzer
         self._read_ahead = read_ahead
         self._held: deque[bytes | memoryview | Break | str] = deque()
+        self._file_labels = deque(file_labels)
+        self._label_next_file()
         self._label_file = None if label_file is None else LabelFile(label_file, clock)
         self._held_bytes = 0
         self._portion = READ_SIZE
@@ -147,11 +151,18 @@ class Session:
         """Keep what was read until it is analyzed; returns how many bytes that is."""
         if not isinstance(item, bytes):
             self._held.append(item)
+            if item is Break.FILE_ENDED:
+                self._label_next_file()
             return 0
         behind_others = bool(self._held) and len(item) >= TRICKLE
         self._held.append(_in_own_pages(item) if behind_others else item)
         self._held_bytes += len(item)
         return len(item)
+
+    def _label_next_file(self) -> None:
+        """What is held from now on is of the next file."""
+        if self._file_labels:
+            self._held.append(self._file_labels.popleft())
 
     def _next(self) -> bytes | memoryview | Break | str:
         """What is to be analyzed next; pieces that came one after the other as one."""

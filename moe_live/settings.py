@@ -118,8 +118,8 @@ class Settings:
     """
 
     rows: RowMode = RowMode.AUTO
-    phase: Phase | None = None
-    layers: frozenset[int] | None = None
+    phase: Phase | None = field(default=None, repr=False)
+    layers: frozenset[int] | None = field(default=None, repr=False)
     include_prompt: bool = False
     gate_layers: frozenset[int] | None = None
     n_experts: int | None = None

@@ -16,7 +16,7 @@ from moe_live.settings import RowMode
 from moe_live.snapshot import COVERED_PERCENT, PERIODS, LabelDivergence, LayerPairs, Snapshot, tokens_needed
 from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.coactivation import ENOUGH_PAIRS, SUPPORT
-from moe_live.statistics.divergence import ENOUGH
+from moe_live.statistics.divergence import ENOUGH, comparable
 from moe_live.statistics.hot_set import coverage
 
 FEW = 5
@@ -388,7 +388,11 @@ def _labels(snapshot: Snapshot) -> Judgement | None:
     if len(labels.usages) < 2:
         number = names if labels.usages else "no labels"
         return Judgement(subject, Word.CANNOT_BE_TOLD, (number,), "labels to hold against each other")
-    told = [pair for pair in labels.divergences if pair.real_layers is not None]
+    told = [
+        pair
+        for pair in labels.divergences
+        if min(labels.periods.get(name, 0) for name in (pair.a, pair.b)) >= PERIODS
+    ]
     periods = [labels.periods.get(usage.label, 0) for usage in labels.usages]
     surer = f"{PERIODS} periods of each label" if len(told) < len(labels.divergences) else ""
     if not told:
@@ -442,9 +446,7 @@ def _more_tokens(snapshot: Snapshot) -> str:
 
 def _comparable(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
     """Layers in which selections (layers, E) are enough for a difference to be called real."""
-    both = a + b
-    enough = both.sum(axis=1) >= ENOUGH * np.count_nonzero(both, axis=1)
-    return int(np.count_nonzero(enough & a.any(axis=1) & b.any(axis=1)))
+    return int(np.count_nonzero(comparable(a, b)))
 
 
 def _number(number: int, what: str) -> str:

@@ -20,7 +20,7 @@ _shtab_moe_live_plan_option_strings=(-h --help)
 _shtab_moe_live_compare_option_strings=(-h --help --labels --same-text --other-texts --fail-below --json --rows --n-experts --max-slots --uses)
 _shtab_moe_live_formats_option_strings=(-h --help)
 _shtab_moe_live_completion_option_strings=(-h --help)
-_shtab_moe_live_option_strings=(-h --help --follow --demo --from --jobs --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --no-dashboard --refresh --color --theme --ascii --version --once --browse)
+_shtab_moe_live_option_strings=(-h --help --follow --demo --from --jobs --label-by-file --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --no-dashboard --refresh --color --theme --ascii --version --once --browse)
 
 _shtab_moe_live_run___log_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___drafts_COMPGEN=_shtab_compgen_files
@@ -141,6 +141,7 @@ _shtab_moe_live_pos_1_nargs='*'
 _shtab_moe_live__h_nargs=0
 _shtab_moe_live___help_nargs=0
 _shtab_moe_live___demo_nargs=0
+_shtab_moe_live___label_by_file_nargs=0
 _shtab_moe_live___include_prompt_nargs=0
 _shtab_moe_live___reset_on_restart_nargs=0
 _shtab_moe_live___full_nargs=0

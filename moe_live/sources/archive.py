@@ -50,14 +50,14 @@ class ArchiveSource:
         self._closed = False
 
     def read(self, limit: int) -> Sequence[bytes | Break]:
-        """The next bytes of one file; a break at its end if another follows.
+        """The next bytes of one file; a break at its end if another follows, and for one that is gone.
 
         Raises:
             MoeLiveError: at the very end, once, if not everything could be read or unpacked.
         """
         items: list[bytes | Break] = []
         self._pause = 0.0
-        while not items and (stream := self._present_stream()) is not None:
+        while not items and (stream := self._present_stream(items)) is not None:
             data = stream.read(limit)
             if data:
                 items.append(data)
@@ -104,8 +104,12 @@ class ArchiveSource:
         self._waiting.clear()
         self._raised = True
 
-    def _present_stream(self) -> ByteStream | None:
-        """The stream to read from, opening the next if need be; None after the last."""
+    def _present_stream(self, items: list[bytes | Break]) -> ByteStream | None:
+        """The stream to read from, opening the next if need be; None after the last.
+
+        Args:
+            items: takes a break for each file that is gone.
+        """
         while self._stream is None and self._waiting:
             waiting = self._waiting.popleft()
             if isinstance(waiting, ByteStream):
@@ -116,6 +120,7 @@ class ArchiveSource:
             except OSError as error:  # it was there when we started
                 rest = "the others are used" if len(self._paths) > 1 else "nothing of it was read"
                 self._problems.append(f"{printable(waiting)} is gone ({error.strerror}); {rest}")
+                items += [Break.FILE_ENDED][: bool(self._waiting)]
         return self._stream
 
     def _has_ended(self) -> bool:

@@ -84,8 +84,14 @@ def compare(
         ratio = np.maximum(1 - 2 / (9 * freedom) + deviation * np.sqrt(2 / (9 * freedom)), 0.0) ** 3
         limit = np.where(expected > 0, expected * ratio, expected)
         js = jensen_shannon(a, b)
-        enough = pooled.sum(axis=-1) >= ENOUGH * np.count_nonzero(pooled, axis=-1)
-        return Divergence(js, expected, limit, (js > limit) & enough)
+        return Divergence(js, expected, limit, (js > limit) & comparable(a, b))
+
+
+def comparable(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(layers,) whether selections (layers, E) are enough for a difference to be called real, or none."""
+    both = a + b
+    enough: NDArray[np.bool_] = both.sum(axis=-1) >= ENOUGH * np.count_nonzero(both, axis=-1)
+    return enough & a.any(axis=-1) & b.any(axis=-1)
 
 
 def _tabulated(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
-from moe_live.statistics.divergence import Divergence, compare
+from moe_live.statistics.divergence import Divergence, comparable, compare
 from moe_live.statistics.frequency import add_selections
 from moe_live.statistics.planes import Slots, settle
 from moe_live.statistics.tables import roomy
@@ -242,7 +242,8 @@ def divergences(
     """The divergence of every two labels, in their order.
 
     Two texts of one label differ by more than independent tokens do. The periods of a label are the sample:
-    with fewer than `PERIODS` of either, what differs may as well be the time.
+    with fewer than `PERIODS` of either, what differs may as well be the time. Nor can it be told where no
+    layer has enough selections.
 
     Args:
         counts: (layers, E) selections of each label.
@@ -257,7 +258,7 @@ def divergences(
         js, expected = (
             float(values[both].mean()) if both.any() else np.nan for values in (layers.js, layers.expected)
         )
-        told = min(periods.get(a, 0), periods.get(b, 0)) >= PERIODS
+        told = min(periods.get(a, 0), periods.get(b, 0)) >= PERIODS and comparable(counts[a], counts[b]).any()
         real = int(np.count_nonzero(layers.real)) if told else None
         found.append(LabelDivergence(a, b, layers, js, expected, real))
     return tuple(found)

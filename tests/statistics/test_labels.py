@@ -139,7 +139,7 @@ def test_without_rows_there_is_nothing() -> None:
     assert np.isnan(empty.share).all()
     (pair,) = divergences({"a": nothing, "b": nothing + 5}, 2, dict.fromkeys("ab", 4))
     assert np.isnan([pair.js, pair.expected]).all()
-    assert pair.real_layers == 0
+    assert pair.real_layers is None
 
 
 def test_specialization_is_the_share_of_tokens() -> None:

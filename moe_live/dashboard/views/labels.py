@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rich.segment import Segment
@@ -91,11 +92,16 @@ def _others(labels: Labels, chosen: int) -> list[_Other]:
     return rows
 
 
-def _specific(usage: LabelUsage, n_labels: int, width: int, height: int) -> list[Line]:
-    """The experts most specific to a label."""
+def _specific(usage: LabelUsage, others: Sequence[_Other], width: int, height: int) -> list[Line]:
+    """The experts most specific to a label; `others` are all labels beside it."""
     title: Line = (text(shorten(f"Most specific to {_name(usage.label)}", width), TITLE),)
     if not usage.specific:
-        reason = "none beyond chance" if n_labels > 1 else "one label so far: nothing to hold it against"
+        if len(others) < 2:
+            reason = "one label so far: nothing to hold it against"
+        elif any(other.real_layers is not None for other in others):
+            reason = "none beyond chance"
+        else:
+            reason = "too few periods or tokens to tell"
         return [title, *[(text(part, FAINT),) for part in wrap(reason, width, 3)]]
     table = Table(_EXPERTS, width)
     return [title, table.header(), *map(table.row, usage.specific)][:height]
@@ -147,7 +153,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
             for i in visible
         ],
     ]
-    right = _specific(usage, len(rows), width - left_width - _GAP, room)
+    right = _specific(usage, rows, width - left_width - _GAP, room)
     return [*head, *beside(left, right, left_width, _GAP)]
 
 

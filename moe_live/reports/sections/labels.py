@@ -28,12 +28,17 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
         yield (
             f"labels {printable(divergence.a)} and {printable(divergence.b)}: Jensen-Shannon "
             f"{decimals(divergence.js)} bits, {decimals(divergence.expected)} by chance; "
-            + (
-                f"{divergence.real_layers} layers beyond chance"
-                if divergence.real_layers is not None
-                else f"cannot be told from the time before {PERIODS} periods of each"
-            )
+            f"{_beyond(divergence, labels.periods)}"
         )
+
+
+def _beyond(divergence: LabelDivergence, periods: Mapping[str, int]) -> str:
+    """In how many layers two labels differ, or why that cannot be told."""
+    if divergence.real_layers is not None:
+        return f"{divergence.real_layers} layers beyond chance"
+    if min(periods.get(label, 0) for label in (divergence.a, divergence.b)) < PERIODS:
+        return f"cannot be told from the time before {PERIODS} periods of each"
+    return "cannot be told of so few tokens"
 
 
 def _keys(snapshot: Snapshot) -> Keys:
