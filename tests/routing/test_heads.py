@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from moe_live.analyzer import Analyzer
 from moe_live.reports.json_report import to_json
 from moe_live.snapshot import PhaseCount, Snapshot
+from moe_live.sources.source import Break
 from tests.analysis import analyzed, snapshot_of
 from tests.comparison import plain
 
@@ -106,10 +107,13 @@ def test_heads_are_told_alike_however_the_log_is_cut_and_merged(
     whole = plain(snapshot_of(log))
     assert plain(snapshot_of(*(log[i : i + size] for i in range(0, len(log), size)))) == whole
     cut = data.draw(st.integers(0, len(pieces)))
-    merged = Analyzer()
+    merged, one_after_the_other = Analyzer(), Analyzer()
     for part in (pieces[:cut], pieces[cut:]):
         merged.merge(analyzed(part))
-    assert plain(merged.snapshot()) == whole
+        one_after_the_other.feed(b"".join(part))
+        one_after_the_other.interrupt(Break.FILE_ENDED)
+    one_after_the_other.finish()
+    assert plain(merged.snapshot()) == plain(one_after_the_other.snapshot())
 
 
 @cache
