@@ -29,6 +29,7 @@ from moe_live.capture.verify import compare_logs
 from moe_live.plans.expert_bytes import model_bytes
 from moe_live.plans.offload import llama_arguments
 from moe_live.routing.evidence import Verdict
+from moe_live.verdicts import verdicts
 from tests.capture.tap_host import read_steps
 from tests.conftest import REPOSITORY
 from tests.pseudo_terminal import MOE_LIVE
@@ -347,6 +348,12 @@ def test_speculative_decoding(
     assert all(step.keys() >= {"pos", "seq", "out"} for step in told)
     verified = [step for step in told if len(step["pos"]) > 1 and all(step["out"])]
     assert all(step["pos"] == list(range(step["pos"][0], step["pos"][-1] + 1)) for step in verified)
+    found = analyzed([log.read_bytes()])
+    assert (found.steps.decode, found.tokens.decode) == decode_of(told)
+    assert (found.steps.decode, found.tokens.decode) >= (2 * 20, 2 * 59)
+    phase = next(judgement for judgement in verdicts(found) if judgement.subject == "phase")
+    assert (phase.word, phase.sure) == ("known", True)
+    assert not any("interleaved" in warning for warning in found.warnings)
     # Of a prompt the last row alone is an output, even where all are computed to the end.
     prompts = [step for step in told if len(step["pos"]) > 16]
     assert len(prompts) >= 512 // 64
@@ -360,6 +367,19 @@ def test_speculative_decoding(
         served_only.write_text(re.sub(r"# step [^\n]* warmup=1\n[^#]*", "", drafts.read_text()))
         assert_right(models / f"{draft}.gguf", served_only, at_least=512)
         assert drafts.read_text().count("\n# draft ") == (1 if draft == "mtp" else 5)
+
+
+def decode_of(told: list[dict[str, list[int]]]) -> tuple[int, int]:
+    """Steps and tokens of generation: those with outputs, behind others with outputs."""
+    has_output: dict[tuple[int, int], bool] = {}
+    steps = tokens = 0
+    for step in told:
+        places = list(zip(step["seq"], step["pos"], strict=True))
+        has_output |= dict(zip(places, map(bool, step["out"]), strict=True))
+        decode = [has_output[seq, pos] and has_output.get((seq, pos - 1), False) for seq, pos in places]
+        steps += any(decode)
+        tokens += sum(decode)
+    return steps, tokens
 
 
 @needs_server
