@@ -474,3 +474,31 @@ def test_terminated_while_catching_up_it_leaves_the_terminal_in_order(
         after = terminal.output.rpartition(ALTERNATE_SCREEN_LEFT)[2]
         assert b"\x1b" not in without_styles(after)
         assert re.search(rb"[0-9,]+ decode steps", after)
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["header", "emptied"])
+def test_who_puts_the_logger_right_and_restarts_sees_it(tmp_path: Path, emptied: bool) -> None:
+    """Fewer rows than a server writes in a minute tell: a prompt and an answer."""
+    path = tmp_path / "moe.log"
+    wrong, right = (
+        b"".join(
+            step.text
+            for step in SimulatedServer(ModelShape(), seed=seed, strided=seed == 1).serve(
+                Request(topic=0, prompt=60, generated=20)
+            )
+        )
+        for seed in (1, 2)
+    )
+    path.write_bytes(HEADER + wrong)
+    with PseudoTerminal([*MOE_LIVE, "--follow", str(path)]) as terminal:
+        terminal.wait_for("not real selections")
+        assert "rows of this run" not in terminal.text
+        with path.open("r+b" if emptied else "ab", buffering=0) as log:
+            if emptied:
+                log.truncate()
+                terminal.wait_for("restarts 1")
+            log.write(HEADER + right)
+        terminal.wait_for("rows of this run are sound")
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+    assert b"rows of this run are sound" in terminal.output
