@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,14 @@ class Figures:
         """How soon experts are used again in decode, and what caches would serve."""
         self.chosen.steps.flush()
         found = self.chosen.steps.put_off[LocalityBySequence].summary(self.decode, self.n_experts)
-        return tuple(entry for entry in found if entry.layer not in self.drafts)
+        return tuple(
+            entry
+            # Steps of several tokens are no successive tokens.
+            if entry.uses == entry.steps * self.top_k
+            else replace(entry, union=dict.fromkeys(entry.union, np.nan))
+            for entry in found
+            if entry.layer not in self.drafts
+        )
 
     def latest_uses(self) -> Uses | None:
         """Which experts the latest steps use."""

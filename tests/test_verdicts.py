@@ -249,7 +249,7 @@ def cached(recent: float, steps: int = 30, uses: int = 120, first: float = 0.0) 
     def layer(number: int, uses: int) -> LayerLocality:
         rates = [np.full(EXPERTS, rate if uses else math.nan) for rate in (recent, 0.9)]
         return LayerLocality(
-            number, steps, uses, {}, 0.04, 1.0, 2.0, first, {}, rates[0], rates[1], idle_steps=rates[0]
+            number, steps, uses, {}, 0.04, 1.0, 2.0, first, {}, rates[0], rates[1], rates[0], union={}
         )
 
     return replace(alike(50), locality=(layer(0, uses), layer(1, 0)))

@@ -57,13 +57,13 @@ def cache_line(
         width: columns.
     """
     uses = [layer.uses for layer in layers]
-    recent = np.average([layer.lru_hit_rate for layer in layers], axis=0, weights=uses)
-    fixed = np.average([layer.static_hit_rate for layer in layers], axis=0, weights=uses)
+    recent = np.average([layer.of_caches(layer.lru_hit_rate) for layer in layers], axis=0, weights=uses)
+    fixed = np.average([layer.of_caches(layer.static_hit_rate) for layer in layers], axis=0, weights=uses)
     n_experts = len(recent)
     experts = experts_cached(state, n_experts)
     taken = bytes_cached(state.expert_bytes, [entry.layer for entry in snapshot.layers], experts)
     chance = np.arange(1, n_experts + 1) / n_experts
-    knee = int(np.argmax(recent - chance)) + 1
+    knee = int(np.nanargmax(recent - chance)) + 1
     held: Line = (text(f"{experts} of {n_experts}", STRONG), text(" + -", FAINT))
     return flow(
         [

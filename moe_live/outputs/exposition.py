@@ -189,7 +189,7 @@ def _of_locality(layers: Sequence[LayerLocality], sizes: Sequence[int] | None) -
         n_experts = len(entry.lru_hit_rate)
         shares = (max(1, round(share * n_experts)) for share in CAPACITIES)
         for size in sorted(set(shares if sizes is None else sizes)):
-            if size <= n_experts:
+            if entry.held <= size <= n_experts:
                 _add(hits, [layer, str(size)], entry.lru_hit_rate[size - 1])
     yield from (overlap, chance, hits)
 

@@ -38,6 +38,9 @@ _NO_LAYER = np.empty(0, np.uint16)
 WINDOWS = (10, 100, 1000)
 """Steps of the working sets."""
 
+UNIONS = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
+"""Steps of the unions: tokens of a draft, or of a batch."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerLocality:
@@ -66,6 +69,8 @@ class LayerLocality:
             with the most uses all the time, known with hindsight.
         idle_steps: (n_experts,) float64, steps since the latest one that used the expert, 0 for the last step
             itself, inf where at least `MAX_DISTANCE`. NaN for an expert never used.
+        union: for each of `UNIONS`, likewise: with steps of one token the different experts of so many
+            successive tokens, what a draft or a batch of that size reads.
     """
 
     layer: int
@@ -80,6 +85,16 @@ class LayerLocality:
     lru_hit_rate: NDArray[np.float64]
     static_hit_rate: NDArray[np.float64]
     idle_steps: NDArray[np.float64]
+    union: Mapping[int, float]
+
+    @property
+    def held(self) -> int:
+        """Experts that a step uses, on average and rounded up: a cache must hold these at once."""
+        return min(len(self.lru_hit_rate), max(1, -(-self.uses // max(1, self.steps))))
+
+    def of_caches(self, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rates (n_experts,) by size, NaN for sizes that cannot hold a step's experts."""
+        return np.where(np.arange(1, len(rates) + 1) < self.held, np.nan, rates)
 
 
 class Locality:
@@ -298,7 +313,10 @@ def _summarize(
     reuses = reuse.distances[slots]
     reuses[:, -1] -= first
     covered = np.cumsum(reuses, axis=1)
-    working_sets = np.array([_working_set(reuse, slots, covered, window) for window in WINDOWS])
+    working_sets, unions = (
+        np.array([_working_set(reuse, slots, covered, window) for window in windows])
+        for windows in (WINDOWS, UNIONS)
+    )
     lru = np.cumsum(depths[:, 1:], axis=1) / uses[:, None]
     columns = (
         [layers[slot] for slot in slots],
@@ -313,6 +331,7 @@ def _summarize(
         lru,
         hot_set_curve(used),
         _idle_steps(reuse.age[slots, : len(there)], reuse.first[slots, : len(there)] >= 0, there, n_experts),
+        [dict(zip(UNIONS, sizes, strict=True)) for sizes in unions.T.tolist()],
     )
     return tuple(map(LayerLocality, *columns))
 

@@ -164,7 +164,7 @@ def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality
     return LayerLocality(
         layer=layer,
         steps=510,
-        uses=int(decode.sum()),
+        uses=min(int(decode.sum()), 510 * top_k),
         overlap={lag: 0.4 / lag + layer / 1000 for lag in (1, 2, 4, 8)},
         overlap_chance=min(1.0, top_k / experts),
         reuse_median=3.0 + layer % 4,
@@ -174,6 +174,7 @@ def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality
         lru_hit_rate=share**0.5,
         static_hit_rate=share**0.4,
         idle_steps=np.where(decode > 0, np.where(decode % 7 == 0, math.inf, decode % 7 - 1.0), math.nan),
+        union={tokens: min(tokens * top_k * 0.8, experts) for tokens in (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)},
     )
 
 

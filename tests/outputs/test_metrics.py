@@ -171,7 +171,8 @@ def test_a_finished_log_has_metrics_too(log: Path, tmp_path: Path) -> None:
     assert main([str(log), "--metrics-file", str(path), "--metrics-experts", "--metrics-cache", "3,1"]) == 0
     found = samples(path.read_bytes())
     assert found["moe_live_log_lines_total"] == {(): 401}
-    assert {size for _, size in found["moe_live_layer_lru_hit_ratio"]} == {"1", "3"}
+    # A cache of one expert cannot hold the two of a step.
+    assert {size for _, size in found["moe_live_layer_lru_hit_ratio"]} == {"3"}
     assert found["moe_live_expert_selections"]["0", "9"] == 200
 
 

@@ -60,6 +60,7 @@ LOCALITY = {
     "static_hit_rate": [FIGURE],
     "idle_steps": [FIGURE],
 }
+UNION = dict.fromkeys(("2", "3", "4", "5", "6", "7", "8", "16", "32", "64"), FIGURE)
 PAIR = {"a": int, "b": int, "count": int} | dict.fromkeys(("expected", "lift", "pmi", "z"), FIGURE)
 SECTIONS = {
     "transitions": [
@@ -191,7 +192,7 @@ def test_schema_of_all_sections() -> None:
     before = list(SCHEMA).index("layers")
     known = list(SCHEMA.items())
     schema = dict(known[:before]) | SECTIONS | dict(known[before:])
-    schema["layers"] = [SCHEMA["layers"][0] | {"locality": LOCALITY}]
+    schema["layers"] = [SCHEMA["layers"][0] | {"locality": LOCALITY, "union": UNION}]
     check(json.loads(json.dumps(summary, allow_nan=False)), schema)
     assert [entry["label"] for entry in summary["labels"]] == ["code", "prose"]
     first = summary["layers"][0]

@@ -67,10 +67,10 @@ def slow(layer: int, listed: list[list[int]], n_experts: int) -> LayerLocality:
         for expert in experts:
             order = [expert, *(other for other in order if other != expert)]
     ordered = sorted(gap if gap <= 1000 else math.inf for gap in gaps)
-    working_set = {}
-    for window in (10, 100, 1000):
+    mean_size = {}
+    for window in (10, 100, 1000, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64):
         sizes = [len(set().union(*steps[t - window : t])) for t in range(window, len(steps) + 1)]
-        working_set[window] = sum(sizes) / len(sizes) if sizes else math.nan
+        mean_size[window] = sum(sizes) / len(sizes) if sizes else math.nan
     counts = np.bincount([expert for _, expert in uses], minlength=n_experts)
     return LayerLocality(
         layer=layer,
@@ -81,10 +81,11 @@ def slow(layer: int, listed: list[list[int]], n_experts: int) -> LayerLocality:
         reuse_median=ordered[-(-len(gaps) // 2) - 1] if gaps else math.nan,
         reuse_p90=ordered[-(-len(gaps) * 9 // 10) - 1] if gaps else math.nan,
         never_again=len(used_at) / len(uses),
-        working_set=working_set,
+        working_set={window: mean_size[window] for window in (10, 100, 1000)},
         lru_hit_rate=hits / len(uses),
         static_hit_rate=np.cumsum(np.sort(counts)[::-1]) / len(uses),
         idle_steps=np.array([idle(used_at.get(expert), len(steps)) for expert in range(n_experts)]),
+        union={window: mean_size[window] for window in (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)},
     )
 
 

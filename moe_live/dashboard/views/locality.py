@@ -42,7 +42,9 @@ def _cache(size: int, optional: int) -> Column[LayerLocality]:
     """Hit rates of a cache of the experts used last, and of the most used ones."""
 
     def cell(layer: LayerLocality) -> str:
-        recent, fixed = layer.lru_hit_rate[size - 1], layer.static_hit_rate[size - 1]
+        recent, fixed = (
+            layer.of_caches(rates)[size - 1] for rates in (layer.lru_hit_rate, layer.static_hit_rate)
+        )
         return f"{percents(recent):>6} {percents(fixed):>6}"
 
     return Column(f"{size} last|most", 13, cell, optional=optional)
@@ -183,7 +185,8 @@ VIEW = View(
         "Overlap: the share of a step's experts that the step 1, 2, 4 or 8 before used too, beside what "
         "drawing experts anew would give. In 10, 100, 1000: different experts that so many steps in a "
         "row use, on average. Caches: how many of the experts a step needs are among the n used last "
-        "(LRU, empty at first) and among the n most used (known with hindsight); + and - ask about "
+        "(LRU, empty at first) and among the n most used (known with hindsight), – where n cannot hold "
+        "the experts of a step: all of a step are looked up before any is given up; + and - ask about "
         "another size, in GiB of all layers too where --model or --expert-bytes tells those of an "
         "expert. Knee: the size that is farthest above chance. Reused: steps until an expert is used "
         "again, half of them and 90 % of them. A cache of a fourth of the experts is said to pay if it "

@@ -43,10 +43,11 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     yield "cache: share of uses found in a cache of n experts a layer: least recently used / the n most used"
     sizes = _sizes(len(layers[0].lru_hit_rate))
     yield "cache                " + "".join(f"{f'n = {size}':>18}" for size in sizes)
+    yield "cache: n/a where it cannot hold the experts of a step, which are looked up before any is given up"
     for layer in layers:
+        recent, fixed = map(layer.of_caches, (layer.lru_hit_rate, layer.static_hit_rate))
         yield f"cache layer {layer.layer:<8} " + "".join(
-            f"{percent(layer.lru_hit_rate[size - 1]):>9} /{percent(layer.static_hit_rate[size - 1]):>7}"
-            for size in sizes
+            f"{percent(recent[size - 1]):>9} /{percent(fixed[size - 1]):>7}" for size in sizes
         )
 
 
@@ -55,9 +56,11 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
     if not layers or max(layer.steps for layer in layers) < FEW_STEPS:
         return
     hits = np.average(
-        [layer.lru_hit_rate for layer in layers], axis=0, weights=[layer.uses for layer in layers]
+        [layer.of_caches(layer.lru_hit_rate) for layer in layers],
+        axis=0,
+        weights=[layer.uses for layer in layers],
     )
-    first, *others = _sizes(len(hits))
+    first, *others = [size for size in _sizes(len(hits)) if math.isfinite(hits[size - 1])] or [len(hits)]
     facts = [f"LRU hits with {first} experts a layer {percents(hits[first - 1])}"]
     yield Gist("caches", [*facts, *(f"{size} {percents(hits[size - 1])}" for size in others)])
 
@@ -72,7 +75,13 @@ def _steps(number_of: float) -> str:
 
 def _keys(snapshot: Snapshot) -> Keys:
     """Layers without decode steps have none."""
-    of_layer = {layer.layer: {"locality": _locality(layer)} for layer in snapshot.locality or ()}
+    of_layer = {
+        layer.layer: {
+            "locality": _locality(layer),
+            "union": {str(tokens): number(experts) for tokens, experts in layer.union.items()},
+        }
+        for layer in snapshot.locality or ()
+    }
     return Keys(layers=[of_layer.get(entry.layer, {}) for entry in snapshot.layers])
 
 
@@ -86,8 +95,8 @@ def _locality(layer: LayerLocality) -> Json:
         "reuse_p90": number(layer.reuse_p90),
         "never_again": number(layer.never_again),
         "working_set": {str(steps): number(value) for steps, value in layer.working_set.items()},
-        "lru_hit_rate": numbers(layer.lru_hit_rate),
-        "static_hit_rate": numbers(layer.static_hit_rate),
+        "lru_hit_rate": numbers(layer.of_caches(layer.lru_hit_rate)),
+        "static_hit_rate": numbers(layer.of_caches(layer.static_hit_rate)),
         "idle_steps": numbers(layer.idle_steps),
     }
 
