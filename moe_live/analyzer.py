@@ -183,6 +183,8 @@ class Analyzer:
                 self._close_step()
                 self._run_ended = True
                 self._restart()
+            if len(records.counts):
+                self._statistics.add_counts(records.counts)
             self._pass(self._sieve.feed(records))
 
     def _pass(self, records: Iterable[Records]) -> None:

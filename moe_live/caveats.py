@@ -13,7 +13,7 @@ from moe_live.isolation import Failures
 from moe_live.routing.evidence import Verdict
 from moe_live.routing.sieve import Odd
 from moe_live.settings import RowMode
-from moe_live.snapshot import Rows, Snapshot
+from moe_live.snapshot import NO_ROWS, Rows, Snapshot
 from moe_live.statistics.anomalies import Anomalies
 from moe_live.statistics.rows import MAX_TOGETHER
 
@@ -137,6 +137,9 @@ def caveats(snapshot: Snapshot, facts: Facts, failures: Failures) -> tuple[str, 
 
 def _about_rows(snapshot: Snapshot, _: Facts) -> Iterator[str]:
     model, rows = snapshot.model, snapshot.rows
+    if snapshot.lacks_rows:
+        yield f"{NO_ROWS}: it tells how often each expert was chosen, not when or with which others"
+        return
     if rows.impossible:
         yield (
             f"{rows.impossible:,} of {rows.logged:,} rows name an expert twice, which no router does: "

@@ -52,7 +52,9 @@ FORMATS = (
     "selected-experts",
     "bracketed",
     "commas",
+    "counts",
     "numpy-array",
+    "numpy-archive",
 )
 """Names of what logs may be written in."""
 

@@ -109,6 +109,10 @@ class Input:
     command: CommandStatus | None = None
 
 
+NO_ROWS = "no rows in this input"
+"""What is said of all that counts of selections do not tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """The model's shape as far as the log has shown it; None where it has not.
@@ -347,6 +351,7 @@ class Snapshot:
         drafts: layers that are no part of the model's steps, ascending; no other figure knows them.
         phase: the steps whose selections count, as the user chose; None if he did not.
         counts_only: nothing but the use of the experts was looked at; `distances` are empty for that reason.
+        lacks_rows: the input tells how often experts were chosen, and of no row: all else is unknown.
         left_out: what could not be made, or was given up while it was counted, by names like those of
             `Section`; the warnings tell more.
         last_layer_known: whether the highest of `model.layers` is known to be the model's last; as long as it
@@ -374,6 +379,7 @@ class Snapshot:
     drafts: tuple[DraftHead, ...] = ()
     phase: Phase | None = None
     counts_only: bool = False
+    lacks_rows: bool = False
     left_out: frozenset[str] = frozenset()
     last_layer_known: bool = False
 
@@ -406,7 +412,8 @@ class Snapshot:
         model = self.model
         if not model.layers:
             return "no expert rows"
-        return f"layers {ranges(model.layers)}, {model.n_experts} experts each, top-{model.top_k}"
+        top_k = "" if model.top_k is None else f", top-{model.top_k}"
+        return f"layers {ranges(model.layers)}, {model.n_experts} experts each{top_k}"
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:

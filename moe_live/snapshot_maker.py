@@ -20,6 +20,7 @@ from moe_live.routing.sieve import Odd
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Phase, Settings
 from moe_live.snapshot import (
+    NO_ROWS,
     Distances,
     DraftHead,
     Input,
@@ -101,10 +102,11 @@ class SnapshotMaker:
         )
         usages = {layer: usage for layer, usage in usages.items() if layer not in heads}
         analysis = statistics.analysis
+        rows = self._rows(model, runs, heads, failures)
         snapshot = Snapshot(
             input=self._input(model),
             model=model,
-            rows=self._rows(model, runs, heads, failures),
+            rows=rows,
             steps=phases(statistics.steps, decode),
             tokens=phases(statistics.tokens, decode),
             layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
@@ -115,10 +117,11 @@ class SnapshotMaker:
             drafts=drafts,
             phase=self.settings.phase,
             counts_only=analysis is None,
+            lacks_rows=rows.verdict == NO_ROWS,
             last_layer_known=self.assembler.last_layer_known,
         )
         given_up: tuple[str, ...] = ()
-        if usages and analysis is not None:
+        if usages and analysis is not None and not snapshot.lacks_rows:
             figures = Figures(
                 chosen=analysis.chosen(verified=use_verified),
                 repeating=analysis.others[LabelCounts] if counts_repeating else None,
@@ -204,7 +207,8 @@ class SnapshotMaker:
             runs={verdict: runs.ended[verdict] for verdict in (*Verdict, None)},
             latest_runs=tuple(runs.latest),
         )
-        return replace(rows, verdict=verdict_sentence(rows), run_verdict=run_sentence(rows))
+        sentence = verdict_sentence(rows) if rows.logged or not model.layers else NO_ROWS
+        return replace(rows, verdict=sentence, run_verdict=run_sentence(rows))
 
     def _distances(self, decode: list[Kind], heads: Collection[int], failures: Failures) -> Distances:
         analysis, include_prompt = self.statistics.analysis, self.settings.include_prompt

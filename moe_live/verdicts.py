@@ -13,7 +13,15 @@ from moe_live.formatting import expected, fraction, percent, short, whole
 from moe_live.judgement import Judgement, Subject, Word
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import RowMode
-from moe_live.snapshot import COVERED_PERCENT, PERIODS, LabelDivergence, LayerPairs, Snapshot, tokens_needed
+from moe_live.snapshot import (
+    COVERED_PERCENT,
+    NO_ROWS,
+    PERIODS,
+    LabelDivergence,
+    LayerPairs,
+    Snapshot,
+    tokens_needed,
+)
 from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.coactivation import ENOUGH_PAIRS, SUPPORT
 from moe_live.statistics.divergence import ENOUGH, comparable
@@ -61,6 +69,11 @@ ROW_WORDS = {
 }
 """What a run of the server is called by what its blocks of several rows show; None if it has none."""
 
+_OF_COUNTS = frozenset({Subject.BALANCE, Subject.HOT_SET})
+"""Subjects of which counts tell enough."""
+
+_WITHOUT_ROWS = {Subject.ROWS: Word.UNDECIDED, Subject.PHASE: Word.GUESSED, Subject.CACHE: Word.TOO_EARLY}
+
 _TOO_THIN = f"fewer than {ENOUGH} selections for each expert that is used"
 
 
@@ -75,6 +88,10 @@ def verdicts(snapshot: Snapshot) -> tuple[Judgement, ...]:
 
 def verdict(subject: Subject, snapshot: Snapshot) -> Judgement | None:
     """The judgement on one subject, None if it needs a section of the snapshot that was not asked for."""
+    if snapshot.lacks_rows and subject not in _OF_COUNTS:
+        return Judgement(
+            subject, _WITHOUT_ROWS.get(subject, Word.CANNOT_BE_TOLD), (NO_ROWS,), "a log of rows"
+        )
     return _JUDGES[subject](snapshot)
 
 

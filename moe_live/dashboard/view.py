@@ -62,6 +62,8 @@ def absent(snapshot: Snapshot) -> list[Line]:
     """Instead of figures that rest on expert lines: there are none, or the figures are being made."""
     if not snapshot.layers:
         return [(text("No expert lines in this log, only gate inputs.", CAUTION),)]
+    if snapshot.lacks_rows:
+        return [(text("No rows in this input: it tells how often each expert was chosen.", CAUTION),)]
     if snapshot.left_out:
         names = ", ".join(sorted(snapshot.left_out))
         return [(text(f"Left out, making it failed: {names}. The summary at the end says why.", CAUTION),)]

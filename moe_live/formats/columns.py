@@ -22,6 +22,8 @@ class Column(StrEnum):
     PHASE = "phase"
     RANK = "rank"
     """The place of this one expert in its row."""
+    COUNT = "count"
+    """How often the one expert was chosen: a file that has this tells no rows."""
 
 
 NAMES: dict[Column, tuple[str, ...]] = {
@@ -64,12 +66,10 @@ NAMES: dict[Column, tuple[str, ...]] = {
     Column.SEQUENCE: ("turn", "request", "request_id", "seq", "seq_id", "sequence"),
     Column.PHASE: ("phase", "kind", "stage"),
     Column.RANK: ("rank", "slot", "k"),
+    Column.COUNT: ("count", "counts", "selections", "activations"),
 }
 """Case, `-` and `_` make no difference; `id0`, `id1` and so on are the experts too, `weight0` and so on their
 weights. Of several columns that tell the same, but for the layer, the one counts that stands here first."""
-
-_NOT_ROUTING = frozenset({"count", "counts"})
-"""Tables with such a column tell no rows."""
 
 
 def json_object(line: bytes) -> dict[str, Any] | None:
@@ -105,12 +105,15 @@ def meaning(name: str) -> Column | None:
     return _MEANING.get(plain) or next(one_of, None)
 
 
-def columns(header: Sequence[str], told: Mapping[str, str]) -> dict[Column, list[int]]:
+def columns(
+    header: Sequence[str], told: Mapping[str, str], *, counts: bool = False
+) -> dict[Column, list[int]]:
     """Which columns of a table tell what; empty if it does not tell of rows of experts.
 
     Args:
         header: the names of the columns.
         told: what the user says the file calls a column, by our name of it.
+        counts: it is to tell how often experts were chosen, and of no rows.
     """
     names = [plain_name(name) for name in header]
     others = {plain_name(name): Column(column) for column, name in told.items()}
@@ -121,7 +124,10 @@ def columns(header: Sequence[str], told: Mapping[str, str]) -> dict[Column, list
             column = known
         if column is not None:
             found.setdefault(column, []).append(index)
-    is_routing = Column.LAYER in found and Column.EXPERTS in found and not _NOT_ROUTING & set(names)
+    experts = found.get(Column.EXPERTS, ())
+    # Beside lists of experts it is their number.
+    has_counts = Column.COUNT in found and len(experts) == 1 and not names[experts[0]].endswith("s")
+    is_routing = Column.LAYER in found and bool(experts) and has_counts is counts
     if not is_routing or len(found[Column.LAYER]) > 1:
         return {}
     return {

@@ -84,7 +84,7 @@ class NumpyDecoder:
 
     def _read_header(self) -> None:
         held = self._held
-        if len(held) < _FIXED + 4:
+        if len(held) < _FIXED + 4 and MAGIC.startswith(bytes(held[: len(MAGIC)])):
             return
         width = 2 if held[len(MAGIC)] == 1 else 4
         begin = _FIXED + width
@@ -96,11 +96,16 @@ class NumpyDecoder:
             if self._shape is not None:
                 del held[:end]
                 return
+            header = bytes(held[begin:end])
+            self.refuse(b"numpy array, " + header[max(0, header.find(b"'shape'")) :].strip())
+        else:
+            self.refuse(b"numpy array, not")
+
+    def refuse(self, what: bytes) -> None:
+        """Read nothing of what comes until the next array begins, and count it as one malformed line."""
         self._left = 0
         self._counter.lines += 1
-        header = bytes(held[begin : min(end, begin + _MAX_HEADER)])
-        told = header[max(0, header.find(b"'shape'")) :].strip()
-        self._counter.add_malformed(1, [(b"numpy array, " + told)[:SAMPLE_BYTES]])
+        self._counter.add_malformed(1, [what[:SAMPLE_BYTES]])
 
     def _told(self, values: NDArray[np.integer], tokens: int) -> Told:
         """Rows (n, k) of some tokens; those with an impossible expert are malformed."""

@@ -227,7 +227,35 @@ class RowWeights:
         return RowWeights(mine.row - begin, mine.width, mine.values)
 
 
-Columns = TypeVar("Columns", GateRows, StepMarks, RowWeights)
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpertCounts:
+    """How often experts were chosen, where no row tells when.
+
+    Attributes:
+        layer: (c,) uint16.
+        expert: (c,) uint16, one of that layer.
+        count: (c,) int64, how often it was chosen; 0 for one that is there and never was.
+    """
+
+    layer: NDArray[np.uint16]
+    expert: NDArray[np.uint16]
+    count: NDArray[np.int64]
+
+    @classmethod
+    @functools.cache
+    def none(cls) -> ExpertCounts:
+        """No counts at all."""
+        return cls(np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.int64))
+
+    def select(self, chosen: NDArray[np.bool_]) -> ExpertCounts:
+        """Those at which the (c,) mask is True."""
+        return ExpertCounts(self.layer[chosen], self.expert[chosen], self.count[chosen])
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+
+Columns = TypeVar("Columns", GateRows, StepMarks, RowWeights, ExpertCounts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,6 +275,7 @@ class Records:
         restarts: the server was started anew: these lines do not continue those before.
         marks: what lines among these tell of the steps that begin there.
         weights: of those expert rows that come with weights.
+        counts: what is told without any row.
     """
 
     layer: NDArray[np.uint16]
@@ -256,13 +285,19 @@ class Records:
     restarts: bool = False
     marks: StepMarks = field(default_factory=StepMarks.none)
     weights: RowWeights = field(default_factory=RowWeights.none)
+    counts: ExpertCounts = field(default_factory=ExpertCounts.none)
 
     def of_layers(self, layers: Collection[int]) -> Records:
         """The lines of these layers."""
         kept = np.zeros(MAX_LAYERS, np.bool_)
         kept[list(layers)] = True
         rows, gate_lines = ~kept[self.layer], ~kept[self.gates.layer]
-        return self.without(rows, gate_lines) if rows.any() or gate_lines.any() else self
+        records = self.without(rows, gate_lines) if rows.any() or gate_lines.any() else self
+        return (
+            replace(records, counts=self.counts.select(kept[self.counts.layer]))
+            if len(self.counts)
+            else records
+        )
 
     def copy(self) -> Records:
         """The same in memory of its own."""
@@ -279,6 +314,7 @@ class Records:
             gates=copied(self.gates),
             marks=copied(self.marks),
             weights=copied(self.weights),
+            counts=copied(self.counts),
         )
 
     def without(self, rows: NDArray[np.bool_], gate_lines: NDArray[np.bool_] | None = None) -> Records:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from moe_live.formats.counts import counts
 from moe_live.formats.dialect import Decoder, Dialect, Fit
 from moe_live.formats.json_lines import json_lines
 from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.formats.nearest import is_foreign_table, nearest
+from moe_live.formats.numpy_archive import NUMPY_ARCHIVE
 from moe_live.formats.numpy_array import NUMPY_ARRAY
 from moe_live.formats.patterns import PATTERNS
 from moe_live.formats.prefixes import Recoder, UnwrappingDecoder, Wrapping, unwrapped
@@ -22,7 +24,9 @@ DIALECTS: list[Dialect] = [
     table({}),
     json_lines({}),
     *PATTERNS,
+    counts({}),
     NUMPY_ARRAY,
+    NUMPY_ARCHIVE,
 ]
 """Of several that are possible the first is taken; and the very first for a log that fits none."""
 

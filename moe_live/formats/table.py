@@ -54,17 +54,17 @@ class Header:
     is_of_one: bool
 
     @classmethod
-    def of(cls, line: bytes, told: Mapping[str, str]) -> Header | None:
-        """What a line names, None if it is no header of a table that tells of chosen experts."""
+    def of(cls, line: bytes, told: Mapping[str, str], *, counts: bool = False) -> Header | None:
+        """What a line names, None if it is no header of a table of chosen experts, or of `counts` of them."""
         line = line.rstrip()
         separator = next((each for each in _SEPARATORS if each in line), ord(" "))
-        parts = _BLANKS.split(line.strip()) if separator == ord(" ") else line.split(bytes([separator]))
+        parts = _parts(line, separator)
         names = [part.decode("utf-8", "replace") for part in parts]
         and_so_on = names[-1].strip() in _AND_SO_ON
         names = names[: len(names) - and_so_on]
         if not all(map(_NAME.fullmatch, names)):
             return None
-        found = columns(names, told)
+        found = columns(names, told, counts=counts)
         if not found:
             return None
         if and_so_on:
@@ -76,10 +76,18 @@ class Header:
         is_of_one = not plain_name(names[found[Column.EXPERTS][0]]).endswith("s")
         return cls(line, separator, len(names), found, is_of_one)
 
+    def split(self, line: bytes) -> list[bytes]:
+        """The fields of a line; nothing is taken for a list."""
+        return _parts(line, self.separator)
+
     @property
     def last_is_experts(self) -> bool:
         """Whether fields that are too many are experts."""
         return self.fields - 1 in self.columns[Column.EXPERTS]
+
+
+def _parts(line: bytes, separator: int) -> list[bytes]:
+    return _BLANKS.split(line.strip()) if separator == ord(" ") else line.split(bytes([separator]))
 
 
 class TableDecoder(ToldLinesDecoder):

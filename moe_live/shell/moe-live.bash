@@ -69,7 +69,7 @@ _shtab_moe_live___steps_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___token_file_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___metrics_file_COMPGEN=_shtab_compgen_files
 
-_shtab_moe_live_run___format_choices=(llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas numpy-array)
+_shtab_moe_live_run___format_choices=(llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive)
 _shtab_moe_live_run___rows_choices=(auto logged verified)
 _shtab_moe_live_run___phase_choices=(all prefill decode)
 _shtab_moe_live_run___only_choices=(frequency)
@@ -85,7 +85,7 @@ _shtab_moe_live_compare___rows_choices=(auto logged verified)
 _shtab_moe_live_completion_pos_0_choices=(bash zsh fish)
 _shtab_moe_live_pos_0_choices=(run capture tap verify plan compare formats completion)
 _shtab_moe_live___from_choices=(start end)
-_shtab_moe_live___format_choices=(llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas numpy-array)
+_shtab_moe_live___format_choices=(llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive)
 _shtab_moe_live___rows_choices=(auto logged verified)
 _shtab_moe_live___phase_choices=(all prefill decode)
 _shtab_moe_live___only_choices=(frequency)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from moe_live.formats.records import ExpertCounts
 from moe_live.isolation import Failures
 from moe_live.routing.batch import Kind, StepBatch
 from moe_live.settings import Settings
@@ -249,6 +250,11 @@ class Statistics:
         self._keep_bounded()
         if self.analysis is not None:
             self.analysis.update(batch)
+
+    def add_counts(self, counts: ExpertCounts) -> None:
+        """Add selections that no row tells of; as of decode, which resident experts are for."""
+        add = partial(self.certain.add, counts.layer, counts.expert, counts.count, Kind.DECODE)
+        self.failures.attempt("usage", add, None)
 
     def _count(self, batch: StepBatch) -> None:
         self.certain.update(batch.single, batch.kind)

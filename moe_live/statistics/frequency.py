@@ -59,6 +59,15 @@ class Frequency:
             is_one_kind = kind.min() == kind.max()
             add_selections(self._selections, kind[:1] if is_one_kind else kind.take(rows.step), slot, rows)
 
+    def add(
+        self, layer: NDArray[np.uint16], expert: NDArray[np.uint16], count: NDArray[np.int64], kind: Kind
+    ) -> None:
+        """Add what was counted elsewhere, (c,) each, as of one kind of step."""
+        slot = self._slots.of(layer)
+        self.n_experts = max(self.n_experts, int(expert.max()) + 1)
+        self._reserve()
+        np.add.at(self._selections[kind], (slot, expert), count)
+
     def settle(self) -> None:
         """Count as prefill what was undecided so far."""
         settle(self._selections)

@@ -27,6 +27,7 @@ from moe_live.formats.records import LineTally
 from moe_live.running import Status
 from moe_live.snapshot import LayerUsage, Snapshot, Usage
 from moe_live.sources.source import State
+from tests.analysis import snapshot_of
 from tests.dashboard.factory import snapshot, status
 from tests.dashboard.test_golden import CASES, FULL, TITLES
 
@@ -278,3 +279,12 @@ def test_views_of_a_log_that_is_only_counted_say_so(title: str) -> None:
     counted = replace(snapshot(sections=False), counts_only=True)
     shown = compose(counted, status(), ViewState(view=TITLES.index(title)), 100, 30).plain
     assert "Left out: more layers and experts than any model has." in shown
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.title)
+def test_of_counts_alone_every_view_has_something_to_say(view: View) -> None:
+    counts = "".join(f"{layer},{expert},{expert * 7 % 50}\n" for layer in (3, 4) for expert in range(16))
+    known = snapshot_of(f"layer_id,expert_id,count\n{counts}".encode())
+    shown = compose(known, status(), ViewState(view=VIEWS.index(view)), 100, 40).plain
+    has_figures = view.title in {"Overview", "Layers", "Heatmap", "Experts", "Balance", "Hot set", "Input"}
+    assert ("No rows in this input" in shown) is not has_figures

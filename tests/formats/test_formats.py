@@ -30,7 +30,7 @@ def test_the_example_of_each_format_is_of_it(capsys: pytest.CaptureFixture[str])
         analyzer.finish()
         snapshot = analyzer.snapshot()
         assert snapshot.input.format == dialect.name
-        assert (snapshot.input.tally.malformed_lines, snapshot.steps.total) == (0, 1)
+        assert (snapshot.input.tally.malformed_lines, len(snapshot.model.layers) > 0) == (0, True)
 
 
 @pytest.mark.parametrize(

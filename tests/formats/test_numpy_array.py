@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from moe_live.analyzer import Analyzer
 from moe_live.cli import main
+from moe_live.reports.unusable import why_unusable
 from tests.analysis import snapshot_of
 from tests.comparison import plain
 from tests.formats.test_written import figures
@@ -73,3 +76,45 @@ def test_what_vllm_returns_is_read() -> None:
     snapshot = snapshot_of(gzip.decompress(path.read_bytes()))
     assert (snapshot.steps.decode, snapshot.model.layers, snapshot.model.top_k) == (300, tuple(range(16)), 6)
     assert snapshot.rows.logged == 4800
+
+
+def archive(*, packed: bool = False, **arrays: NDArray[np.generic]) -> bytes:
+    file = io.BytesIO()
+    (np.savez_compressed if packed else np.savez)(file, **arrays)  # type: ignore[arg-type]  # of any type
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_arrays_of_an_archive_are_texts_one_after_the_other(packed: bool) -> None:
+    rng = np.random.default_rng(4)
+    first, second = (rng.permuted(np.tile(np.arange(20), (n, 3, 1)), axis=2)[..., :4] for n in (30, 8))
+    data = archive(packed=packed, a=first, scores=rng.random((30, 3, 4)), b=second.astype(np.uint8))
+    snapshot = snapshot_of(data)
+    analyzer = Analyzer()
+    analyzer.feed_rows(first)
+    analyzer.feed_rows(second)
+    analyzer.finish()
+    expected = analyzer.snapshot()
+    assert snapshot.input.format == "numpy-archive"
+    assert snapshot.input.tally.malformed_lines == 1
+    assert snapshot.input.tally.samples[0].startswith(b"numpy array, 'shape': (30, 3, 4)")
+    assert np.array_equal(snapshot.counts, expected.counts)
+    assert snapshot.steps == expected.steps
+    for size in (1, 7, 1000):
+        assert plain(snapshot_of(*(data[at : at + size] for at in range(0, len(data), size)))) == plain(
+            snapshot
+        )
+
+
+def test_an_archive_may_be_damaged_cut_or_of_something_else() -> None:
+    data = archive(packed=True, a=np.tile(np.arange(6).reshape(1, 2, 3), (400, 1, 1)))
+    for place in range(0, len(data), 7):
+        snapshot_of(data[:place])
+        snapshot_of(data[:place] + b"\xa5" + data[place + 1 :])
+    assert snapshot_of(data[: len(data) // 2]).input.tally.incomplete_lines <= 1
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as of_texts:
+        of_texts.writestr("notes.txt", "3,1 2\n")
+    snapshot = snapshot_of(file.getvalue())
+    assert (snapshot.rows.logged, snapshot.input.tally.malformed_lines) == (0, 1)
+    assert why_unusable(snapshot.input.tally).startswith(": it seems to be a zip archive")

@@ -118,7 +118,7 @@ def _details(pair: PairDistance, width: int) -> list[Line]:
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """A row a pair, and everything about the chosen one."""
     distances = snapshot.distances
-    if snapshot.counts_only:
+    if snapshot.counts_only or snapshot.lacks_rows:
         return absent(snapshot)
     if not distances.pairs:
         if snapshot.model.gate_layers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from moe_live.formatting import percents, ranges, times
+from moe_live.formatting import percents, ranges, times, whole
 from moe_live.reports.numbers import phases
 from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
 from moe_live.settings import Phase
@@ -25,18 +25,24 @@ def _lines(snapshot: Snapshot, top: int) -> Iterator[str]:
         return
     yield ""
     yield "experts are listed as expert=selections share"
+    by_phase = not snapshot.lacks_rows
     for layer, size in zip(snapshot.layers, snapshot.layer_sizes, strict=True):
-        yield from _usage_lines(f"layer {layer.layer}", layer.usage, size, top)
+        yield from _usage_lines(f"layer {layer.layer}", layer.usage, size, top, by_phase=by_phase)
     yield ""
-    yield from _usage_lines("overall", snapshot.overall, len(snapshot.overall.counts), top)
+    n_experts = len(snapshot.overall.counts)
+    yield from _usage_lines("overall", snapshot.overall, n_experts, top, by_phase=by_phase)
     for head in snapshot.drafts:
         yield ""
         yield f"draft head layer {head.layer}: rows {head.rows}, in no figure of the model"
-        yield from _usage_lines(f"draft head layer {head.layer}", head.usage, len(head.usage.counts), top)
+        yield from _usage_lines(
+            f"draft head layer {head.layer}", head.usage, len(head.usage.counts), top, by_phase=by_phase
+        )
 
 
-def _usage_lines(name: str, usage: Usage, n_experts: int, top: int) -> Iterator[str]:
-    selections = phases(PhaseCount(int(usage.prefill.sum()), int(usage.decode.sum())))
+def _usage_lines(name: str, usage: Usage, n_experts: int, top: int, *, by_phase: bool) -> Iterator[str]:
+    selections = whole(usage.selections)
+    if by_phase:
+        selections = phases(PhaseCount(int(usage.prefill.sum()), int(usage.decode.sum())))
     if usage.phase is not Phase.ALL:
         selections = f"{usage.selections} of {selections}"
     yield f"{name}: selections {selections}, experts used {usage.experts_used} of {n_experts}"
