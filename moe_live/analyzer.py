@@ -183,6 +183,7 @@ class Analyzer:
                 self._close_step()
                 self._run_ended = True
                 self._restart()
+            self._statistics.expert_bytes |= records.expert_bytes
             if len(records.counts):
                 self._statistics.add_counts(records.counts)
             self._pass(self._sieve.feed(records))

@@ -123,6 +123,7 @@ class Model:
         top_k: experts a row, of most rows.
         gate_layers: layers with gate inputs, ascending.
         n_embd: numbers a gate input, of most gate inputs.
+        expert_bytes: the bytes of an expert, by layer, as far as the log tells it.
     """
 
     layers: tuple[int, ...]
@@ -130,6 +131,7 @@ class Model:
     top_k: int | None
     gate_layers: tuple[int, ...]
     n_embd: int | None
+    expert_bytes: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

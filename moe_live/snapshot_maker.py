@@ -185,6 +185,7 @@ class SnapshotMaker:
             top_k=max(widths, default=None) if self.input.tally.empty_slots else _most_common(widths),
             gate_layers=tuple(sorted(statistics.gate_layers - set(heads))),
             n_embd=_most_common(statistics.n_embd),
+            expert_bytes=dict(statistics.expert_bytes),
         )
 
     def _rows(self, model: Model, runs: Runs, heads: Collection[int], failures: Failures) -> Rows:

@@ -24,6 +24,7 @@ from moe_live.dashboard.theme import (
 )
 from moe_live.dashboard.views import INPUT, VIEWS
 from moe_live.errors import printable
+from moe_live.formats.sniff import USUAL
 from moe_live.formatting import duration, percent, ranges, short, size, whole
 from moe_live.routing.evidence import Verdict
 from moe_live.running import Status
@@ -188,6 +189,8 @@ def _model(snapshot: Snapshot) -> list[Line]:
     ]
     if model.top_k is not None:
         items[-1] = (*items[-1], text(" top-"), text(str(model.top_k), STRONG))
+    if snapshot.input.format not in {"", USUAL}:
+        items.insert(0, (text(snapshot.input.format, STRONG),))
     if model.gate_layers:
         numbers = "" if model.n_embd is None else f"×{model.n_embd}"
         items.append((text("gates "), text(shorten(ranges(model.gate_layers, "–"), 20) + numbers, STRONG)))

@@ -5,6 +5,7 @@ Grammar::
     label   := "# label:" NAME | "#label " NAME
     step    := "# step" [" pos=" N (" " N)*] [" seq=" N (" " N)*] [" out=" BIT (" " BIT)*] [" warmup=1"]
     dropped := "# dropped " N
+    size    := "# layer=" N " expert_bytes=" N ANYTHING
     comment := "#" ANYTHING ELSE
     expert  := LAYER "," ID (" " ID)* "," WEIGHT (" " WEIGHT)*
 
@@ -17,7 +18,7 @@ another number of weights than experts is malformed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from moe_live.formats.float_text import FloatTextParser
 from moe_live.formats.records import RowWeights, StepMarks
+from moe_live.settings import MAX_LAYERS
 
 MAX_LABEL = 64
 """Characters of a label that are kept."""
@@ -37,6 +39,7 @@ _COMMENT_PATTERN = rb"""^\#(?:
             (?:[ ]out=(?P<out>[01](?:[ ][01])*))?
             (?P<warmup>[ ]warmup=1)?
         |[ ]dropped[ ](?P<dropped>[0-9]{1,9})
+        |[ ]layer=(?P<layer>[0-9]{1,4})[ ]expert_bytes=(?P<size>[1-9][0-9]{0,14})(?![0-9])[^\n]*
         |[^\n]*
     )\n"""
 _ROW_PATTERN = rb"""^(?P<row>[0-9]{1,4},[0-9]{1,4}(?:[ ][0-9]{1,4})*)(?P<weights>,[^\n,]+)\n"""
@@ -53,6 +56,7 @@ class Beside:
         others: the other lines, without weights.
         count: comments that are no labels.
         dropped: steps that they say were dropped.
+        expert_bytes: the bytes of an expert, by layer, as far as they say it.
         labels: for each label the offset in `others` from which on it holds, and its name.
         offsets: for each of `marks` the offset in `others` at which the step begins.
         marks: what step lines tell; their places are not known yet.
@@ -63,6 +67,7 @@ class Beside:
     others: bytes
     count: int
     dropped: int
+    expert_bytes: Mapping[int, int]
     labels: Sequence[tuple[int, str]]
     offsets: Sequence[int]
     marks: StepMarks
@@ -95,7 +100,7 @@ def take_apart(
     view = memoryview(text)
     others = [view[begin:stop] for begin, stop in zip(bounds[::2], bounds[1::2], strict=True)]
     offsets = list(accumulate(map(len, others)))
-    labels, steps, weighted, dropped = [], [], [], 0
+    labels, steps, weighted, dropped, sizes = [], [], [], 0, dict[int, int]()
     for offset, comment in zip(offsets, found, strict=False):
         kind = comment.lastgroup
         if kind == "weights":
@@ -104,12 +109,16 @@ def take_apart(
             labels.append((offset, comment["label"].decode("utf-8", "replace").strip()[:MAX_LABEL]))
         elif kind == "dropped":
             dropped += int(comment["dropped"])
+        elif kind == "size":
+            if (layer := int(comment["layer"])) < MAX_LAYERS:
+                sizes[layer] = int(comment["size"])
         elif kind is not None:
             steps.append((offset, comment))
     return Beside(
         others=b"".join(others),
         count=len(found) - len(labels) - len(weighted),
         dropped=dropped,
+        expert_bytes=sizes,
         labels=labels,
         offsets=[offset for offset, _ in steps],
         marks=_marks([comment for _, comment in steps]) if steps else StepMarks.none(),

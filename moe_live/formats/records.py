@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, TypeVar
 
@@ -276,6 +276,7 @@ class Records:
         marks: what lines among these tell of the steps that begin there.
         weights: of those expert rows that come with weights.
         counts: what is told without any row.
+        expert_bytes: the bytes of an expert, by layer, as far as these lines tell it.
     """
 
     layer: NDArray[np.uint16]
@@ -286,6 +287,7 @@ class Records:
     marks: StepMarks = field(default_factory=StepMarks.none)
     weights: RowWeights = field(default_factory=RowWeights.none)
     counts: ExpertCounts = field(default_factory=ExpertCounts.none)
+    expert_bytes: Mapping[int, int] = field(default_factory=dict)
 
     def of_layers(self, layers: Collection[int]) -> Records:
         """The lines of these layers."""

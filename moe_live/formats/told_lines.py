@@ -76,6 +76,8 @@ class ToldLinesDecoder(ABC):
                 self._counter.label_lines += len(labels)
                 self._counter.comment_lines += comments.count
                 self._counter.dropped_steps += comments.dropped
+                if comments.expert_bytes:
+                    yield Records(np.empty(0, np.uint16), Experts(), expert_bytes=comments.expert_bytes)
             yield from self._counted(self._take(text, labels))
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:  # noqa: ARG002 - a cut line is no line

@@ -25,6 +25,9 @@ other half.
 """
 
 
+UNKNOWN_SIZES = "how large the experts are is not known: give --model GGUF or --expert-bytes N"
+
+
 def add_sizes(parser: argparse._ActionsContainer) -> None:
     """Add the options that tell the bytes of an expert."""
     known = parser.add_mutually_exclusive_group()
@@ -60,7 +63,7 @@ def known_sizes(model: str | None, expert_bytes: int | None) -> dict[int, int] |
     if model is not None:
         return model_bytes(model).expert
     if expert_bytes is None:
-        raise UsageError("how large the experts are is not known: give --model GGUF or --expert-bytes N")
+        raise UsageError(UNKNOWN_SIZES)
     return expert_bytes
 
 
@@ -105,7 +108,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    options.known = known_sizes(options.model, options.expert_bytes)
+    known = options.model is not None or options.expert_bytes is not None
+    options.known = known_sizes(options.model, options.expert_bytes) if known else 0
 
 
 def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -> Result:
@@ -113,7 +117,10 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -
     from moe_live.reports.numbers import number, percent
     from moe_live.reports.sections.cache import budget_json, rates_json, sizing_lines, slots_line
 
-    sizing = _sizing(snapshot, options.known, options.budget, progress)
+    known = options.known or dict(snapshot.model.expert_bytes)
+    if not known:
+        raise UsageError(UNKNOWN_SIZES)
+    sizing = _sizing(snapshot, known, options.budget, progress)
     lines = list(sizing_lines(sizing, snapshot.steps.decode, options.bandwidth))
     if sizing.knee is not None:
         lines.append(

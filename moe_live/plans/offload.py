@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from moe_live.arguments import byte_count
 from moe_live.errors import MoeLiveError, UsageError
-from moe_live.plans.cache import add_sizes
+from moe_live.plans.cache import UNKNOWN_SIZES, add_sizes
 from moe_live.plans.plan import Plan, Progress
 from moe_live.plans.result import Result
 
@@ -52,8 +52,6 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> None:
     from moe_live.plans.expert_bytes import ModelBytes, model_bytes
 
-    if options.model is None and options.expert_bytes is None:
-        raise UsageError("how large the experts are is not known: give --model GGUF or --expert-bytes N")
     options.known = ModelBytes({}, {}, 0) if options.model is None else model_bytes(options.model)
 
 
@@ -68,7 +66,10 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
     if uses is None or not uses.steps:
         raise MoeLiveError("there is no whole decode step to go by")
     known = options.known
-    expert_bytes = of_layers(known.expert or options.expert_bytes, uses.layers)
+    told = known.expert or options.expert_bytes or dict(snapshot.model.expert_bytes)
+    if not told:
+        raise UsageError(UNKNOWN_SIZES)
+    expert_bytes = of_layers(told, uses.layers)
     n_experts = np.array([known.n_experts.get(layer, uses.n_experts) for layer in uses.layers])
     layer_bytes = expert_bytes * n_experts
     taken = known.others + options.reserve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,12 @@ from rich.progress import (
 from rich.table import Column
 
 from moe_live.errors import printable
+from moe_live.reports.unusable import has_usable_lines, unknown_so_far
 from moe_live.running import Run, Status
 from moe_live.sources.source import State
+
+PUZZLED_AFTER = 2.0
+"""Seconds after which it is said that no line is usable, while they still come."""
 
 _SLICE = 0.1  # seconds of reading between two looks at the stop flag
 
@@ -60,6 +65,7 @@ def run_plain(
         clock: seconds, monotonic.
     """
     status = session.status()
+    puzzle = _Puzzle(stderr, clock)
     finished_files = status.source.size is not None and not status.source.watch
     console = Console(file=stderr, no_color=no_color or None)
     display: _Display = (
@@ -72,9 +78,31 @@ def run_plain(
             session.ingest(_SLICE)
             publish(session)
             display.update(session.status())
+            if not finished_files:
+                puzzle.update(session)
             wait(session.pause)
     finally:
         display.close()
+
+
+class _Puzzle:
+    """Says once what comes instead of usable lines, if for two seconds nothing else did."""
+
+    def __init__(self, stderr: TextIO, clock: Callable[[], float]) -> None:
+        self._stderr = stderr
+        self._clock = clock
+        self._due = clock() + PUZZLED_AFTER
+
+    def update(self, session: Run) -> None:
+        if self._clock() < self._due:
+            return
+        self._due = self._clock() + PUZZLED_AFTER
+        tally = session.snapshot(()).input.tally
+        if said := unknown_so_far(tally):
+            self._stderr.writelines(f"moe-live: {line}\n" for line in said)
+            self._stderr.flush()
+        if said or has_usable_lines(tally):
+            self._due = math.inf
 
 
 class _Lines:

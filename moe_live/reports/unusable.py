@@ -69,12 +69,30 @@ def why_unusable(tally: LineTally) -> str:
     return _seeming(tally.incomplete_head, ", which begins with")
 
 
+def unknown_so_far(tally: LineTally) -> list[str]:
+    """What is said while lines come and none is usable: what is missing or expected, and the first of them.
+
+    Returns:
+        Nothing if there is a usable line, or no line at all, or the header of what is read.
+    """
+    if has_usable_lines(tally) or tally.header_lines or not tally.malformed_lines:
+        return []
+    expected = 'expected are lines such as "3,17 4 92", or of another format that "moe-live formats" lists'
+    return [
+        f"no usable line so far: {nearest(tally.samples) or expected}",
+        *(f"  it came: {_clipped(sample)}" for sample in tally.samples),
+    ]
+
+
+def _clipped(line: bytes) -> str:
+    """So much of a line as is shown."""
+    shown = printable(line)
+    return shown if len(shown) <= _WIDTH else shown[: _WIDTH - 3] + "..."
+
+
 def _seeming(head: bytes, shown_as: str) -> str:
     """What it seems to be that begins so, or the beginning itself."""
     for magic, kind, remedy in _KINDS:
         if head.startswith(magic):
             return f": it seems to be {kind}; {remedy or 'give a log of MoE routing'}"
-    shown = printable(head)
-    if len(shown) > _WIDTH:
-        shown = shown[: _WIDTH - 3] + "..."
-    return f'{shown_as} "{shown}": is it a log of MoE routing?'
+    return f'{shown_as} "{_clipped(head)}": is it a log of MoE routing?'

@@ -187,6 +187,7 @@ class Statistics:
         earlier_layers: in rows of runs that have ended, and
         earlier_experts: the highest expert in these, plus one.
         top_k: how many rows, as they are written, have which k.
+        expert_bytes: the bytes of an expert, by layer, as far as the input tells it.
         impossible: how many rows of each k no logger writes.
         n_embd: how many gate inputs had which width.
         gate_layers: layers with gate lines.
@@ -203,6 +204,7 @@ class Statistics:
         self.runs = Runs(settings.rows, settings.n_experts or 0)
         self.certain, self.written, self.repeating, self.verified = (Frequency() for _ in range(4))
         self.top_k: Counter[int] = Counter()
+        self.expert_bytes: dict[int, int] = {}
         self.impossible: Counter[int] = Counter()
         self.n_embd: Counter[int] = Counter()
         self.gate_layers: set[int] = set()
@@ -330,6 +332,7 @@ class Statistics:
         self.impossible.update(counted.impossible)
         self.n_embd.update(counted.n_embd)
         self.gate_layers |= counted.gate_layers
+        self.expert_bytes |= counted.expert_bytes
         self.failures.attempt(GATE_MASS, lambda: self.gate_mass.__iadd__(counted.gate_mass), None)
         self._keep_bounded()
         if not found:

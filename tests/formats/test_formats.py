@@ -9,9 +9,11 @@ import pytest
 
 from moe_live.analyzer import Analyzer
 from moe_live.cli import main
+from moe_live.dashboard import draw_static
 from moe_live.formats.nearest import nearest
 from moe_live.formats.sniff import DIALECTS
 from moe_live.settings import FORMATS, Settings
+from tests.dashboard.factory import status
 
 
 def test_the_names_of_all_formats_are_known() -> None:
@@ -152,3 +154,9 @@ def test_lines_of_no_format_are_shown_as_they_come() -> None:
     analyzer.feed(b"main: loading\nmain: listening\n")
     tally = analyzer.snapshot().input.tally
     assert (tally.lines, tally.malformed_lines, tally.samples[0]) == (2, 2, b"main: loading")
+
+
+def test_the_header_of_the_dashboard_names_the_format() -> None:
+    analyzer = Analyzer()
+    analyzer.feed(b"layer,expert_ids\n3,1 2\n4,5 6\n3,2 7\n")
+    assert "table" in draw_static(analyzer.snapshot(), status(), width=80, height=24).plain.splitlines()[1]

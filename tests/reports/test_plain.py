@@ -1,6 +1,7 @@
 import io
 import os
 import re
+import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from moe_live.running import Status
 from moe_live.session import Session
 from moe_live.sources.archive import ArchiveSource
 from moe_live.sources.source import Break, SourceStatus, State
+from tests.pseudo_terminal import MOE_LIVE, REPOSITORY
 
 HEADER = b"layer_id,expert_ids\n"
 STEP = b"0,1 2\n1,2 3\n"
@@ -149,3 +151,45 @@ def test_progress_bar_on_a_terminal(log: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_no_progress_bar_on_a_dumb_terminal(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert on_terminal(log) == ""
+
+
+def test_what_comes_instead_of_usable_lines_is_said_once_after_two_seconds() -> None:
+    ended = replace(FOLLOWING, state=State.ENDED)
+    script = Script([b"tok,layer_no,expert_id\n", *[b"0,3,51\n"] * 8], [*[FOLLOWING] * 11, ended])
+    said = [line for line in run(script).splitlines() if "read" not in line]
+    near = "the header has no layer column: layer_no? use --columns layer=layer_no"
+    assert said == [
+        f"moe-live: no usable line so far: {near}",
+        "moe-live:   it came: tok,layer_no,expert_id",
+        "moe-live:   it came: 0,3,51",
+    ]
+
+
+def test_nothing_is_said_of_lines_that_are_none_of_rows_while_rows_come() -> None:
+    ended = replace(FOLLOWING, state=State.ENDED)
+    script = Script([HEADER, b"junk\n", *[STEP] * 8], [*[FOLLOWING] * 11, ended])
+    assert "usable" not in run(script)
+
+
+def test_an_unknown_format_is_said_to_be_so_while_it_is_piped() -> None:
+    """A process, and a pipe that stays open."""
+    with subprocess.Popen(
+        [*MOE_LIVE, "--no-dashboard"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=REPOSITORY,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"main: loading the model\nmain: listening\n")
+        process.stdin.flush()
+        said = []
+        for line in process.stderr:  # there is one every five seconds at least
+            said.append(line.decode().rstrip())
+            if "listening" in said[-1]:
+                break
+        process.stdin.close()
+        assert process.wait() == 1
+    assert any("no usable line so far: expected are lines such as" in line for line in said)
+    assert "moe-live:   it came: main: loading the model" in said
