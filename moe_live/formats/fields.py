@@ -20,7 +20,11 @@ _PHASES = {
 _LONGEST_PHASE = max(map(len, _PHASES))
 _LOWER = ord("a") - ord("A")
 
-_EXACT_DIGITS = 15  # of a number that doubles hold exactly, and the power of ten below it
+_DIGITS_OF_INT32 = 9
+
+EXACT_DIGITS = 15
+"""Of a number that doubles hold exactly, and the power of ten below it."""
+
 _FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _BLANK, _COMMA, _MINUS, _ZERO, _DOT, _COLON = b" ,-0.:"
 
@@ -67,18 +71,23 @@ def numbers(
     """
     width = end - start
     negative = (text[start] == _MINUS) & (width > 1)
-    width = width - negative
+    has_negative = negative.any()
+    if has_negative:
+        width = width - negative
     good = (width > 0) & (width <= MAX_DIGITS)
-    value = np.zeros(len(start), np.int64)
-    scale = 1
-    for place in range(min(int(width.max(initial=0)), MAX_DIGITS)):
-        digit = text[end - 1 - place] - np.uint8(_ZERO)
-        here = width > place
-        good &= ~here | (digit <= 9)
-        value += np.where(here, digit, 0).astype(np.int64) * scale
-        scale *= 10
-    value[~good] = 0
-    return np.where(negative, -value, value), good
+    places = min(int(width.max(initial=0)), MAX_DIGITS)
+    dtype = np.int32 if places <= _DIGITS_OF_INT32 else np.int64
+    value = np.zeros(width.shape, dtype)
+    last = end - 1
+    for place in range(places):
+        digit = text[last - place] - np.uint8(_ZERO)
+        if place:
+            digit *= width > place
+        good &= digit <= 9
+        value += np.multiply(digit, 10**place, dtype=dtype)
+    value *= good
+    whole = value.astype(np.int64)
+    return np.where(negative, -whole, whole) if has_negative else whole, good
 
 
 def floats(
@@ -90,10 +99,10 @@ def floats(
         (n,) the values, NaN where a field has anything else; (n,) whether it has a number.
     """
     width = end - start
-    good = (width > 0) & (width <= _EXACT_DIGITS)
+    good = (width > 0) & (width <= EXACT_DIGITS)
     whole = np.zeros(len(start), np.int64)
     scale, places = np.ones(len(start), np.int64), np.zeros(len(start), np.int64)
-    for place in range(min(int(width.max(initial=0)), _EXACT_DIGITS)):
+    for place in range(min(int(width.max(initial=0)), EXACT_DIGITS)):
         byte = text[end - 1 - place]
         digit = byte - np.uint8(_ZERO)
         here, is_dot = width > place, byte == _DOT

@@ -7,7 +7,9 @@ stands, and the numbers behind it. All others go through `json` one by one.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.alike import MOST, NUMBER, Shape, Shapes
 from moe_live.formats.columns import Column, columns, json_object
 from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
@@ -26,10 +29,12 @@ from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _NEWLINE, _QUOTE, _COLON, _BLANK, _COMMA = b'\n": ,'
 _OPEN, _OPEN_LIST, _CLOSE_LIST, _CLOSE = b"{[]}"
-_MOST = (1 << 31) - 1
 _DRAFT_HEAD = "mtp_idx"
 """The key that Megatron-LM's records of draft heads have."""
 
+_LISTED = (Column.EXPERTS, Column.WEIGHTS)
+_NAMED = (Column.PHASE, Column.SEQUENCE)
+_STRING_OR_NUMBER = re.compile(rb'"[^"]*"|(?P<number>-?[0-9]+(?:\.[0-9]+)?)')
 _NUMBERS = (Column.LAYER, Column.STEP, Column.TOKEN, Column.RANK)
 
 
@@ -44,6 +49,22 @@ class _Row(NamedTuple):
     rank: int
     experts: Sequence[int]
     weights: Sequence[float]
+
+
+class _Number(NamedTuple):
+    """Where a number stands among those of a line: one with decimal places is two."""
+
+    first: int
+    parts: int
+
+
+def _numbers_in(value: object, parts: int, *, is_list: bool) -> list[int]:
+    """Where the numbers of so many parts stand that are all there is in a value; nothing if it has others."""
+    found = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, _Number)]
+    alone = isinstance(value, list) is is_list and len(found) == (
+        len(value) if isinstance(value, list) else 1
+    )
+    return [each.first for each in found] if alone and all(each.parts == parts for each in found) else []
 
 
 class _Keys(NamedTuple):
@@ -70,6 +91,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
         self._told_names = told
         self._keys: _Keys | None = None
         self._has_lists = True
+        self._shapes = Shapes(self._shape_of)
 
     def _read(self, text: bytes) -> ReadLines:
         end = np.flatnonzero(np.frombuffer(text, np.uint8) == _NEWLINE)
@@ -85,7 +107,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
             first += 1
         if self._keys is not None and first < len(end):
             part = text[begin[first] :]
-            alike, is_alike = self._read_alike(part, end[first:] - begin[first], self._keys)
+            alike, is_alike = self._shapes.read(part, end[first:] - begin[first], self._read_alike)
             good[first:] = is_alike
             for line in (np.flatnonzero(~is_alike) + first).tolist():
                 self._look_at(text[begin[line] : end[line]], line, found, labels)
@@ -133,12 +155,55 @@ class JsonLinesDecoder(ToldLinesDecoder):
             found[index] = rows
         return None
 
-    def _read_alike(self, text: bytes, end: NDArray[np.int64], keys: _Keys) -> tuple[Told, NDArray[np.bool_]]:
-        """The lines that have all of `keys`, once each, and nothing within anything else.
+    def _shape_of(self, line: bytes) -> Shape | None:
+        """What the numbers tell of lines that are like this one but for these; see `Shapes`."""
+        keys = None if self._keys is None else self._keys.of
+        if keys is None or b"\\" in line or line.count(b"{") != 1:
+            return None
+        count, marks = 0, list[_Number]()
+        for found in _STRING_OR_NUMBER.finditer(line):
+            numbers_here = len(NUMBER.findall(found[0]))
+            if found["number"] is not None:
+                marks.append(_Number(count, numbers_here))
+            elif numbers_here and line[found.end() :].lstrip().startswith(b":"):
+                return None
+            count += numbers_here
+        try:
+            take = partial(next, iter(marks))
+            value = json.loads(line, parse_int=lambda _: take(), parse_float=lambda _: take())
+        except (ValueError, RecursionError, StopIteration):
+            return None
+        if not isinstance(value, dict) or any(line.count(f'"{key}"'.encode()) != 1 for key in keys.values()):
+            return None
+        where: dict[Column, int] = {}
+        known: dict[Column, int] = {}
+        for column, key in keys.items():
+            told = value.get(key)
+            if column in _LISTED or (column is Column.RANK and self._has_lists):
+                continue
+            if isinstance(told, _Number) and told.parts == 1:
+                where[column] = told.first
+            elif column in _NAMED and isinstance(told, str) and not NUMBER.search(told.encode()):
+                known[column] = phase_named(told) if column is Column.PHASE else _number_of(told) & MOST
+            else:
+                return None
+        experts = _numbers_in(value.get(keys[Column.EXPERTS]), 1, is_list=self._has_lists)
+        weights = experts
+        if Column.WEIGHTS in keys:
+            weights = _numbers_in(value.get(keys[Column.WEIGHTS]), 2, is_list=self._has_lists)
+        if not experts or len(weights) != len(experts):
+            return None
+        of_weights = [(first, first + 1) for first in weights] if Column.WEIGHTS in keys else []
+        return Shape.of(line, where, known, experts, of_weights)
+
+    def _read_alike(self, text: bytes, end: NDArray[np.int64]) -> tuple[Told, NDArray[np.bool_]]:
+        """The lines that have all keys, once each, and nothing within anything else.
 
         Returns:
             What these tell, and (l,) which they are.
         """
+        assert self._keys is not None  # noqa: S101 - it is known before
+        keys = self._keys
         bytes_ = np.frombuffer(text, np.uint8)
         begin = np.append([0], end[:-1] + 1)
         opens = np.searchsorted(np.flatnonzero(bytes_ == _OPEN), [begin, end])
@@ -176,7 +241,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
                 sequence[at] = _number_of(
                     text[start[at] : stop_at[at]].strip(b'"').decode("utf-8", "replace")
                 )
-            sequence &= _MOST
+            sequence &= MOST
         phase = np.full(len(end), UNTOLD)
         if Column.PHASE in keys.of:
             start, stop_at = values(Column.PHASE, stop)
@@ -252,7 +317,7 @@ def _rows(value: Mapping[str, Any], keys: _Keys) -> list[_Row]:
         return []
     phase = phase_named(str(given.get(Column.PHASE, "")))
     sequence = given.get(Column.SEQUENCE, 0)
-    sequence = (sequence if _is_number(sequence) else _number_of(str(sequence))) & _MOST
+    sequence = (sequence if _is_number(sequence) else _number_of(str(sequence))) & MOST
     rows = []
     weights = given.get(Column.WEIGHTS)
     of_tokens = weights if isinstance(weights, list) and tokens is experts else [weights]

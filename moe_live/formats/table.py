@@ -15,13 +15,25 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.alike import MOST, NUMBER, Shape, Shapes
 from moe_live.formats.columns import Column, columns, plain_name
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import float_lists, floats, lists, numbers, pairs, phases, trimmed, untold
+from moe_live.formats.fields import (
+    float_lists,
+    floats,
+    lists,
+    numbers,
+    pairs,
+    phase_named,
+    phases,
+    trimmed,
+    untold,
+)
 from moe_live.formats.llama_server import HEADERS
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
@@ -103,6 +115,7 @@ class TableDecoder(ToldLinesDecoder):
         self._told = told
         self._header: Header | None = None
         self._may_restart = False
+        self._shapes = Shapes(self._shape_of)
         self._has_one_each = False  # whether each line is known to have one expert
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
@@ -147,11 +160,61 @@ class TableDecoder(ToldLinesDecoder):
                 self._header = header
                 self._telling = None
                 self._has_one_each = False
+                self._shapes = Shapes(self._shape_of)
                 break
             self._counter.add_malformed(1, [line[:SAMPLE_BYTES]])
         return begin
 
     def _read(self, text: bytes) -> ReadLines:
+        if self._telling is None:
+            return self._read_any(text)
+        end = np.flatnonzero(np.frombuffer(text, np.uint8) == _NEWLINE)
+        told, good = self._shapes.read(text, end, self._read_others)
+        self._may_restart |= bool(good.any())
+        return ReadLines(told, np.flatnonzero(good), end, good, self._telling)
+
+    def _read_others(self, text: bytes, _: NDArray[np.int64]) -> tuple[Told, NDArray[np.bool_]]:
+        read = self._read_any(text)
+        return read.told, read.good
+
+    def _shape_of(self, line: bytes) -> Shape | None:
+        """What the numbers tell of lines that are like this one but for these; see `Shapes`."""
+        header = self._header
+        if header is None or any(mark in line for mark in (*_MARKS, b":")):
+            return None
+        parts = header.split(line)
+        if len(parts) != header.fields:
+            return None
+        before = [0, *accumulate(len(NUMBER.findall(part)) for part in parts)]
+        where: dict[Column, int] = {}
+        known: dict[Column, int] = {}
+        listed: dict[Column, list[int]] = {Column.EXPERTS: [], Column.WEIGHTS: []}
+        for column, indices in header.columns.items():
+            for index in indices:
+                field = parts[index].strip(b" ")
+                if column in listed:
+                    one = _WEIGHT if column is Column.WEIGHTS else NUMBER
+                    if not all(map(one.fullmatch, field.split(b" "))):
+                        return None
+                    step = 1 if column is Column.EXPERTS else 2
+                    listed[column] += range(before[index], before[index + 1], step)
+                elif NUMBER.fullmatch(field):
+                    where[column] = before[index]
+                elif column in _NAMED and not NUMBER.search(field):
+                    known[column] = _named(column, field)
+                else:
+                    return None
+        experts, weights = listed.values()
+        n_weights = len(header.columns.get(Column.WEIGHTS, ()))
+        if n_weights not in {0, 1, len(header.columns[Column.EXPERTS])} or (
+            n_weights and len(weights) != len(experts)
+        ):
+            return None
+        if self._has_one_each and len(experts) != 1:
+            return None
+        return Shape.of(line, where, known, experts, [(first, first + 1) for first in weights])
+
+    def _read_any(self, text: bytes) -> ReadLines:
         assert self._header is not None  # noqa: S101 - it is looked for before
         table = _Fields(text, self._header)
         where = self._header.columns
@@ -215,12 +278,17 @@ class TableDecoder(ToldLinesDecoder):
             )
             if telling.one_each and not self._has_one_each:
                 self._has_one_each = True
-                return self._read(text)
+                return self._read_any(text)
         self._may_restart |= bool(good.any())
         columns = (layer, phase, sequence, step, token, rank, count)
         entries = np.repeat(good, count)
         told = Told.of([*(column[good] for column in columns), experts[entries]], weights[entries])
         return ReadLines(told, np.flatnonzero(good), table.end, good, telling)
+
+
+def _named(column: Column, field: bytes) -> int:
+    """The number of a phase or sequence that is a name."""
+    return phase_named(field.decode("latin-1")) if column is Column.PHASE else zlib.crc32(field) & MOST
 
 
 class _Fields:
@@ -282,7 +350,7 @@ class _Fields:
         value, good = numbers(self.text, start, end)
         for at in np.flatnonzero(~good).tolist():
             value[at] = zlib.crc32(self.text[start[at] : end[at]].tobytes())
-        return value & _MOST
+        return value & MOST
 
     def _open_lists(self, is_end: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Make blanks of quotes and brackets, and of all that separates what is between them.
@@ -307,9 +375,10 @@ class _Fields:
         return balanced
 
 
+_NAMED = (Column.PHASE, Column.SEQUENCE)
+_WEIGHT = re.compile(rb"-?[0-9]+\.[0-9]+")
 _NEWLINE, _BLANK, _QUOTE = b'\n "'
 _MARKS = tuple(bytes([mark]) for mark in b'"[](){}')
-_MOST = (1 << 31) - 1
 _DEPTH = np.zeros(256, np.int8)
 _DEPTH[list(b"[({")], _DEPTH[list(b"])}")] = 1, -1
 _IN_NUMBERS = np.ones(256, np.bool_)

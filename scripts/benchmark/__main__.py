@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import accumulators
+import dialects
 import following
 import frames
 import logs
@@ -21,7 +22,7 @@ import throughput
 SHORT_MEGABYTES = 64
 """As much of the decode log is read by pandas, in 1.7 GB of memory."""
 
-SECTIONS = ("throughput", "accumulators", "following", "frames")
+SECTIONS = ("throughput", "dialects", "accumulators", "following", "frames")
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
         short.write_bytes(beginning[: beginning.rindex(b"\n") + 1])
         if "throughput" in chosen:
             report |= _throughput(paths, short, directory, options.repeat)
+        if "dialects" in chosen:
+            report |= _dialects(directory, options.megabytes, options.repeat)
         if "accumulators" in chosen:
             report["accumulators"] = _accumulators(paths)
         if "following" in chosen:
@@ -124,6 +127,25 @@ def _throughput(paths: dict[str, Path], short: Path, directory: Path, repeat: in
         ],
         "missing": missing,
         "promises": [{"promise": a, "reached": b, "at_least": c} for a, b, c in promised],
+    }
+
+
+def _dialects(directory: Path, megabytes: int, repeat: int) -> dict[str, Any]:
+    table = dialects.measure(directory, megabytes, repeat)
+    print("| file | program | MB/s |\n|---|---|---:|")
+    for entry in table:
+        print(f"| {entry.log} {entry.megabytes:.0f} MB | {entry.program} | {entry.speed:.0f} |")
+    print("\n| promise | reached | at least | |\n|---|---:|---:|---|")
+    promised = dialects.targets(table)
+    for what, reached, least in promised:
+        print(f"| {what} | {reached:.2f} | {least:.2f} | {'holds' if reached >= least else 'missed'} |")
+    print(flush=True)
+    return {
+        "dialects": [
+            {"file": entry.log, "program": entry.program, "megabytes_a_second": entry.speed}
+            for entry in table
+        ],
+        "dialect_promises": [{"promise": a, "reached": b, "at_least": c} for a, b, c in promised],
     }
 
 

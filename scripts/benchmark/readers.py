@@ -12,6 +12,7 @@ import re
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,70 @@ READERS: dict[str, Callable[[str], Callable[[], dict[str, Any]]]] = {
 }
 
 
+def polars_table(path: str) -> Callable[[], dict[str, Any]]:
+    os.environ["POLARS_MAX_THREADS"] = str(PEERS_THREADS)
+    import polars as pl
+
+    def run() -> dict[str, Any]:
+        counts = pl.scan_csv(path).group_by("layer", "expert").len().collect()
+        return {"checksum": checksum(counts.iter_rows())}
+
+    return run
+
+
+def polars_json(path: str) -> Callable[[], dict[str, Any]]:
+    os.environ["POLARS_MAX_THREADS"] = str(PEERS_THREADS)
+    import polars as pl
+
+    def run() -> dict[str, Any]:
+        rows = pl.scan_ndjson(path).select("layer", "topk_ids").explode("topk_ids")
+        return {"checksum": checksum(rows.group_by("layer", "topk_ids").len().collect().iter_rows())}
+
+    return run
+
+
+def duckdb_file(path: str, query: str) -> Callable[[], dict[str, Any]]:
+    import duckdb as db
+
+    def run() -> dict[str, Any]:
+        connection = db.connect(config={"threads": PEERS_THREADS})
+        return {"checksum": checksum(connection.execute(query, [path]).fetchall())}
+
+    return run
+
+
+def stdlib_json(path: str) -> Callable[[], dict[str, Any]]:
+    def run() -> dict[str, Any]:
+        counts: Counter[tuple[int, int]] = Counter()
+        with Path(path).open("rb") as file:
+            for line in file:
+                row = json.loads(line)
+                layer = row["layer"]
+                counts.update((layer, expert) for expert in row["topk_ids"])
+        return {"checksum": checksum((*key, count) for key, count in counts.items())}
+
+    return run
+
+
+OF_DIALECTS: dict[str, Callable[[str], Callable[[], dict[str, Any]]]] = {
+    "Polars, 2 threads, table": polars_table,
+    "Polars, 2 threads, JSON": polars_json,
+    "DuckDB, 2 threads, table": lambda path: duckdb_file(
+        path, "select layer, expert, count(*) from read_csv(?, header=true) group by all"
+    ),
+    "DuckDB, 2 threads, JSON": lambda path: duckdb_file(
+        path,
+        "select layer, expert, count(*) from (select layer, unnest(topk_ids) as expert "
+        "from read_json(?, format='newline_delimited')) group by all",
+    ),
+    "json": stdlib_json,
+}
+"""What reads tables and JSON lines."""
+
+
 def main() -> None:
     name, path = sys.argv[1:]
-    run = READERS[name](path)
+    run = (READERS | OF_DIALECTS)[name](path)
     imported = peak_mb()
     begun = time.perf_counter()
     result = run()
