@@ -1,0 +1,117 @@
+"""Lines that are read at once tell what they tell one by one, whatever stands among them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_live.formats.alike import Shapes
+from tests.analysis import snapshot_of
+from tests.comparison import plain
+
+layers = st.sampled_from([0, 1, 2, 3])
+numbers = st.one_of(
+    st.integers(0, 12).map(str),
+    st.sampled_from(
+        ["-1", "007", "-", "1-2", "--3", "", "x", "2047", "2048", "99999", "1.0", "1e1", str(10**19)]
+    ),
+)
+weights = st.one_of(
+    st.floats(0, 1).map(lambda value: f"{value:.6g}"),
+    st.floats(0, 1).map(repr),
+    st.sampled_from(["0.5", "-0.25", "-0.0", "1", "5e-05", "0.-5", "1.2.3", ".5", "nan", "0." + "1" * 19]),
+)
+phases = st.sampled_from(["0", "1", "00", "-1", "decode", "Prefill", "pre_dispatch", ""])
+texts = st.sampled_from(["a", "req-1", "7", "-3", "ä", ""])
+
+
+@st.composite
+def table_lines(draw: st.DrawFn) -> list[str]:
+    """Of `turn,phase,step,layer,slot,expert,weight`, most of them as they should be."""
+    lines = []
+    for index in range(draw(st.integers(1, 40))):
+        if draw(st.integers(0, 3)):
+            lines.append(
+                f"0,1,{index // 8},{index // 2 % 4},{index % 2},{draw(st.integers(0, 9))},0.{index + 1}"
+            )
+        else:
+            fields = [draw(texts), draw(phases), draw(numbers), draw(numbers), draw(numbers), draw(numbers)]
+            lines.append(draw(st.sampled_from([",", ", ", ",,"])).join([*fields, draw(weights)]))
+    return lines
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> list[str]:
+    """Most of them as a logger of vLLM writes them."""
+    lines = []
+    for index in range(draw(st.integers(1, 30))):
+        chosen = draw(st.lists(numbers, min_size=1, max_size=3))
+        beside = draw(st.lists(weights, min_size=1, max_size=3))
+        if draw(st.integers(0, 3)):
+            ids = draw(st.permutations(range(6)))[:3]
+            lines.append(
+                json.dumps(
+                    {
+                        "layer": index % 4,
+                        "phase": "decode",
+                        "topk_ids": ids,
+                        "topk_weights": [0.5, 0.25, 0.125],
+                    }
+                )
+            )
+        else:
+            line = (
+                f'{{"layer": {draw(numbers)}, "phase": "{draw(phases)}", "topk_ids": [{", ".join(chosen)}], '
+                f'"topk_weights": [{", ".join(beside)}]}}'
+            )
+            lines.append(draw(st.sampled_from([line, line.replace(" ", ""), line.replace("phase", "note")])))
+    return lines
+
+
+@pytest.mark.parametrize("with_header", [True, False])
+@settings(max_examples=60)
+@given(st.data())
+def test_it_makes_no_difference(with_header: bool, data: st.DataObject) -> None:
+    lines = data.draw(table_lines() if with_header else objects())
+    first = ["turn,phase,step,layer,slot,expert,weight", "0,1,0,0,0,3,0.5"]
+    if not with_header:
+        first = ['{"layer": 0, "phase": "decode", "topk_ids": [3, 1, 2], "topk_weights": [0.5, 0.25, 0.125]}']
+    text = "".join(f"{line}\n" for line in [*first, *lines]).encode()
+    at = data.draw(st.integers(0, len(text)))
+    at_once = snapshot_of(text[:at], text[at:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shapes, "read", lambda _, text, end, others: others(text, end))
+        one_by_one = snapshot_of(text)
+    assert plain(at_once) == plain(one_by_one)
+
+
+def test_most_lines_are_read_at_once() -> None:
+    """And those with an exponent are not lost."""
+    read: list[int] = []
+    rng = np.random.default_rng(3)
+    lines = [
+        json.dumps(
+            {"layer": layer, "topk_ids": rng.permutation(9)[:3].tolist(), "topk_weights": [w, 0.25, 0.125]}
+        )
+        for _ in range(300)
+        for layer in range(3)
+        for w in [5e-5 if rng.random() < 0.01 else 0.5]
+    ]
+    others = Shapes.read
+
+    def counted(self: Shapes, text: bytes, end: np.ndarray, slow: object) -> object:
+        def of_these(text: bytes, end: np.ndarray) -> object:
+            read.append(len(end))
+            return slow(text, end)  # type: ignore[operator]  # as it is called
+
+        return others(self, text, end, of_these)  # type: ignore[arg-type]  # it passes on what it gets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shapes, "read", counted)
+        snapshot = snapshot_of("".join(f"{line}\n" for line in lines).encode())
+    assert (snapshot.rows.logged, snapshot.input.tally.malformed_lines) == (900, 0)
+    assert 0 < sum(read) < 40
