@@ -77,6 +77,9 @@ class Dialect:
         places: where large files may be cut, None for nowhere. Of a text that begins with a line: offsets
             (before, start, end) of two neighbouring lines, ascending; the second, `text[start:end]`, begins
             a step as far as its own beginning and that of the line before show. Whether it does is tested.
+        resumed: the dialect as its lines are read on, given the first ones of a log, without newlines: what
+            its decoders learn from a header or first line they know from the start, and there are `places`.
+            None if that cannot be, or if it is the same.
         is_text: whether there are lines at all, around which there may be something.
         named: the same, where the user says what columns or keys are called, by our names of them; None if
             there are none.
@@ -88,5 +91,6 @@ class Dialect:
     open: Opener
     fault: Callable[[bytes], str]
     places: Callable[[bytes], Iterator[tuple[int, int, int]]] | None = None
+    resumed: Callable[[Sequence[bytes]], Dialect | None] | None = None
     is_text: bool = True
     named: Callable[[Mapping[str, str]], Dialect] | None = None

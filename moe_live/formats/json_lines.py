@@ -11,7 +11,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.fields import float_lists, lists, numbers, phase_named, phases, trimmed, untold
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
-from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder
+from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, places
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _NEWLINE, _QUOTE, _COLON, _BLANK, _COMMA = b'\n": ,'
@@ -83,17 +84,36 @@ class JsonLinesDecoder(ToldLinesDecoder):
 
     Args:
         told: what the user says the keys are called, by our names of what they tell.
+        known: what a decoder of the same log knows that has read its first lines.
         gate_layers: is not needed: these lines have no router inputs.
     """
 
-    def __init__(self, told: Mapping[str, str], *, gate_layers: frozenset[int] | None = None) -> None:
+    def __init__(
+        self,
+        told: Mapping[str, str],
+        known: tuple[_Keys, Telling] | None = None,
+        *,
+        gate_layers: frozenset[int] | None = None,
+    ) -> None:
         super().__init__(gate_layers=gate_layers)
         self._told_names = told
         self._keys: _Keys | None = None
         self._has_lists = True
         self._shapes = Shapes(self._shape_of)
+        if known is not None:
+            self._keys, telling = known
+            self._know(telling)
+            self._has_lists = not telling.one_each
 
-    def _read(self, text: bytes) -> ReadLines:
+    @property
+    def known(self) -> tuple[_Keys, Telling] | None:
+        """What another decoder must know to read on; None if that is not known, or not enough."""
+        if self._keys is None or self._telling is None or not self.is_cut_anywhere:
+            return None
+        return self._keys, self._telling
+
+    def read(self, text: bytes) -> ReadLines:
+        """See `ToldLinesDecoder.read`."""
         end = np.flatnonzero(np.frombuffer(text, np.uint8) == _NEWLINE)
         begin = np.append([0], end[:-1] + 1)
         found: dict[int, list[_Row]] = {}
@@ -360,6 +380,30 @@ def _told(rows: Sequence[_Row]) -> Told:
 _NO_ROWS = _told([])
 
 
+def resumed(told: Mapping[str, str], lines: Sequence[bytes]) -> Dialect | None:
+    """The dialect of what comes after these first lines; see `Dialect.resumed`."""
+    decoder = JsonLinesDecoder(told)
+    for _ in decoder.feed(b"".join(line + b"\n" for line in lines)):
+        pass
+    known = decoder.known
+    return (
+        None
+        if known is None
+        else replace(
+            json_lines(told),
+            open=partial(JsonLinesDecoder, told, known),
+            places=partial(_places, told, known),
+            resumed=None,
+        )
+    )
+
+
+def _places(
+    told: Mapping[str, str], known: tuple[_Keys, Telling], text: bytes
+) -> Iterator[tuple[int, int, int]]:
+    return places(JsonLinesDecoder(told, known).read, text)
+
+
 def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
     """Whether lines, without newlines, are of this dialect."""
     for line in lines:
@@ -384,5 +428,6 @@ def json_lines(told: Mapping[str, str]) -> Dialect:
         recognize=partial(recognize, told),
         open=partial(JsonLinesDecoder, told),
         fault=fault,
+        resumed=partial(resumed, told),
         named=json_lines,
     )

@@ -171,7 +171,7 @@ class PassGatherer:
         self._labels += [(self._held_lines + place, name) for place, name in labels]
         if not len(lines):
             return
-        self._held_begins.append(self._begins(lines) + self._held_lines)
+        self._held_begins.append(self.begins(lines) + self._held_lines)
         self._held.append(lines)
         self._held_lines += len(lines)
         if self._row_lines is None:
@@ -194,8 +194,8 @@ class PassGatherer:
             yield _nothing(tuple((0, name) for _, name in self._labels))
         self._forget()
 
-    def _begins(self, lines: Told) -> NDArray[np.int64]:
-        """Which lines begin a pass, seen from the line before; the very first line does not."""
+    def begins(self, lines: Told) -> NDArray[np.int64]:
+        """Which of the next lines begin a pass, seen from the line before; the very first one does not."""
         both = lines if self._last is None else Told.joined([self._last, lines])
         self._last = lines.part(len(lines) - 1, len(lines)).copy()
         before, after = both.part(0, len(both) - 1), both.part(1, len(both))

@@ -75,7 +75,8 @@ class PatternDecoder(ToldLinesDecoder):
         self._layer = b""
         return super().restart(emptied=emptied)
 
-    def _read(self, text: bytes) -> ReadLines:
+    def read(self, text: bytes) -> ReadLines:
+        """See `ToldLinesDecoder.read`."""
         end = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
         good = np.zeros(len(end), np.bool_)
         has_token = "token" in self._pattern.groupindex

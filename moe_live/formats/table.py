@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 
@@ -38,7 +38,7 @@ from moe_live.formats.llama_server import HEADERS
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
 from moe_live.formats.spans import SAMPLE_BYTES
-from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, restarted
+from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, places, restarted
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _SEPARATORS = b"\t,;|"
@@ -107,16 +107,35 @@ class TableDecoder(ToldLinesDecoder):
 
     Args:
         told: what the user says the columns are called, by our names of them.
+        known: a decoder of the same table, which has read its first lines.
         gate_layers: is not needed: tables have no router inputs.
     """
 
-    def __init__(self, told: Mapping[str, str], *, gate_layers: frozenset[int] | None = None) -> None:
+    def __init__(
+        self,
+        told: Mapping[str, str],
+        known: tuple[Header, Telling] | None = None,
+        *,
+        gate_layers: frozenset[int] | None = None,
+    ) -> None:
         super().__init__(gate_layers=gate_layers)
         self._told = told
         self._header: Header | None = None
         self._may_restart = False
         self._shapes = Shapes(self._shape_of)
         self._has_one_each = False  # whether each line is known to have one expert
+        if known is not None:
+            self._header, telling = known
+            self._know(telling)
+            self._has_one_each = telling.one_each
+            self._may_restart = True
+
+    @property
+    def known(self) -> tuple[Header, Telling] | None:
+        """What another decoder must know to read on; None if that is not known, or not enough."""
+        if self._header is None or self._telling is None or not self.is_cut_anywhere:
+            return None
+        return self._header, self._telling
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """See `Decoder.restart`."""
@@ -165,7 +184,8 @@ class TableDecoder(ToldLinesDecoder):
             self._counter.add_malformed(1, [line[:SAMPLE_BYTES]])
         return begin
 
-    def _read(self, text: bytes) -> ReadLines:
+    def read(self, text: bytes) -> ReadLines:
+        """See `ToldLinesDecoder.read`."""
         if self._telling is None:
             return self._read_any(text)
         end = np.flatnonzero(np.frombuffer(text, np.uint8) == _NEWLINE)
@@ -393,6 +413,30 @@ def _next_header(text: bytes, begin: int, line: bytes) -> int:
     return len(text) if found < 0 else found
 
 
+def resumed(told: Mapping[str, str], lines: Sequence[bytes]) -> Dialect | None:
+    """The dialect of what comes after these first lines; see `Dialect.resumed`."""
+    decoder = TableDecoder(told)
+    for _ in decoder.feed(b"".join(line + b"\n" for line in lines)):
+        pass
+    known = decoder.known
+    return (
+        None
+        if known is None
+        else replace(
+            table(told),
+            open=partial(TableDecoder, told, known),
+            places=partial(_places, told, known),
+            resumed=None,
+        )
+    )
+
+
+def _places(
+    told: Mapping[str, str], known: tuple[Header, Telling], text: bytes
+) -> Iterator[tuple[int, int, int]]:
+    return places(TableDecoder(told, known).read, text)
+
+
 def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
     """Whether lines, without newlines, are of this dialect: whether one of them is a header of a table."""
     for line in lines:
@@ -414,5 +458,6 @@ def table(told: Mapping[str, str]) -> Dialect:
         recognize=partial(recognize, told),
         open=partial(TableDecoder, told),
         fault=fault,
+        resumed=partial(resumed, told),
         named=table,
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.comments import take_apart
-from moe_live.formats.passes import PassGatherer, Telling, Told
+from moe_live.formats.passes import PREFILL, PassGatherer, Telling, Told
 from moe_live.formats.records import Experts, LineTally, Records
 from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
 
@@ -49,11 +49,21 @@ class ToldLinesDecoder(ABC):
     def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:  # noqa: ARG002 - what every dialect is told
         self._counter = LineCounter()
         self._assembler = LineAssembler(self._counter, MAX_LINE_BYTES)
-        self._passes = PassGatherer(Telling())
         self._telling: Telling | None = None
+        self._passes = PassGatherer(Telling())
+
+    @property
+    def is_cut_anywhere(self) -> bool:
+        """Whether it is known what lines tell, and each row by itself: nothing is to be learned from more."""
+        telling = self._telling
+        return telling is not None and (not telling.one_each or telling.rank or telling.token)
+
+    def _know(self, telling: Telling) -> None:
+        """What the lines tell is known before they come."""
+        self._telling, self._passes = telling, PassGatherer(telling)
 
     @abstractmethod
-    def _read(self, text: bytes) -> ReadLines:
+    def read(self, text: bytes) -> ReadLines:
         """What complete lines tell; none is a comment, and none has blanks at its end."""
 
     @property
@@ -95,7 +105,7 @@ class ToldLinesDecoder(ABC):
         if not text:
             yield from self._passes.feed(NO_LINES, [(0, name) for _, name in labels])
             return
-        read = self._read(text)
+        read = self.read(text)
         self._counter.lines += len(read.good)
         self._counter.label_lines += len(read.labels)
         wrong = np.flatnonzero(~read.good)
@@ -123,6 +133,23 @@ class ToldLinesDecoder(ABC):
         self._counter.empty_rows += self._passes.empty_rows - rows
         self._counter.empty_slots += self._passes.empty_slots - slots
         self._counter.add_malformed(self._passes.torn_lines - torn, ())
+
+
+def places(read: Callable[[bytes], ReadLines], text: bytes) -> Iterator[tuple[int, int, int]]:
+    """Where passes of decode begin, seen from the line before; see `Dialect.places`.
+
+    Args:
+        read: complete lines, as a decoder does that knows what they tell.
+        text: begins with a line.
+    """
+    lines = read(text[: text.rfind(b"\n") + 1])
+    told, begins = lines.told, lines.end - np.diff(lines.end, prepend=-1) + 1
+    if lines.telling is None or len(told) < 2:
+        return
+    for index in PassGatherer(lines.telling).begins(told).tolist():
+        before, line = lines.line[index - 1 : index + 1].tolist()
+        if line == before + 1 and told.phase[index] != PREFILL:
+            yield int(begins[before]), int(begins[line]), int(lines.end[line]) + 1
 
 
 NO_LINES = Told.of([np.empty(0, np.int64)] * 8, np.empty(0))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from moe_live.formats.dialect import Dialect
+from moe_live.formats.records import Records
 from moe_live.formats.sniff import HEAD_BYTES, Sniffer, candidates
 from moe_live.formats.spans import MAX_LINE_BYTES
 from moe_live.routing.steps import StepAssembler
@@ -39,7 +40,7 @@ GLANCE_BYTES = 1 << 18
 class Part(NamedTuple):
     """A piece of a file, from `begin` to before `end` (None: to the end of the file); steps begin at both.
 
-    All parts of a run are of one dialect.
+    All parts of a run are of one dialect; those that begin within a file know its first lines.
     """
 
     path: str
@@ -73,7 +74,7 @@ def plan(
     if jobs < 2 or settings.reset_on_restart or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
         return []
     dialect = _dialect(paths, settings)
-    if dialect is None or dialect.places is None:
+    if dialect is None or (dialect.places is None and dialect.resumed is None):
         return []
     if part_bytes is None:
         part_bytes = COUNTS_PART_BYTES if settings.counts_only else PART_BYTES
@@ -82,16 +83,20 @@ def plan(
     before = 0  # bytes of the files before
     for path, size in zip(paths, sizes, strict=True):
         bounds, end = [0], size or 0
+        later = dialect if dialect.resumed is None else dialect.resumed(_first_lines(path))
         for place in places:
+            if later is None:
+                break  # what is to be known of all lines is not known from the first ones
             if bounds[-1] + part_bytes // 2 <= place - before <= end - part_bytes // 2:
-                begin = find_step(path, place - before, settings, dialect)
+                begin = find_step(path, place - before, settings, later)
                 if begin is None:
                     break  # there are no steps that could be told apart, or very long ones
                 bounds.append(begin)
         before += end
         ends = [*bounds[1:], None]
         parts += [
-            Part(os.path.realpath(path), begin, end, dialect) for begin, end in zip(bounds, ends, strict=True)
+            Part(os.path.realpath(path), begin, end, later if begin and later is not None else dialect)
+            for begin, end in zip(bounds, ends, strict=True)
         ]
     return parts if len(parts) > 1 else []
 
@@ -136,7 +141,7 @@ def _begins_step(two_lines: bytes, settings: Settings, dialect: Dialect) -> bool
     """Whether both lines are well-formed and a step begins with the second."""
     decoder = dialect.open(gate_layers=settings.gate_layers)
     assembler = StepAssembler(max_slots=settings.max_slots)
-    decoded = decoder.feed(two_lines)
+    decoded: Iterator[Records] = chain(decoder.feed(two_lines), decoder.restart())
     if settings.layers is not None:
         decoded = (records.of_layers(settings.layers) for records in decoded)
     complete = sum(1 for records in decoded for _ in assembler.feed(records))
@@ -156,6 +161,15 @@ def _dialect(paths: Sequence[str], settings: Settings) -> Dialect | None:
                 dialect = sniffer.feed(head) or sniffer.end()
                 return None if sniffer.wrapping else dialect
     return None
+
+
+def _first_lines(path: str) -> list[bytes]:
+    """Those by which a dialect is told."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - `Path` has no other way either
+            return file.read(HEAD_BYTES).split(b"\n")[:-1]
+    except OSError:
+        return []
 
 
 def _plain_size(path: str) -> int | None:
