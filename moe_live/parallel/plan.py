@@ -15,7 +15,7 @@ from moe_live.formats.sniff import HEAD_BYTES, Sniffer, candidates
 from moe_live.formats.spans import MAX_LINE_BYTES
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
-from moe_live.sources.stream import GZIP_MAGIC
+from moe_live.sources.stream import PACKED_MAGICS
 
 MIN_BYTES = 1 << 25
 """Smaller input is read by one process: others would take as long to start."""
@@ -178,7 +178,7 @@ def _plain_size(path: str) -> int | None:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - before opening: a FIFO would be disturbed
             return None
         with open(os.path.realpath(path), "rb") as file:  # noqa: PTH123 - as above
-            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            packed = file.read(max(map(len, PACKED_MAGICS))).startswith(PACKED_MAGICS)
             return None if packed else os.fstat(file.fileno()).st_size
     except OSError:
         return None

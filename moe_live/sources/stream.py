@@ -1,4 +1,4 @@
-"""A descriptor read once from its beginning to its end, unpacked if it is compressed with gzip."""
+"""A descriptor read once from its beginning to its end, unpacked if it is compressed: gzip, xz, bzip2."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import select
 import stat
 import zlib
 from contextlib import suppress
+from typing import Any
 
 from moe_live.errors import printable
 
 READ_BYTES = 1 << 20
 PACKED_BYTES = 1 << 17
 GZIP_MAGIC = b"\x1f\x8b"
+PACKED_MAGICS = (GZIP_MAGIC, b"\xfd7zXZ\0", b"BZh")
+"""How compressed files begin that are unpacked."""
 
 _OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
@@ -61,8 +64,8 @@ class ByteStream:
         if stat.S_ISREG(status.st_mode):
             self.size = max(0, status.st_size - os.lseek(fd, 0, os.SEEK_CUR))
         self._name = printable(name)
-        self._held_back = b""  # a first byte that alone does not tell whether the stream is compressed
-        self._unpacker: _Unpacker | None = None
+        self._held_back = b""  # first bytes that alone do not tell whether the stream is compressed
+        self._unpacker: _Unpacker | _OtherUnpacker | None = None
 
     def read(self, limit: int) -> bytes:
         """What has arrived, at most about `limit` bytes. b"": nothing now, or the end (see `ended`)."""
@@ -114,15 +117,16 @@ class ByteStream:
                 self._end(f"{self._name} is cut short; what could be unpacked is used; copy or make it again")
             self._end(self.problem)
             return self._held_back
-        if start == 0 and raw == GZIP_MAGIC[:1]:
+        at_start = start == len(self._held_back)
+        raw, self._held_back = self._held_back + raw, b""
+        if at_start and any(magic.startswith(raw) and magic != raw for magic in PACKED_MAGICS):
             self._held_back = raw
             return b""
-        raw, self._held_back = self._held_back + raw, b""
-        if start <= 1 and raw.startswith(GZIP_MAGIC):
-            self._unpacker = _Unpacker()
+        if at_start and raw.startswith(PACKED_MAGICS):
+            self._unpacker = _Unpacker() if raw.startswith(GZIP_MAGIC) else _OtherUnpacker()
         return raw if self._unpacker is None else self._unpack(self._unpacker, raw, room)
 
-    def _unpack(self, unpacker: _Unpacker, raw: bytes, room: int) -> bytes:
+    def _unpack(self, unpacker: _Unpacker | _OtherUnpacker, raw: bytes, room: int) -> bytes:
         data = unpacker.feed(raw, room)
         if unpacker.damage:
             self._end(f"{self._name} is damaged ({unpacker.damage}); what came before is used; make it again")
@@ -168,6 +172,56 @@ class _Unpacker:
         self._packed = self._member.unused_data if self.complete else self._member.unconsumed_tail
         self.has_more = bool(self._packed) or len(data) >= room
         return data
+
+
+_XZ_MEMORY = 1 << 27
+"""Bytes that unpacking xz may take: twice what the strongest of its presets does."""
+
+
+class _OtherUnpacker:
+    """Unpacks streams of xz or bzip2, one after the other, in bounded pieces; see `_Unpacker`."""
+
+    def __init__(self) -> None:
+        self.complete = True
+        self.has_more = False
+        self.damage = ""
+        self._packed = b""
+
+    def feed(self, packed: bytes, room: int) -> bytes:
+        """Take `packed` and give at most `room` unpacked bytes."""
+        packed = self._packed + packed
+        if self.complete:
+            packed = packed.lstrip(b"\0")  # padding between streams
+            if not packed:
+                self._packed, self.has_more = b"", False
+                return b""
+        try:
+            if self.complete:
+                self._stream = _stream_of(packed)
+            data = self._stream.decompress(packed, room)
+        except Exception as error:  # each module has its own; ImportError where Python lacks it
+            self.damage = printable(str(error)).lower()
+            self.has_more = False
+            return b""
+        self.complete = self._stream.eof
+        self._packed = self._stream.unused_data if self.complete else b""
+        self.has_more = bool(self._packed) or not (self.complete or self._stream.needs_input)
+        return bytes(data)
+
+
+def _stream_of(packed: bytes) -> Any:
+    """What unpacks a stream that begins so.
+
+    Raises:
+        ImportError: this Python has been built without it.
+    """
+    if packed.startswith(b"B"):
+        from bz2 import BZ2Decompressor  # noqa: PLC0415 - not every Python has it
+
+        return BZ2Decompressor()
+    from lzma import LZMADecompressor  # noqa: PLC0415 - likewise
+
+    return LZMADecompressor(memlimit=_XZ_MEMORY)
 
 
 def _unpack_undamaged(member: zlib._Decompress, packed: bytes) -> bytes:
