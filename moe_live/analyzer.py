@@ -15,6 +15,7 @@ from moe_live.formats.records import LineTally, Records
 from moe_live.formats.sniff import SniffingDecoder, candidates
 from moe_live.routing.arrays import ExpertArrays
 from moe_live.routing.batch import Kind, StepBatch
+from moe_live.routing.heads import DraftLayers
 from moe_live.routing.sieve import Sieve
 from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
@@ -106,6 +107,7 @@ class Analyzer:
         self._assembler = StepAssembler(max_slots=self._settings.max_slots)
         self._assembler.label = self._settings.label
         self._sieve = Sieve()
+        self._draft_layers = DraftLayers()
         self._statistics = Statistics(self._settings)
         self._goes_on = goes_on
         self._before: Statistics | None = None  # those of the first run, once another follows, if it goes on
@@ -179,7 +181,16 @@ class Analyzer:
             records = every_line
             if self._settings.layers is not None:
                 records = every_line.of_layers(self._settings.layers)
+            if records.drafts:
+                self._draft_layers.tell(records.drafts)
+                self._assembler.heads.tell(records.drafts)
+            records, drafts = self._draft_layers.split(records)
+            if drafts is not None:
+                self._statistics.failures.attempt(
+                    "usage", partial(self._statistics.count_drafts, drafts), None
+                )
             if records.restarts:
+                self._draft_layers.forget()
                 self._close_step()
                 self._run_ended = True
                 self._restart()
@@ -251,6 +262,8 @@ class Analyzer:
     def _end(self, *, emptied: bool, goes_on: bool = False) -> None:
         self._take(self._decoder.restart(emptied=emptied))
         self._close_step(goes_on=goes_on)
+        if not goes_on:
+            self._draft_layers.forget()
         self._statistics.gate_mass.interrupt()
         self._statistics.flush()
         self._is_open = False

@@ -36,7 +36,8 @@ def verdict_sentence(rows: Rows) -> str:
     Args:
         rows: without the sentence.
     """
-    known, lost, recovered = rows.logged - rows.impossible - rows.odd, rows.unrecoverable, rows.recovered
+    known = rows.logged - rows.impossible - rows.odd - rows.drafts
+    lost, recovered = rows.unrecoverable, rows.recovered
     if rows.soundness is Verdict.SOUND:
         return "rows are sound: every row is counted"
     if rows.soundness is Verdict.UNKNOWN:

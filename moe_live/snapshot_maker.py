@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -83,6 +83,8 @@ class SnapshotMaker:
         """
         statistics, failures = self.statistics, self.statistics.failures.copy()
         heads = self.assembler.heads.layers
+        if heads >= statistics.layers:  # a log of drafts: they are what there is to look at
+            heads = frozenset()
         model = self._model(heads)
         decode = decode_kinds(self.assembler)
         run = statistics.runs.run(failures)
@@ -95,11 +97,8 @@ class SnapshotMaker:
         usages = failures.attempt(
             "usage", lambda: _usages(counted, decode, model.n_experts or 0, phase), dict[int, Usage]()
         )
-        drafts = tuple(
-            DraftHead(layer, runs.totals().logged - runs.totals(outside={layer}).logged, usage)
-            for layer, usage in usages.items()
-            if layer in heads
-        )
+        none: tuple[DraftHead, ...] = ()
+        drafts = failures.attempt("usage", lambda: tuple(self._drafts(heads, usages, runs)), none)
         usages = {layer: usage for layer, usage in usages.items() if layer not in heads}
         analysis = statistics.analysis
         rows = self._rows(model, runs, heads, failures)
@@ -165,6 +164,22 @@ class SnapshotMaker:
         found = failures.attempt(GATE_MASS, lambda: mass.summary(model.n_experts or 0), none)
         return tuple(entry for entry in found if entry.layer not in heads)
 
+    def _drafts(self, heads: frozenset[int], usages: Mapping[int, Usage], runs: Runs) -> Iterator[DraftHead]:
+        """What was found of draft heads, in the steps of the model and beside them."""
+        told, every = self.statistics.drafts, runs.totals()
+        beside = dict(zip(told.layers, told.counts(Kind, told.n_experts), strict=True))
+        for layer in sorted(heads & usages.keys() | beside.keys()):
+            usage = usages.get(layer, Usage.none(told.n_experts, self.settings.phase or Phase.ALL))
+            counts = beside.get(layer, np.zeros(0, np.int64))
+            size = max(len(usage.every), len(counts))
+            parts = (np.pad(part, (0, size - len(part))) for part in (counts, usage.every, usage.decode))
+            counts, in_steps, in_decode = parts
+            yield DraftHead(
+                layer,
+                every.logged - runs.totals(outside={layer}).logged + self.statistics.draft_rows[layer],
+                replace(usage, every=in_steps + counts, decode=in_decode + counts),
+            )
+
     def _too_wide(self, model: Model) -> int:
         """How many rows name more experts than a layer has."""
         impossible, n_experts = self.statistics.impossible, model.n_experts
@@ -194,9 +209,10 @@ class SnapshotMaker:
         odd, totals, every = sum(self.odd.values()), runs.totals(outside=heads), runs.totals()
         if "usage" in failures:
             totals = every = Totals(*(0 for _ in totals))
+        beside = self.statistics.draft_rows.total()
         rows = Rows(
             mode=self.settings.rows,
-            logged=every.logged + impossible + odd,
+            logged=every.logged + impossible + odd + beside,
             counted=totals.counted,
             recovered=totals.recovered,
             unrecoverable=totals.unrecoverable,
@@ -204,7 +220,7 @@ class SnapshotMaker:
             verdict="",
             impossible=impossible + totals.impossible,
             odd=odd,
-            drafts=every.logged - totals.logged,
+            drafts=every.logged - totals.logged + beside,
             runs={verdict: runs.ended[verdict] for verdict in (*Verdict, None)},
             latest_runs=tuple(runs.latest),
         )

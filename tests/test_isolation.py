@@ -81,7 +81,7 @@ GONE = {
     "pairs": {"coactivation"},
     "transitions": {"transitions"},
     SAMPLE: {"history", "transitions", "drift", "labels", "label_divergences"},
-    "locality": {"locality"},
+    "locality": {"locality", "union"},
     "drift": {"drift"},
     "history": {"history"},
     "labels": {"labels", "label_divergences"},

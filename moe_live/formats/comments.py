@@ -6,13 +6,14 @@ Grammar::
     step    := "# step" [" pos=" N (" " N)*] [" seq=" N (" " N)*] [" out=" BIT (" " BIT)*] [" warmup=1"]
     dropped := "# dropped " N
     size    := "# layer=" N " expert_bytes=" N ANYTHING
+    draft   := "# draft " LAYER
     comment := "#" ANYTHING ELSE
     expert  := LAYER "," ID (" " ID)* "," WEIGHT (" " WEIGHT)*
 
 A step line stands before the first line of its step, and tells of each of its tokens the position in its
 text, the sequence (which text that is), and whether the model's output is computed. `seq` or `out` with
-another number of values than `pos` is not believed. A weight is a float as C's %g prints it; a line with
-another number of weights than experts is malformed.
+another number of values than `pos` is not believed. A draft line says which layer is of a draft head. A
+weight is a float as C's %g prints it; a line with another number of weights than experts is malformed.
 """
 
 from __future__ import annotations

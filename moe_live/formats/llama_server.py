@@ -32,12 +32,17 @@ from moe_live.formats.records import Experts, LineTally, Records
 from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
 from moe_live.formats.spellings import in_plain, is_otherwise
 from moe_live.memory import keep_freed_memory
+from moe_live.settings import MAX_LAYERS
 
 HEADER = b"layer_id,expert_ids"
 HEADERS = (HEADER, HEADER + b",weights")
 
 _NEWLINE = ord("\n")
 _SHORTEST_ROW = len("0,1")
+DRAFT = b"# draft "
+"""How a line begins that says which layer is of a draft head."""
+
+_DRAFT = re.compile(rb"# draft ([0-9]{1,4})\r?\n")
 _AFTER_HEADER = (b"\n", b"\r\n", b",weights\n", b",weights\r\n")
 
 _CERTAIN = re.compile(
@@ -109,10 +114,18 @@ class LlamaServerDecoder:
 
     def _decode_run(self, text: bytearray, start: int, end: int) -> Iterator[Records]:
         """The records of complete lines that one run of a server has written; no header is among them."""
-        if start < end:
-            for records in self._decode(text, start, end):
+        begin = start
+        while begin < end:
+            line = text.find(DRAFT, begin, end)
+            told = _DRAFT.match(text, line, end) if line >= 0 else None
+            stop = end if line < 0 else text.index(b"\n", line) + 1
+            for records in self._decode(text, begin, stop):
                 self._may_restart |= len(records.layer) + len(records.gates.layer) > 0
                 yield records
+            layer = int(told[1]) if told else MAX_LAYERS
+            if layer < MAX_LAYERS and (line == start or text[line - 1] == _NEWLINE):
+                yield Records(np.empty(0, np.uint16), Experts(), drafts=(layer,))
+            begin = stop
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """The log starts anew, or has ended: drop the unfinished line.

@@ -272,6 +272,7 @@ class Records:
         gates: the gate lines among them.
         labels: what lines among these call the steps that begin from there on: for each such line how many of
             the expert rows and gate lines stand before it, ascending, and the name.
+        drafts: layers that are of draft heads, as the line before these says.
         restarts: the server was started anew: these lines do not continue those before.
         marks: what lines among these tell of the steps that begin there.
         weights: of those expert rows that come with weights.
@@ -283,6 +284,7 @@ class Records:
     experts: Experts
     gates: GateRows = field(default_factory=GateRows.none)
     labels: tuple[tuple[int, str], ...] = ()
+    drafts: tuple[int, ...] = ()
     restarts: bool = False
     marks: StepMarks = field(default_factory=StepMarks.none)
     weights: RowWeights = field(default_factory=RowWeights.none)

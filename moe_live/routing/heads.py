@@ -12,11 +12,13 @@ The pass itself is then judged by the layers below; see `apart`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.records import Records
 from moe_live.settings import MAX_LAYERS
 
 OFTEN = 3
@@ -42,12 +44,17 @@ class Heads:
     def __init__(self) -> None:
         self._apart = np.zeros(MAX_LAYERS, np.int64)
         self._irregular = 0
+        self._told: frozenset[int] = frozenset()
 
     @property
     def layers(self) -> frozenset[int]:
         """Those that are heads, as far as is known."""
         needed = max(OFTEN, self._irregular + 1)
-        return frozenset(np.flatnonzero(self._apart >= needed).tolist())
+        return self._told.union(np.flatnonzero(self._apart >= needed).tolist())
+
+    def tell(self, layers: Collection[int]) -> None:
+        """Take these for heads, as the log says."""
+        self._told = self._told.union(layers)
 
     def see(self, apart: NDArray[np.int64], irregular: int) -> None:
         """Count passes.
@@ -63,7 +70,42 @@ class Heads:
         """Add the passes of another log."""
         self._apart += other._apart
         self._irregular += other._irregular
+        self._told |= other._told
         return self
+
+
+class DraftLayers:
+    """The layers that a log tells to be of draft heads; their rows stand between the steps of the model.
+
+    A log that has rows of such layers only is one of drafts: there they are what there is to look at.
+    """
+
+    def __init__(self) -> None:
+        self._is_draft = np.zeros(MAX_LAYERS, np.bool_)
+        self._model_seen = False
+
+    def tell(self, layers: Collection[int]) -> None:
+        """The log says that these are of draft heads."""
+        self._is_draft[list(layers)] = True
+
+    def split(self, records: Records) -> tuple[Records, Records | None]:
+        """The lines of the model, and rows of drafts that come after the first of these; None for none."""
+        is_draft = self._is_draft[records.layer]
+        if is_draft.all() and not self._model_seen:
+            return records, None
+        after = np.logical_or.accumulate(np.append(self._model_seen, ~is_draft))
+        self._model_seen = bool(after[-1])
+        gone = is_draft & after[:-1]
+        gates = self._is_draft[records.gates.layer] & after[records.gates.position]
+        if not gone.any() and not gates.any():
+            return records, None
+        every = np.ones(len(records.gates.layer), np.bool_)
+        return records.without(gone, gates), records.without(~gone, every)
+
+    def forget(self) -> None:
+        """Another log follows."""
+        self._is_draft[:] = False
+        self._model_seen = False
 
 
 def reads_prompt(tokens: NDArray[np.int64], drafted: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_live.formats.records import ExpertCounts
+from moe_live.formats.records import ExpertCounts, Records
 from moe_live.isolation import Failures
-from moe_live.routing.batch import Kind, StepBatch
+from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.settings import Settings
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import GateMass
@@ -180,6 +180,8 @@ class Statistics:
         steps: (kinds,) int64, steps of each kind.
         tokens: (kinds,) int64, their tokens.
         rises: where these become more from one decode step to the next.
+        drafts: over the rows that the log tells to be of draft heads, which are in nothing else, and
+        draft_rows: how many there are of each layer.
         runs: of the server, each with its verdict.
         certain: over the rows that count in any case: the `single` ones, and of the blocks of several rows of
             earlier runs those that count.
@@ -201,6 +203,8 @@ class Statistics:
         self.steps = np.zeros(len(Kind), np.int64)
         self.tokens = np.zeros(len(Kind), np.int64)
         self.rises = Rises()
+        self.drafts = Frequency()
+        self.draft_rows: Counter[int] = Counter()
         self.runs = Runs(settings.rows, settings.n_experts or 0)
         self.certain, self.written, self.repeating, self.verified = (Frequency() for _ in range(4))
         self.top_k: Counter[int] = Counter()
@@ -257,6 +261,15 @@ class Statistics:
         """Add selections that no row tells of; as of decode, which resident experts are for."""
         add = partial(self.certain.add, counts.layer, counts.expert, counts.count, Kind.DECODE)
         self.failures.attempt("usage", add, None)
+
+    def count_drafts(self, records: Records) -> None:
+        """Add rows that the log tells to be of draft heads."""
+        self.draft_rows.update(records.layer.tolist())
+        width, kind = records.experts.widths(), np.array([Kind.DECODE], np.int8)
+        for table in records.experts.tables:
+            layer = records.layer[width == table.shape[1]]
+            zero = np.zeros(len(layer), np.int64)
+            self.drafts.update([ExpertRows(zero, layer, zero, zero == 0, table)], kind)
 
     def _count(self, batch: StepBatch) -> None:
         self.certain.update(batch.single, batch.kind)
@@ -327,6 +340,7 @@ class Statistics:
         self.steps += counted.steps
         self.tokens += counted.tokens
         self.rises += counted.rises
+        self.draft_rows.update(counted.draft_rows)
         self.failures |= counted.failures
         self.failures.attempt("usage", lambda: self._add(counted), None)
         self.impossible.update(counted.impossible)
@@ -345,6 +359,7 @@ class Statistics:
 
     def _add(self, counted: Statistics) -> None:
         self.certain += counted.certain
+        self.drafts += counted.drafts
         self.written += counted.written
         self.repeating += counted.repeating
         self.verified += counted.verified

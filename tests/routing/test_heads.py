@@ -188,3 +188,81 @@ def test_lines_that_are_lost_make_no_head(lost: int) -> None:
     found = snapshot_of(b"".join(line for of_pass in lines for line in of_pass))
     assert found.model.layers == LAYERS
     assert not found.drafts
+
+
+def told(passes: list[Pass], seed: int) -> list[bytes]:
+    """A log that says which layer is of a head; each run of its rows is a step of its own."""
+    rng = np.random.default_rng(seed)
+    pieces = [b"# draft %d\n" % HEAD]
+    position = 0
+    for one in passes:
+        lines = one.lines(rng, with_head=True).splitlines(keepends=True)
+        rows = [[line for line in lines if line.startswith(b"%d," % layer)] for layer in (*LAYERS, HEAD)]
+        places = " ".join(str(position + i) for i in range(one.tokens)).encode()
+        out = b" ".join(b"1" if position else b"01"[i == one.tokens - 1 :][:1] for i in range(one.tokens))
+        pieces.append(b"# step pos=%b seq=%b out=%b\n" % (places, b" ".join([b"0"] * one.tokens), out))
+        pieces += [line for block in rows[:-1] for line in block]
+        of_head = rows[-1]
+        while of_head:
+            size = one.tokens if len(of_head) > one.tokens else len(of_head)
+            pieces.append(b"# step pos=%b\n" % b" ".join([b"%d" % position] * size))
+            pieces += of_head[:size]
+            of_head = of_head[size:]
+        position += one.tokens
+    return pieces
+
+
+@given(runs(), st.integers(0, 2**32), st.integers(50, 4000))
+@settings(max_examples=25)
+def test_layers_that_are_told_to_be_heads_are_in_no_step(passes: list[Pass], seed: int, size: int) -> None:
+    lines = told(passes, seed)
+    log = b"".join(lines)
+    found = snapshot_of(*(log[i : i + size] for i in range(0, len(log), size)))
+    own = of_model_alone(lines)
+    assert of_model(found) == of_model(snapshot_of(own))
+    rows = sum(line.startswith(b"%d," % HEAD) for line in lines)
+    assert found.rows.drafts == rows
+    if rows:
+        (head,) = found.drafts
+        assert (head.layer, head.rows, head.usage.selections) == (HEAD, rows, rows * TOP_K)
+    assert found.steps.total == len(passes)
+    cut = len(lines) // 2
+    merged = analyzed([b"".join(lines[:cut])])
+    merged += analyzed([lines[0], *lines[cut:]])
+    apart = Analyzer()
+    apart.feed(b"".join(lines[:cut]))
+    apart.interrupt(Break.FILE_ENDED)
+    apart.feed(b"".join([lines[0], *lines[cut:]]))
+    apart.finish()
+    assert plain(merged.snapshot()) == plain(apart.snapshot())
+
+
+def of_model_alone(lines: list[bytes]) -> bytes:
+    """The same without the head's steps and what is told of them."""
+    kept = []
+    for line, after in zip(lines, [*lines[1:], b""], strict=True):
+        if not line.startswith((b"%d," % HEAD, b"# draft")) and not (
+            line.startswith(b"# step") and after.startswith(b"%d," % HEAD)
+        ):
+            kept.append(line)
+    return b"".join(kept)
+
+
+def test_a_log_of_drafts_alone_is_looked_at() -> None:
+    log = b"# draft 6\n" + b"".join(
+        b"# step pos=%d seq=0 out=1\n6,%d %d\n" % (i, i % 7, 8) for i in range(20)
+    )
+    found = snapshot_of(log)
+    assert found.model.layers == (6,)
+    assert not found.drafts
+    assert found.rows.counted == 20
+
+
+@pytest.mark.parametrize(
+    "line", [b"# draft\n", b"# draft x\n", b"# draft 6 7\n", b"# draft 9999\n", b"# drafts 6\n"]
+)
+def test_other_comments_tell_of_no_head(line: bytes) -> None:
+    found = snapshot_of(line + b"3,1 2\n6,1 2\n" * 4)
+    assert found.model.layers == (3, 6)
+    assert found.input.tally.comment_lines == 1
+    assert not found.drafts
