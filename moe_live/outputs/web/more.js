@@ -36,6 +36,7 @@ const brief = (value) => (typeof value === "number" ? significant(value) : Array
 
 // Any part of the summary: records as facts, lists of records as tables, what lies deeper below its name.
 function plainly(name, value) {
+  if (Array.isArray(value) && !value.length) return [];
   if (Array.isArray(value) && value.length && value.every(isRecord)) {
     const keys = [...new Set(value.flatMap(Object.keys))].filter((key) => value.some((row) => !isNested(row[key])));
     const table = new Table(
