@@ -90,6 +90,7 @@ class RunRows:
             verified, and those of these that were recovered: not the first of their block.
         n_experts: the highest expert seen, plus one.
         lowest, highest: layers seen; -1 for none.
+        steps: they stand in.
         evidence: how the blocks of several rows look.
     """
 
@@ -97,6 +98,7 @@ class RunRows:
     n_experts: int = 0
     lowest: int = -1
     highest: int = -1
+    steps: int = 0
     evidence: StrideEvidence = field(default_factory=StrideEvidence)
 
     def update(self, batch: StepBatch) -> None:
@@ -109,7 +111,13 @@ class RunRows:
                 self.by_layer[of_set] += np.bincount(rows.layer, minlength=MAX_LAYERS)
         for rows in batch.verified:
             self.by_layer[-1] += np.bincount(rows.layer[rows.token > 0], minlength=MAX_LAYERS)
-        self.evidence += batch.evidence
+        self.evidence.add(batch.evidence, self.steps)
+        for where, tables in (("alone", batch.single), ("first", batch.verified)):
+            for rows in tables:
+                if self.evidence.wants(where, rows.experts.shape[1]):
+                    first = rows.select(rows.token == 0)
+                    self.evidence.lay(where, first.step + self.steps, first.layer, first.experts)
+        self.steps += len(batch.kind)
 
     def _span(self, lowest: int, highest: int) -> None:
         if lowest >= 0:
@@ -121,7 +129,8 @@ class RunRows:
         self.by_layer += other.by_layer
         self.n_experts = max(self.n_experts, other.n_experts)
         self._span(other.lowest, other.highest)
-        self.evidence += other.evidence
+        self.evidence.add(other.evidence, self.steps)
+        self.steps += other.steps
         return self
 
     def verdict(self, n_experts: int) -> Verdict:

@@ -86,7 +86,7 @@ def test_the_verdict_does_not_depend_on_order_or_grouping(
     for evidence, part in ((first, shuffled[:cut]), (second, shuffled[cut:])):
         if part:
             examine(rows_of(part), evidence)
-    first += second
+    first.add(second, 0)
     assert first.verdict(n_experts) is judged(blocks, n_experts)
 
 
