@@ -10,9 +10,9 @@ side by side they tell. Where they pass more often than independent rows would, 
 and these lie apart (the likelihood ratio of two rates against one).
 
 **The verdict.** Strided: that chance is below 1e-12, and at most 1 % of the chunks fail (a damaged line).
-Mixed, strided and sound rows in one run: more fail, and the chance is below 1e-12 for those alone that hardly
-pass by chance. Sound: so many fail as in a strided log with a chance below 1e-12, and no more pass than by
-chance. Otherwise not enough was seen.
+Mixed, strided and sound rows in one run: more fail, and the chance is below 1e-12 though at least 5 % pass
+beyond it, or it is for those alone that hardly pass by chance. Sound: so many fail as in a strided log with a
+chance below 1e-12, and no more pass than by chance. Otherwise not enough was seen.
 
 **Power.** Blocks of a strided log that suffice for the verdict, by rows a block:
 
@@ -47,9 +47,12 @@ TOLERATED_FAILURES = 0.01
 """Share of chunks that may fail in a log that is called strided."""
 
 
-STRONG_BITS = 3.0
-"""Chunks that pass with a chance of 1 in 8 or less show strided rows among sound ones. That others pass more
-often than independent rows may be due to texts that have little in common."""
+STRONG_BITS = 10.0
+"""Chunks that pass with a chance of 1 in 1,000 or less show strided rows among sound ones, if ever so few."""
+
+MIXED_SHARE = 0.05
+"""Share of all chunks that must pass beyond chance to show that: texts with little in common may make up for
+less."""
 
 BITS_OF_CHANCE = 10.0
 """Less evidence than this is nothing: 1 in 1,000 sound logs have as much."""
@@ -129,7 +132,9 @@ class StrideEvidence:
         bits = self._bits(groups, n_experts)
         if failed <= TOLERATED_FAILURES * tested:
             return Verdict.STRIDED if bits >= BITS_NEEDED else Verdict.UNKNOWN
-        if self._bits([group for group in groups if group.bits >= STRONG_BITS], n_experts) >= BITS_NEEDED:
+        strong = [group for group in groups if group.bits >= STRONG_BITS]
+        often = bits >= BITS_NEEDED and _share_beyond_chance(groups) >= MIXED_SHARE
+        if often or self._bits(strong, n_experts) >= BITS_NEEDED:
             return Verdict.MIXED
         fails = _binomial_bits(tested, failed, TOLERATED_FAILURES)
         return Verdict.SOUND if fails >= BITS_NEEDED and bits < BITS_OF_CHANCE else Verdict.UNKNOWN
@@ -284,6 +289,14 @@ def _excess_bits(groups: Sequence[_Group]) -> float:
         low, high = (middle, high) if tested @ (tilted(middle) * weight) < found else (low, middle)
     moments = np.logaddexp(np.log1p(-chance), low * weight - weight * math.log(2))
     return float(low * found - tested @ moments) / math.log(2)
+
+
+def _share_beyond_chance(groups: Sequence[_Group]) -> float:
+    """How many more chunks pass than by chance, of those that would not; each weighs what it has of bits."""
+    known = [group for group in groups if not math.isinf(group.bits)]
+    more = sum(group.bits * (group.passed - group.tested * 2.0**-group.bits) for group in known)
+    room = sum(group.bits * group.tested * (1 - 2.0**-group.bits) for group in known)
+    return more / room if room else 0.0
 
 
 def _apart_bits(passed: int, tested: int, others: int, of: int) -> float:

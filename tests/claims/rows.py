@@ -18,12 +18,13 @@ from tests.claims.data import SHAPES, TEXTS, UNIFORM, Text, chosen
 
 LAYERS = 4
 
-ROUTERS = ("text", "groups", "round robin")
-
-SOUND_SHAPES = (*((shape, "text") for shape in SHAPES), *(((16, 4), router) for router in ROUTERS[1:]))
+SOUND_SHAPES = (
+    *((shape, "text") for shape in SHAPES),
+    *(((16, 4), router) for router in ("groups", "round robin")),
+)
 SOUND_SHAPES += tuple((shape, "text") for shape in ((8, 1), (32, 4), (32, 8), (60, 6), (72, 6), (96, 8)))
-SOUND_SHAPES += tuple((shape, router) for shape in ((64, 8), (32, 8)) for router in ROUTERS[1:])
-SOUND_SHAPES += (((128, 6), "text"),)
+SOUND_SHAPES += (((64, 8), "groups"), ((64, 8), "round robin"), ((32, 8), "groups"), ((128, 6), "text"))
+SOUND_SHAPES += (((128, 8), "slots"),)
 """Experts a layer, experts a row, and how they are chosen: 24 kinds of models."""
 
 
@@ -72,6 +73,11 @@ def routed(
     n_experts, k = shape
     if router == "text":
         return chosen(rng, text, shape, tokens, LAYERS)
+    if router == "slots":  # each row of a block is of a text of its own
+        scores = float(rng.choice([0, 0.5, 1])) * rng.normal(size=(LAYERS, n_experts))
+        topics = rng.normal(0, 1.5, (8, LAYERS, n_experts))[np.arange(tokens) % 8]
+        ranked = np.argsort(-(scores + topics + rng.gumbel(size=topics.shape)), axis=2)
+        return ranked[:, :, :k].astype(np.uint16)
     groups = n_experts // k
     group = (
         rng.integers(groups, size=(tokens, LAYERS, 1))
