@@ -93,7 +93,8 @@ class SnapshotMaker:
         counted = [statistics.certain, statistics.verified if use_verified else statistics.written]
         if counts_repeating:
             counted.append(statistics.repeating)
-        phase = self.settings.phase or Phase.ALL
+        asked = self.settings.phase if statistics.top_k else None  # of counts without rows no phase is known
+        phase = asked or Phase.ALL
         usages = failures.attempt(
             "usage", lambda: _usages(counted, decode, model.n_experts or 0, phase), dict[int, Usage]()
         )
@@ -114,7 +115,7 @@ class SnapshotMaker:
             warnings=(),
             gate_mass=self._gate_mass(model, heads, failures, use_verified=runs.has_verified),
             drafts=drafts,
-            phase=self.settings.phase,
+            phase=asked,
             counts_only=analysis is None,
             lacks_rows=rows.verdict == NO_ROWS,
             last_layer_known=self.assembler.last_layer_known,

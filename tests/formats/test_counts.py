@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from moe_live.cli import main
 from moe_live.formats.counts import MAX_COUNT
-from moe_live.settings import Settings
+from moe_live.settings import Phase, Settings
 from moe_live.verdicts import verdicts
 from tests.analysis import analyzed, snapshot_of
 from tests.comparison import plain
@@ -60,6 +60,12 @@ def test_use_balance_and_hot_set_are_those_of_the_rows(
     places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
     cut = [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
     assert plain(snapshot_of(*cut)) == plain(snapshot)
+
+
+def test_of_which_phase_they_are_is_not_known() -> None:
+    text = written("sglang", [(3, 1, 5), (4, 7, 1)])
+    snapshot = analyzed([text], Settings(phase=Phase.PREFILL)).snapshot()
+    assert (snapshot.phase, snapshot.overall.selections) == (None, 6)
 
 
 def test_layers_that_are_not_chosen_are_left_out() -> None:

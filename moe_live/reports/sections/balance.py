@@ -25,7 +25,7 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
             f"balance {name:<12} {decimals(figures.entropy_normalized):>7}"
             f" {decimals(figures.effective_experts, 1):>9} {decimals(figures.gini):>7}"
             f" {decimals(figures.max_violation, 2):>7} {figures.dead_experts:>7}"
-            f" ({figures.dead_expected:.1f})"
+            f" ({decimals(figures.dead_expected, 1)})"
         )
 
 
