@@ -17,6 +17,8 @@ import pytest
 
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.formats.sniff import SniffingDecoder, candidates
+from tests.formats.test_counts import counts_of
+from tests.formats.test_counts import written as counts_written
 from tests.formats.written import WRITERS, Row
 from tests.pseudo_terminal import MOE_LIVE, REPOSITORY, PseudoTerminal, started
 
@@ -214,7 +216,7 @@ def test_a_million_mutated_lines_and_random_bytes() -> None:
     assert 0 < tally.malformed_lines < newlines
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", [*WRITERS, "counts"])
 def test_mutated_lines_of_every_dialect(name: str) -> None:
     """Whatever is in its lines, and however they are cut, what is read is within bounds, and the same."""
     rng = np.random.default_rng(15)
@@ -224,8 +226,12 @@ def test_mutated_lines_of_every_dialect(name: str) -> None:
         for layer in range(3)
         for token in range(5 if step < 2 else 1)
     ]
-    write, dialect = WRITERS[name]
-    text = np.frombuffer(write(rows).encode(), np.uint8)
+    if name == "counts":
+        text = np.frombuffer(counts_written("sglang", counts_of(rows)), np.uint8)
+        dialect = name
+    else:
+        write, dialect = WRITERS[name]
+        text = np.frombuffer(write(rows).encode(), np.uint8)
     likely = np.frombuffer(b'0123456789 ,.;\n\r\t\0-+:"{}[]#eE|pd\xff\x80', np.uint8)
     for _ in range(100):
         mutated = text.copy()
@@ -239,7 +245,8 @@ def test_mutated_lines_of_every_dialect(name: str) -> None:
             found = 0
             for part in (data[:cut], data[cut:]):
                 for records in decoder.feed(part):
-                    found += len(records.layer)
+                    found += len(records.layer) + int(records.counts.count.sum())
+                    assert all(records.counts.expert < 2048)
                     assert all(table.max() < 2048 for table in records.experts.tables)
             for records in decoder.restart():
                 found += len(records.layer)

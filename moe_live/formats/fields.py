@@ -26,7 +26,7 @@ EXACT_DIGITS = 15
 """Of a number that doubles hold exactly, and the power of ten below it."""
 
 _FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_BLANK, _COMMA, _MINUS, _ZERO, _DOT, _COLON = b" ,-0.:"
+_BLANK, _COMMA, _MINUS, _ZERO, _DOT, _COLON, _NEWLINE = b" ,-0.:\n"
 
 
 def phases(text: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -187,20 +187,20 @@ def pairs(
     """Experts as in `lists`, in some fields each with a `:` and its weight behind it.
 
     Returns:
-        (v,) the experts, impossible where there is anything but a whole number; (v,) their weights, NaN where
-        they have none; (n,) how many each field has.
+        (v,) the experts; (v,) their weights, NaN where they have none; (n,) how many experts each field has,
+        0 where it has anything else in it, or weights of some of them only.
     """
+    place = np.arange(len(text))
     is_colon = text == _COLON
-    before = np.concatenate(([0], np.cumsum(is_colon)))
-    weighted = before[end] - before[start]
-    values, count = float_lists(np.where(is_colon, np.uint8(_BLANK), text), start, end)
-    fits = (weighted == 0) | (count == 2 * weighted)
-    values, count = values[np.repeat(fits, count)], np.where(fits, count, 0)
-    within = np.arange(len(values)) - np.repeat(np.cumsum(count) - count, count)
-    is_weighted = np.repeat(weighted > 0, count)
-    is_weight = is_weighted & (within & 1 == 1)
-    named = values[~is_weight]
-    whole = (named == np.floor(named)) & (np.abs(named) < 1 << 31)
-    weights = np.full(len(named), np.nan)
-    weights[is_weighted[~is_weight]] = values[is_weight]
-    return np.where(whole, named, -2).astype(np.int64), weights, np.where(weighted > 0, count // 2, count)
+    is_between = (text == _BLANK) | (text == _COMMA) | (text == _NEWLINE)
+    colon, between = (np.maximum.accumulate(np.where(each, place, -1)) for each in (is_colon, is_between))
+    of_weight = colon > between
+    experts, count = lists(np.where(of_weight, np.uint8(_BLANK), text), start, end)
+    found, n_weights = float_lists(np.where(of_weight & ~is_colon, text, np.uint8(_BLANK)), start, end)
+    n_colons = np.diff(np.concatenate(([0], np.cumsum(is_colon)))[np.stack((start, end))], axis=0)[0]
+    weighted = n_weights == count
+    fits = (weighted | (n_weights == 0)) & (n_colons == n_weights)
+    experts, count = experts[np.repeat(fits, count)], np.where(fits, count, 0)
+    weights = untold(experts)
+    weights[np.repeat(weighted, count)] = found[np.repeat(fits & weighted, n_weights)]
+    return experts, weights, count

@@ -6,11 +6,13 @@ import math
 import re
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.formats.records import LineTally
+from tests.analysis import snapshot_of
 
 TEXT = (
     b"layer_id,expert_ids,weights\n# step pos=3 4 seq=0 0\n3,1 2,0.75 0.25\ngate_input,4,0,0.5 1\n"
@@ -72,3 +74,12 @@ def test_a_log_with_weights_has_the_same_rows_without_them() -> None:
     weighted, _ = decoded([b"".join(b"%s,%g %g\n" % (row, 0.5, i) for i, row in enumerate(rows))])
     assert [row[:2] for row in plain] == [row[:2] for row in weighted]
     assert [row[2] for row in weighted] == [[0.5, float(i)] for i in range(300)]
+
+
+@pytest.mark.parametrize(
+    "line", ["3|1E0 2", "3|1.0 2", "3|1:0.5 2", "3|1:0.5:7", "3|1:x 2:0.5", "3|:0.5", "3|1:"]
+)
+def test_a_line_that_is_none_stays_so_beside_weights_behind_ids(line: str) -> None:
+    snapshot = snapshot_of(f"layer|experts\n{line}\n3|4:0.5 5:0.25\n4|6 7\n".encode())
+    assert (snapshot.rows.logged, snapshot.input.tally.malformed_lines) == (2, 1)
+    assert [layer.usage.counts.sum() for layer in snapshot.layers] == [2, 2]
