@@ -289,11 +289,13 @@ class DraftHead:
     Attributes:
         layer: its number.
         rows: its rows as logged.
+        told: whether the log says so; else it shows by its rows.
         usage: of its experts, in the rows that hold as for the model.
     """
 
     layer: int
     rows: int
+    told: bool
     usage: Usage
 
 

@@ -178,6 +178,7 @@ class SnapshotMaker:
             yield DraftHead(
                 layer,
                 every.logged - runs.totals(outside={layer}).logged + self.statistics.draft_rows[layer],
+                layer in self.assembler.heads.told,
                 replace(usage, every=in_steps + counts, decode=in_decode + counts),
             )
 

@@ -149,6 +149,9 @@ def _phase(snapshot: Snapshot) -> Judgement:
         guess = "steps of several tokens are taken for prefill"
         more = "a step of one token" if snapshot.layers else "expert lines"
         return Judgement(subject, Word.GUESSED, (guess, *counts), more)
+    if not all(head.told for head in snapshot.drafts):
+        guess = "with a draft head a prompt of a few tokens looks like drafts that are verified"
+        return Judgement(subject, Word.GUESSED, (guess, *counts), "a log that tells what its tokens are")
     return Judgement(subject, Word.KNOWN, counts, "" if steps.decode else "decode steps")
 
 

@@ -35,6 +35,9 @@ class Heads:
     Two servers that write one log, or lines that are lost, make rows of any layer come in numbers that do not
     agree: a head is believed where it comes apart more often than that happens.
 
+    Attributes:
+        told: those that the log says are heads.
+
     >>> heads = Heads()
     >>> heads.see(np.array([10, 10, 10]), irregular=1)
     >>> heads.layers
@@ -44,17 +47,17 @@ class Heads:
     def __init__(self) -> None:
         self._apart = np.zeros(MAX_LAYERS, np.int64)
         self._irregular = 0
-        self._told: frozenset[int] = frozenset()
+        self.told: frozenset[int] = frozenset()
 
     @property
     def layers(self) -> frozenset[int]:
         """Those that are heads, as far as is known."""
         needed = max(OFTEN, self._irregular + 1)
-        return self._told.union(np.flatnonzero(self._apart >= needed).tolist())
+        return self.told.union(np.flatnonzero(self._apart >= needed).tolist())
 
     def tell(self, layers: Collection[int]) -> None:
         """Take these for heads, as the log says."""
-        self._told = self._told.union(layers)
+        self.told = self.told.union(layers)
 
     def see(self, apart: NDArray[np.int64], irregular: int) -> None:
         """Count passes.
@@ -70,7 +73,7 @@ class Heads:
         """Add the passes of another log."""
         self._apart += other._apart
         self._irregular += other._irregular
-        self._told |= other._told
+        self.told |= other.told
         return self
 
 

@@ -147,7 +147,7 @@ SCHEMA: dict[str, Any] = {
     "tokens": COUNT,
     "phase": str,
     "verdicts": [{"subject": str, "word": str, "text": str, "sure": bool}],
-    "drafts": [{"layer": int, "rows": int} | USAGE],
+    "drafts": [{"layer": int, "rows": int, "told": bool} | USAGE],
     "distances": {
         "steps": int,
         "include_prompt": bool,

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
+from moe_live.judgement import Subject, Word
 from moe_live.reports.json_report import to_json
 from moe_live.snapshot import PhaseCount, Snapshot
 from moe_live.sources.source import Break
+from moe_live.verdicts import verdict
 from tests.analysis import analyzed, snapshot_of
 from tests.comparison import plain
 
@@ -128,6 +130,9 @@ def test_a_head_of_a_model_is_kept_apart() -> None:
     assert [head.layer for head in found.drafts] == [19]
     assert (found.steps, found.tokens) == (PhaseCount(1, 40), PhaseCount(40, 160))
     assert found.rows.counted == 200 * 16
+    phase = verdict(Subject.PHASE, found)
+    assert phase is not None
+    assert phase.word is Word.GUESSED  # nothing tells a short prompt from a verification
     json = to_json(found)
     assert [(head["layer"], head["rows"]) for head in json["drafts"]] == [(19, found.rows.drafts)]
     assert sum(json["drafts"][0]["counts"]) == 6 * found.rows.drafts
@@ -137,6 +142,9 @@ def test_drafts_of_one_text_are_no_texts_side_by_side() -> None:
     found = case("c05e_ngram")
     assert found.steps == PhaseCount(1, 80)
     assert not found.drafts
+    phase = verdict(Subject.PHASE, found)
+    assert phase is not None
+    assert phase.word is Word.KNOWN
     (warning,) = [warning for warning in found.warnings if "several tokens" in warning]
     assert "drafts that are verified" in warning
 
@@ -225,6 +233,7 @@ def test_layers_that_are_told_to_be_heads_are_in_no_step(passes: list[Pass], see
     if rows:
         (head,) = found.drafts
         assert (head.layer, head.rows, head.usage.selections) == (HEAD, rows, rows * TOP_K)
+        assert head.told
     assert found.steps.total == len(passes)
     cut = len(lines) // 2
     merged = analyzed([b"".join(lines[:cut])])

@@ -75,7 +75,8 @@ def _keys(snapshot: Snapshot) -> Keys:
     return Keys(
         {
             "drafts": [
-                {"layer": head.layer, "rows": head.rows} | _usage(head.usage) for head in snapshot.drafts
+                {"layer": head.layer, "rows": head.rows, "told": head.told} | _usage(head.usage)
+                for head in snapshot.drafts
             ]
         },
         layers=[
