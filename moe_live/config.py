@@ -34,6 +34,7 @@ from moe_live.settings import (
     Settings,
 )
 from moe_live.version import __version__
+from moe_live.view_names import VIEWS
 
 _EPILOG = """\
 examples:
@@ -63,23 +64,6 @@ Live statistics of mixture-of-experts routing: follows the log that a server wri
 commands, each with --help:
 {chr(10).join(f"  {name:<10} {what}" for name, what in _HELP.items())}
 """
-
-VIEWS = (
-    "overview",
-    "heatmap",
-    "layers",
-    "experts",
-    "distances",
-    "balance",
-    "hot-set",
-    "locality",
-    "pairs",
-    "next-layer",
-    "time",
-    "labels",
-    "input",
-)
-"""Names of the dashboard's views, which is not imported: it needs numpy."""
 
 _RUN_HELP = """\
 Run a COMMAND such as llama-server, unpatched, whose ggml is a shared library, and show which experts its
@@ -371,7 +355,7 @@ def _parser(*, commands: bool = False) -> Parser:
     looks = parser.add_argument_group("a look at it")
     looks.add_argument(
         "--once",
-        choices=VIEWS,
+        choices=tuple(VIEWS),
         metavar="[=VIEW]",
         help=f"print one view of what is there now instead of the summary: {', '.join(VIEWS)}",
     )

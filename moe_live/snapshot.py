@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from functools import cached_property
 from itertools import compress
 
@@ -24,10 +23,11 @@ from moe_live.statistics.drift import TOPIC, WINDOWS, Drift, tokens_needed
 from moe_live.statistics.gate_mass import LayerGateMass
 from moe_live.statistics.history import History
 from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budgets, coverage, hot_list
-from moe_live.statistics.labels import PERIODS, LabelDivergence, LabelUsage, SpecificExpert
+from moe_live.statistics.labels import PERIODS, LabelDivergence, Labels, LabelUsage, SpecificExpert
 from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.runs import Run
+from moe_live.statistics.sections import Section, Sections
 from moe_live.statistics.sizing import CacheSizing
 from moe_live.statistics.transitions import LayerTransition
 
@@ -68,24 +68,13 @@ __all__ = [
     "PhaseCount",
     "Rows",
     "Section",
+    "Sections",
     "Snapshot",
     "SpecificExpert",
     "Usage",
     "Uses",
     "tokens_needed",
 ]
-
-
-class Section(Enum):
-    """Figures that are made only when they are asked for, because making them takes time."""
-
-    LOCALITY = "locality"
-    PAIRS = "pairs"
-    TRANSITIONS = "transitions"
-    DRIFT = "drift"
-    HISTORY = "history"
-    LABELS = "labels"
-    LATEST = "latest steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,24 +303,9 @@ class Distances:
     pairs: tuple[PairDistance, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Labels:
-    """The use of experts by label.
-
-    Attributes:
-        usages: one entry a label, alphabetically.
-        divergences: one entry for every two labels.
-        periods: how often each came up.
-    """
-
-    usages: tuple[LabelUsage, ...]
-    divergences: tuple[LabelDivergence, ...]
-    periods: Mapping[str, int]
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Snapshot:
-    """The state of all statistics.
+class Snapshot(Sections):
+    """The state of all statistics: what is always there, and the `Sections`.
 
     Attributes:
         input: what was read.
@@ -343,13 +317,6 @@ class Snapshot:
         overall: the same, all layers added up by expert id.
         distances: between the gate inputs of consecutive layers.
         warnings: what a reader must know before believing the figures, one sentence each.
-        locality: of each layer with decode steps; None if not asked for, as all below.
-        pairs: by layer, experts chosen together.
-        transitions: how the experts of each layer foretell those of the next.
-        drift: the latest decode steps beside all; its layers are those of `layers`.
-        history: use over time; its layers are those of `layers`.
-        labels: use by label; their layers are those of `layers`.
-        latest: which experts the latest steps use; None too if these are not kept.
         cache: what caches of the sizes that were asked for would have served; None if none were.
         gate_mass: of each layer with weights; empty if the log has none.
         drafts: layers that are no part of the model's steps, ascending; no other figure knows them.
@@ -371,13 +338,6 @@ class Snapshot:
     overall: Usage
     distances: Distances
     warnings: tuple[str, ...]
-    locality: tuple[LayerLocality, ...] | None = None
-    pairs: Mapping[int, LayerPairs] | None = None
-    transitions: tuple[LayerTransition, ...] | None = None
-    drift: Drift | None = None
-    history: History | None = None
-    labels: Labels | None = None
-    latest: Uses | None = None
     cache: CacheSizing | None = None
     gate_mass: tuple[LayerGateMass, ...] = ()
     drafts: tuple[DraftHead, ...] = ()

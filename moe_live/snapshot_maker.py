@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.caveats import Facts, caveats, run_sentence, verdict_sentence
-from moe_live.figures import Figures
 from moe_live.isolation import Failures
 from moe_live.routing.batch import Kind
 from moe_live.routing.evidence import Verdict
@@ -33,19 +32,15 @@ from moe_live.snapshot import (
     Usage,
 )
 from moe_live.statistics.anomalies import Anomalies, AnomalyCounter
+from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.distances import GateDistances
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import LayerGateMass
-from moe_live.statistics.labels import LabelCounts
-from moe_live.statistics.periods import Periods
-from moe_live.statistics.registry import SAMPLE
+from moe_live.statistics.registry import RowStatistics
 from moe_live.statistics.runs import Runs, Totals, choice
-
-Made = TypeVar("Made")
-
-_SAMPLED = frozenset({Section.TRANSITIONS, Section.HISTORY, Section.DRIFT, Section.LABELS})
-"""What rests on the sample of tokens."""
+from moe_live.statistics.statistic import SAMPLE, Counted
+from moe_live.statistics.transitions import Transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +117,23 @@ class SnapshotMaker:
         )
         given_up: tuple[str, ...] = ()
         if usages and analysis is not None and not snapshot.lacks_rows:
-            figures = Figures(
-                chosen=analysis.chosen(verified=use_verified),
-                repeating=analysis.others[LabelCounts] if counts_repeating else None,
+            chosen = analysis.chosen(verified=use_verified)
+            basis = Counted(
+                rows=chosen.rows,
+                steps=chosen.steps,
+                batches=analysis.others,
+                verified=use_verified,
+                repeating=counts_repeating,
                 decode=decode,
                 layers=tuple(usages),
                 drafts=heads,
                 usage=np.stack([usage.decode for usage in usages.values()]),
                 top_k=model.top_k or 1,
-                periods=analysis.others[Periods].counts,
+                pairs_of=tuple(usages if pairs_of is None else pairs_of),
+                anew=anew,
             )
-            wanted = usages if pairs_of is None else pairs_of
-            snapshot = _with_sections(
-                snapshot, figures, sections, failures, statistics.failures, pairs_of=wanted, anew=anew
-            )
-            given_up = figures.given_up()
+            snapshot = _with_sections(snapshot, basis, sections, failures, statistics.failures)
+            given_up = _given_up(chosen.rows)
         several = int(statistics.steps[Kind.UNDECIDED]) if Kind.UNDECIDED in decode else 0
         facts = Facts(
             anomalies=self._anomalies(failures, use_verified=use_verified),
@@ -263,48 +260,45 @@ def phases(by_kind: NDArray[np.int64], decode: list[Kind]) -> PhaseCount:
 
 def _with_sections(
     snapshot: Snapshot,
-    figures: Figures,
+    counted: Counted,
     sections: Collection[Section],
     failures: Failures,
     counting: Failures,
-    *,
-    pairs_of: Iterable[int],
-    anew: bool,
 ) -> Snapshot:
     """The snapshot with the sections that were asked for.
 
     Args:
         snapshot: without them.
-        figures: makes them.
+        counted: what they are made of.
         sections: which are wanted.
         failures: what failed; takes what fails.
         counting: takes what fails when that is counted which was put off: not before a section is made.
-        pairs_of: layers whose pairs are looked for.
-        anew: test all predictions.
     """
 
-    def attempt(section: Section, make: Callable[[], Made]) -> Made | None:
-        found = None if left_out(section) else failures.attempt(section.value, make, None)
-        failures.__ior__(counting)
-        return None if left_out(section) else found
-
     def left_out(section: Section) -> bool:
-        sampled = section in _SAMPLED
-        return section.value in failures or (sampled and SAMPLE in failures)
+        return section.value in failures or (section.statistic.sampled and SAMPLE.name in failures)
 
-    def made(section: Section, make: Callable[[], Made]) -> Made | None:
-        return attempt(section, make) if section in sections else None
+    made: dict[str, Any] = {}
+    for section in Section:
+        if section not in sections:
+            continue
+        if not left_out(section):
+            make = partial(section.statistic.make, counted)
+            made[section.field] = failures.attempt(section.value, make, None)
+        failures |= counting
+        if left_out(section):
+            made[section.field] = None
+    return replace(snapshot, **made)
 
-    return replace(
-        snapshot,
-        drift=made(Section.DRIFT, figures.drift),
-        locality=made(Section.LOCALITY, figures.locality),
-        pairs=made(Section.PAIRS, lambda: figures.pairs(pairs_of)),
-        transitions=made(Section.TRANSITIONS, lambda: figures.transitions(anew=anew)),
-        history=made(Section.HISTORY, figures.history),
-        labels=made(Section.LABELS, figures.labels),
-        latest=made(Section.LATEST, figures.latest_uses),
-    )
+
+def _given_up(chosen: Iterable[RowStatistics]) -> tuple[str, ...]:
+    """What is not told because there are too many experts for it."""
+    names = []
+    if any(rows.put_off[Coactivation].too_large for rows in chosen):
+        names.append("which are chosen together")
+    if any(rows.put_off[Transitions].too_large for rows in chosen):
+        names.append("which follow in the next layer")
+    return tuple(names)
 
 
 def _usages(

@@ -15,7 +15,6 @@ import moe_live.dashboard.run as loop
 from moe_live.analyzer import Analyzer
 from moe_live.dashboard.theme import Look
 from moe_live.errors import StoppedError
-from moe_live.figures import Figures
 from moe_live.isolation import Failures
 from moe_live.reports.json_report import to_json
 from moe_live.reports.summary import summary_lines
@@ -24,6 +23,7 @@ from moe_live.session import Session
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import SimulatedServer
 from moe_live.snapshot import Snapshot
+from moe_live.statistics import coactivation, drift, history, labels, statistic, transitions
 from moe_live.statistics.anomalies import AnomalyCounter
 from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.distances import GateDistances
@@ -31,13 +31,14 @@ from moe_live.statistics.drift import RecentSteps
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.labels import LabelCounts
 from moe_live.statistics.locality import Locality
-from moe_live.statistics.registry import SAMPLE
 from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.sequences import LocalityBySequence
 from moe_live.statistics.transitions import Transitions
 from moe_live.terminal import Signals
 from tests.dashboard.test_run import LINES, Source, Terminal
 
 Json = dict[str, Any]
+SAMPLE = statistic.SAMPLE.name
 
 COUNTED = [
     (Coactivation, "update", "pairs"),
@@ -65,12 +66,12 @@ COUNTED = [
     (Frequency, "__iadd__", "usage"),
 ]
 MADE = [
-    (Figures, "locality", "locality"),
-    (Figures, "pairs", "pairs"),
-    (Figures, "transitions", "transitions"),
-    (Figures, "drift", "drift"),
-    (Figures, "history", "history"),
-    (Figures, "labels", "labels"),
+    (LocalityBySequence, "summary", "locality"),
+    (coactivation, "notable_pairs", "pairs"),
+    (transitions, "summarize", "transitions"),
+    (drift, "drift", "drift"),
+    (history, "history", "history"),
+    (labels, "usages", "labels"),
     (GateDistances, "summary", "distances"),
     (AnomalyCounter, "found", "anomalies"),
     (Frequency, "counts", "usage"),
@@ -207,7 +208,7 @@ def test_what_fails_while_it_is_counted_takes_nothing_with_it(
 
 @pytest.mark.parametrize(("owner", "method", "name"), MADE)
 def test_what_fails_while_it_is_made_takes_nothing_with_it(
-    owner: type, method: str, name: str, monkeypatch: pytest.MonkeyPatch
+    owner: Any, method: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analyzer = analyzer_of(texts())
     whole = to_json(analyzer.snapshot())
@@ -276,7 +277,7 @@ def run_dashboard(script: list[bytes]) -> tuple[Session, list[str]]:
     ("owner", "method", "says"),
     [
         (loop, "compose", "this view left out"),
-        (Figures, "locality", ""),
+        (LocalityBySequence, "summary", ""),
         (Locality, "update", ""),
     ],
 )

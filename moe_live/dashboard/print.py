@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TextIO
 
+from moe_live import view_names
 from moe_live.dashboard.frame import MIN_HEIGHT, MIN_WIDTH, draw_static
 from moe_live.dashboard.screen import ansi
 from moe_live.dashboard.theme import Look
@@ -12,11 +13,6 @@ from moe_live.dashboard.views import VIEWS
 from moe_live.pace import UNTIMED
 from moe_live.running import Status
 from moe_live.snapshot import Snapshot
-
-
-def view_name(title: str) -> str:
-    """How a view is called in an option: hot-set."""
-    return title.lower().replace(" ", "-")
 
 
 def print_view(
@@ -36,13 +32,13 @@ def print_view(
         snapshot: what is shown.
         status: of the run; how fast it was read is left out.
         out: where to.
-        view: its name, as by `view_name`.
+        view: its name, of those in `view_names`.
         look: what `out` can show.
         styled: whether escape codes mean anything there.
         width: columns there are; the smallest dashboard takes more if need be, as it does of
         height: lines, one of them for the prompt that follows.
     """
-    title = next(known.title for known in VIEWS if view_name(known.title) == view)
+    title = VIEWS[list(view_names.VIEWS).index(view)].title
     still = replace(status, bytes_per_second=0.0, lines_per_second=0.0, prefill=UNTIMED, decode=UNTIMED)
     size = {"width": max(width, MIN_WIDTH), "height": max(height, MIN_HEIGHT)}
     frame = draw_static(snapshot, still, view=title, look=look, **size)

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows
+from moe_live.statistics.members import Member
 from moe_live.statistics.planes import Slots
+from moe_live.statistics.statistic import Statistic
 
 LONG_RUN = 32
 """Equal rows one after the other in a block that are called a run."""
@@ -96,3 +98,8 @@ def _added(counts: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int
         counts, more = more.copy(), counts
     counts[: len(more)] += more
     return counts
+
+
+ANOMALIES = Statistic(
+    name="anomalies", rows=(Member(AnomalyCounter, lambda it, rows: it.update(rows.tables)),)
+)

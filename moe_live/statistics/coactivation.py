@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.statistics.cells import Cells
-from moe_live.statistics.columns import Columns, moved
+from moe_live.statistics.columns import Columns, experts_of, moved
+from moe_live.statistics.members import Member
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
 
 MAX_CELLS = 1 << 25
@@ -400,3 +402,28 @@ def _deviance_root(count: NDArray[np.int64], expected: NDArray[np.float64]) -> N
     deviance = 2 * (moved * np.log(ratio) - (moved - expected))
     root: NDArray[np.float64] = np.sign(difference) * np.sqrt(np.maximum(deviance, 0.0))
     return root
+
+
+def _make(counted: Counted) -> Mapping[int, LayerPairs]:
+    """Of those of the layers that were asked for that have rows; of none if it is too much."""
+    every = counted.of_rows(Coactivation)
+    if any(pairs.too_large for pairs in every):
+        return {}
+    found = {}
+    for layer in [layer for layer in counted.pairs_of if layer in counted.layers]:
+        accumulators = [pairs for pairs in every if pairs.rows(layer)]
+        experts = experts_of([pairs.columns for pairs in accumulators], counted.n_experts)
+        counts = sum(
+            (accumulator.counts(layer, experts) for accumulator in accumulators),
+            np.zeros((len(experts), len(experts)), np.int64),
+        )
+        rows = sum(accumulator.rows(layer) for accumulator in accumulators)
+        found[layer] = notable_pairs(counts, rows, experts=experts)
+    return found
+
+
+PAIRS = OnDemand(
+    name="pairs",
+    rows_put_off=(Member(Coactivation, lambda it, portion: it.update(portion.by_layer)),),
+    make=_make,
+)

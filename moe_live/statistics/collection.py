@@ -17,7 +17,7 @@ from moe_live.settings import Settings
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import GateMass
 from moe_live.statistics.labels import LabelCounts
-from moe_live.statistics.latest import LatestSteps, LatestUses
+from moe_live.statistics.latest import LatestSteps
 from moe_live.statistics.pending import ENOUGH
 from moe_live.statistics.planes import settle
 from moe_live.statistics.registry import OfBatches, RowStatistics, StepStatistics
@@ -41,12 +41,10 @@ class Chosen(NamedTuple):
     Attributes:
         rows: accumulators whose rows together are those that count.
         steps: what depends on the order of steps, over the same rows.
-        latest: the uses of the latest steps, over the same rows; None if they were not wanted.
     """
 
     rows: tuple[RowStatistics, RowStatistics]
     steps: StepStatistics
-    latest: LatestUses | None
 
 
 class Analysis:
@@ -61,21 +59,21 @@ class Analysis:
         written, verified: over the sets of rows of that name of the run that goes on; see `StepBatch`.
         as_logged: over the steps with `certain` and `written` rows.
         as_verified: over the steps with `certain` and `verified` rows.
-        others: what takes whole batches. A statistic is a line in `OfBatches`.
+        others: what takes whole batches.
 
     Args:
-        window: decode steps that are called the latest.
-        latest_uses: how many uses of the latest steps to keep, 0 for none.
+        settings: what is to be counted.
         failures: takes what fails, by the name of the section it is for; one object for all of these.
     """
 
-    def __init__(self, window: int, latest_uses: int, failures: Failures) -> None:
+    def __init__(self, settings: Settings, failures: Failures) -> None:
         self.failures = failures
-        self.certain = RowStatistics(self.failures)
-        self.written = RowStatistics(self.failures)
-        self.verified = RowStatistics(self.failures)
-        self.as_logged = self.as_verified = StepStatistics(window, self.failures)
-        self.others = OfBatches(self.failures, {LatestSteps: LatestSteps(latest_uses)})
+        self.certain = RowStatistics(settings, self.failures)
+        self.written = RowStatistics(settings, self.failures)
+        self.verified = RowStatistics(settings, self.failures)
+        self.as_logged = self.as_verified = StepStatistics(settings, self.failures)
+        self.others = OfBatches(settings, self.failures)
+        self._settings = settings
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
@@ -99,11 +97,9 @@ class Analysis:
 
     def chosen(self, *, verified: bool) -> Chosen:
         """What was found in `certain` and `written` rows, or in `certain` and `verified` ones."""
-        latest = self.others[LatestSteps]
-        uses = (latest.verified if verified else latest.logged) if latest.wanted else None
         if verified:
-            return Chosen((self.certain, self.verified), self.as_verified, uses)
-        return Chosen((self.certain, self.written), self.as_logged, uses)
+            return Chosen((self.certain, self.verified), self.as_verified)
+        return Chosen((self.certain, self.written), self.as_logged)
 
     def end_run(self, chosen: Choice) -> None:
         """What comes now is of another run of the server; of the last one these rows count."""
@@ -113,7 +109,9 @@ class Analysis:
             add = partial(self.certain.at_once[LabelCounts].__iadd__, repeating)
             self.failures.attempt("labels", add, None)
         steps = self.certain.put_off[TokenSample].steps
-        self.written, self.verified = (RowStatistics(self.failures, steps=steps) for _ in range(2))
+        self.written, self.verified = (
+            RowStatistics(self._settings, self.failures, steps=steps) for _ in range(2)
+        )
         self.as_logged = self.as_verified = self.as_verified if chosen.verified else self.as_logged
         self.others[LatestSteps].end_run(verified=chosen.verified)
 
@@ -174,7 +172,7 @@ class Statistics:
     """All accumulators.
 
     Args:
-        settings: of the analysis.
+        settings: what is to be counted.
 
     Attributes:
         steps: (kinds,) int64, steps of each kind.
@@ -215,9 +213,7 @@ class Statistics:
         self.gate_mass = GateMass()
         self.failures = Failures()
         self.counts_only = settings.counts_only
-        self.analysis = (
-            None if settings.counts_only else Analysis(settings.window, settings.latest_uses, self.failures)
-        )
+        self.analysis = None if settings.counts_only else Analysis(settings, self.failures)
         self.earlier_layers: set[int] = set()
         self.earlier_experts = 0
 

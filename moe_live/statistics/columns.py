@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,3 +76,11 @@ class Columns:
 def moved(width: NDArray[np.int64], where: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many columns tables need that had `width` (n,) of them, once these are `where` `learn` says."""
     return np.concatenate(([0], where + 1))[width]
+
+
+def experts_of(tables: Sequence[Columns], n_experts: int) -> NDArray[np.int64]:
+    """The experts (m,) that tables have, ascending: all of a layer, unless far more are never used."""
+    used = np.unique(np.concatenate([np.zeros(0, np.int64), *(columns.experts for columns in tables)]))
+    if n_experts - len(used) < BLOCK:
+        return np.arange(n_experts)
+    return used[used < n_experts]

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind, StepGates
 from moe_live.statistics.exact_sum import ExactSums
+from moe_live.statistics.members import Member
+from moe_live.statistics.statistic import Statistic
 
 DistanceMetric = Literal[
     "cosine_similarity", "cosine_distance", "euclidean", "l2_normalized", "pearson", "mean_abs_diff"
@@ -343,3 +345,8 @@ def _regrouped(pair: _Pair, target: dict[Kind, Kind]) -> _Pair:
     for source, plane in target.items():
         result.absorb(pair, source, plane, 0)
     return result
+
+
+DISTANCES = Statistic(
+    name="distances", batches=(Member(GateDistances, lambda it, batch: it.update(batch.gates, batch.kind)),)
+)

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.settings import DEFAULT_WINDOW
-from moe_live.statistics.dependence import clustering, variance_of_stretches
+from moe_live.statistics.dependence import bins, clustering, variance_of_stretches
 from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
+from moe_live.statistics.history import history
+from moe_live.statistics.members import Member
+from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import places_of
 
 MAX_SELECTIONS = 1 << 21
@@ -269,3 +272,26 @@ def drift(window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_
         before.real & told,
     )
     return Drift(window.room, window.steps, counts, divergence, apart, told)
+
+
+def _make(counted: Counted) -> Drift:
+    recent = counted.steps[RecentSteps]
+    steps, blocks = recent.counts(counted.decode, counted.layers, counted.n_experts)
+    total, stretch = (float(part.sum(axis=-1).max(initial=0)) for part in (counted.usage, blocks.sum(axis=0)))
+    n_parts = bins(total, stretch, counted.usage.size)
+    parts = history(counted.sample(), counted.decode, counted.layers, counted.n_experts, n_parts).counts
+    return drift(Window(recent.window, steps, blocks), counted.usage, parts, counted.top_k)
+
+
+DRIFT = OnDemand(
+    name="drift",
+    steps_put_off=(
+        Member(
+            RecentSteps,
+            lambda it, portion: it.update(portion.tables, portion.kind),
+            new=lambda settings: RecentSteps(settings.window),
+        ),
+    ),
+    make=_make,
+    sampled=True,
+)

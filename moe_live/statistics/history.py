@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
 from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import places_of
 
 
@@ -50,3 +51,10 @@ def history(
             counted = line < n_experts
             np.add.at(counts, place[counted] + line[counted], 1)
     return History(sample.steps, tokens, counts.reshape(bins, len(layers), n_experts))
+
+
+def _make(counted: Counted) -> History:
+    return history(counted.sample(), Kind, counted.layers, counted.n_experts)
+
+
+HISTORY = OnDemand(name="history", make=_make, sampled=True)

@@ -13,9 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.dependence import bins, variance_of_stretches
 from moe_live.statistics.divergence import Divergence, comparable, compare
 from moe_live.statistics.frequency import add_selections
+from moe_live.statistics.history import history
+from moe_live.statistics.members import Member
+from moe_live.statistics.periods import Periods
 from moe_live.statistics.planes import Slots, settle
+from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
 
 MAX_LABELS = 32
@@ -201,6 +206,21 @@ class LabelDivergence:
     real_layers: int | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """The use of experts by label.
+
+    Attributes:
+        usages: one entry a label, alphabetically.
+        divergences: one entry for every two labels.
+        periods: how often each came up.
+    """
+
+    usages: tuple[LabelUsage, ...]
+    divergences: tuple[LabelDivergence, ...]
+    periods: Mapping[str, int]
+
+
 def usages(
     counts: Mapping[str, NDArray[np.int64]],
     layers: Sequence[int],
@@ -346,3 +366,62 @@ def _share(counts: NDArray[np.int64], top_k: int) -> NDArray[np.float64]:
     selections = counts.sum(axis=-1, keepdims=True)
     np.divide(counts * top_k, selections, out=share, where=selections > 0)
     return share
+
+
+def _make(counted: Counted) -> Labels:
+    accumulators = counted.of_rows(LabelCounts)
+    if counted.repeating:
+        accumulators.append(counted.batches[LabelCounts])
+    names = sorted({label for labels in accumulators for label in labels.labels})
+    counts = {
+        name: sum(
+            (labels.counts(name, Kind, counted.layers, counted.n_experts) for labels in accumulators),
+            np.zeros((len(counted.layers), counted.n_experts), np.int64),
+        )
+        for name in names
+    }
+    if not counts:
+        return Labels((), (), {})
+    periods = counted.batches[Periods].counts
+    apart = _between_periods(counted, np.sum(list(counts.values()), axis=0), sum(periods.values()))
+    return Labels(
+        usages(counts, counted.layers, counted.top_k, clustering=apart),
+        divergences(counts, counted.top_k, periods, clustering=apart),
+        periods,
+    )
+
+
+def _between_periods(counted: Counted, labelled: NDArray[np.int64], periods: int) -> NDArray[np.float64]:
+    """How many times more counts of periods vary than over independent tokens, by layer.
+
+    Args:
+        counted: what the sample is of.
+        labelled: (layers, E) selections under any label.
+        periods: how many periods there are of them.
+    """
+    total = float(labelled.sum(axis=1).max()) / counted.top_k
+    stretch = total / max(periods, 1)
+    n_parts = bins(total, stretch, labelled.size)
+    parts = history(counted.sample(), Kind, counted.layers, counted.n_experts, n_parts).counts
+    return variance_of_stretches(parts, counted.top_k, total, stretch)
+
+
+LABELS = OnDemand(
+    name="labels",
+    rows=(
+        Member(
+            LabelCounts,
+            lambda it, rows: it.update(rows.tables, rows.batch.kind, rows.batch.label, rows.batch.labels),
+        ),
+    ),
+    batches=(
+        # In the rows that name an expert twice; nothing else can be told of them.
+        Member(
+            LabelCounts,
+            lambda it, batch: it.update(batch.repeating, batch.kind, batch.label, batch.labels),
+        ),
+        Member(Periods, lambda it, batch: it.update(batch.label, batch.labels)),
+    ),
+    make=_make,
+    sampled=True,
+)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
 from moe_live.settings import DEFAULT_LATEST_USES
+from moe_live.statistics.members import Member
+from moe_live.statistics.statistic import Counted, OnDemand
 
 _CELLS = 1 << 20  # of the table in which repeated uses of a block meet
 
@@ -296,3 +298,25 @@ def _uses(tables: Sequence[ExpertRows]) -> _Piece:
         kept.append(np.sort(place[place >= 0]))
         counts.append(np.bincount(cell)[cell[kept[-1] - bounds[first]]])
     return replace(every.part(np.concatenate(kept)), count=np.concatenate(counts).astype(np.int32))
+
+
+def _make(counted: Counted) -> Uses | None:
+    """None if they were not wanted."""
+    latest = counted.batches[LatestSteps]
+    if not latest.wanted:
+        return None
+    kept = latest.verified if counted.verified else latest.logged
+    return kept.uses(counted.decode, counted.n_experts).without(counted.drafts)
+
+
+LATEST = OnDemand(
+    name="latest steps",
+    batches=(
+        Member(
+            LatestSteps,
+            lambda it, batch: it.update(batch),
+            new=lambda settings: LatestSteps(settings.latest_uses),
+        ),
+    ),
+    make=_make,
+)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from moe_live.isolation import Failures
+from moe_live.settings import Settings
 
 
 class Accumulator(Protocol):
@@ -32,36 +33,43 @@ class Member(Generic[Kept, Fed]):
     """One accumulator.
 
     Attributes:
-        section: the figures it is for, as they are called where one of them fails.
         kind: its class, by which it is found.
         feed: hands it what its container is fed.
         join: adds what another found in other rows of the same steps.
+        new: makes one; None where `kind` does.
     """
 
-    section: str
     kind: type[Kept]
     feed: Callable[[Kept, Fed], None]
     join: Callable[[Kept, Kept], object] = operator.iadd
+    new: Callable[[Settings], Kept] | None = None
+
+    def made(self, settings: Settings) -> Kept:
+        """One that was fed nothing."""
+        return self.kind() if self.new is None else self.new(settings)
 
 
 class Members(Generic[Fed]):
     """The accumulators of a table, one of each kind. What fails in one of them leaves the others alone.
 
     Args:
+        settings: what is to be counted.
         failures: takes what fails.
-        made: those that are made with arguments.
 
     Attributes:
-        TABLE: the members.
+        TABLE: the members, each with the name that its statistic has in a warning.
     """
 
-    TABLE: ClassVar[tuple[Member[Any, Any], ...]] = ()
+    TABLE: ClassVar[Sequence[tuple[str, Member[Any, Any]]]] = ()
 
-    def __init__(self, failures: Failures, made: Mapping[type[Any], Any] | None = None) -> None:
+    def __init__(self, settings: Settings, failures: Failures) -> None:
         self.failures = failures
-        kinds = [member.kind for member in self.TABLE]
-        self._accumulators: dict[type[Any], Any] = dict(made or {})
-        self._accumulators |= {kind: kind() for kind in kinds if kind not in self._accumulators}
+        self._accumulators: dict[type[Any], Any] = {
+            member.kind: member.made(settings) for _, member in self.TABLE
+        }
+
+    def __contains__(self, kind: type[Any]) -> bool:
+        return kind in self._accumulators
 
     def __getitem__(self, kind: type[Kept]) -> Kept:
         """The accumulator of this kind."""
@@ -70,13 +78,14 @@ class Members(Generic[Fed]):
 
     def feed(self, what: Fed) -> None:
         """Hand it to each."""
-        for member, accumulator in self._pairs():
-            self.failures.attempt(member.section, partial(member.feed, accumulator, what), None)
+        for name, member in self.TABLE:
+            accumulator = self._accumulators[member.kind]
+            self.failures.attempt(name, partial(member.feed, accumulator, what), None)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
-        for member, accumulator in self._pairs():
-            self.failures.attempt(member.section, accumulator.settle, None)
+        for name, member in self.TABLE:
+            self.failures.attempt(name, self._accumulators[member.kind].settle, None)
 
     def take(self, kind: type[Kept]) -> Kept:
         """The accumulator of this kind, made without arguments; a new one stands in its place."""
@@ -86,18 +95,14 @@ class Members(Generic[Fed]):
     def join(self, other: Self) -> None:
         """Add what was found in other rows of the same steps."""
         self.failures |= other.failures
-        for member, accumulator in self._pairs():
-            theirs = other._accumulators[member.kind]
-            self.failures.attempt(member.section, partial(member.join, accumulator, theirs), None)
+        for name, member in self.TABLE:
+            ours, theirs = self._accumulators[member.kind], other._accumulators[member.kind]
+            self.failures.attempt(name, partial(member.join, ours, theirs), None)
 
     def __iadd__(self, other: Self) -> Self:
         """Add what was found in another log."""
         self.failures |= other.failures
-        for member, accumulator in self._pairs():
+        for name, member in self.TABLE:
             theirs = other._accumulators[member.kind]
-            self.failures.attempt(member.section, partial(accumulator.__iadd__, theirs), None)
+            self.failures.attempt(name, partial(self._accumulators[member.kind].__iadd__, theirs), None)
         return self
-
-    def _pairs(self) -> Iterator[tuple[Member[Any, Fed], Any]]:
-        for member in self.TABLE:
-            yield member, self._accumulators[member.kind]

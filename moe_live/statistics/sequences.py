@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.locality import LayerLocality, Locality
+from moe_live.statistics.members import Member
+from moe_live.statistics.statistic import Counted, OnDemand
 
 MAX_SEQUENCES = 32
 """Sequences that are followed each by itself; the others are taken for one, and its steps for successive."""
@@ -84,3 +86,27 @@ class LocalityBySequence:
 
     def _of(self, name: int) -> Locality:
         return self._sequences.setdefault(name, Locality())
+
+
+def _make(counted: Counted) -> tuple[LayerLocality, ...]:
+    found = counted.steps[LocalityBySequence].summary(counted.decode, counted.n_experts)
+    return tuple(
+        entry
+        # Steps of several tokens are no successive tokens.
+        if entry.uses == entry.steps * counted.top_k
+        else replace(entry, union=dict.fromkeys(entry.union, np.nan))
+        for entry in found
+        if entry.layer not in counted.drafts
+    )
+
+
+LOCALITY = OnDemand(
+    name="locality",
+    steps_put_off=(
+        Member(
+            LocalityBySequence,
+            lambda it, portion: it.update(portion.tables, portion.kind, portion.sequence),
+        ),
+    ),
+    make=_make,
+)

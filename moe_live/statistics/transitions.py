@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import repeats
 from moe_live.statistics.blocks import BLOCKS, CERTAIN
 from moe_live.statistics.cells import Cells
-from moe_live.statistics.columns import Columns, moved
+from moe_live.statistics.columns import Columns, experts_of, moved
+from moe_live.statistics.members import Member
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer, same_tokens
 from moe_live.statistics.sampling import SampledRows, TokenSample
+from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
 
 MAX_CELLS = 1 << 25
@@ -58,10 +60,12 @@ class Transitions:
 
     Attributes:
         columns: of the tables.
+        known: what was told of each pair of layers when they were asked for last.
     """
 
     def __init__(self) -> None:
         self.too_large = False
+        self.known: Mapping[Pair, LayerTransition] = {}
         self.columns = Columns()
         self._slots = Slots()
         self._capacity = np.zeros(0, np.int64)  # columns for a layer
@@ -438,3 +442,26 @@ def _paired(table: dict[int, SampledRows], pair: Pair) -> tuple[SampledRows, NDA
         return None
     _, i, j = np.intersect1d(below.rank, above.rank, assume_unique=True, return_indices=True)
     return (below.take(i), above.experts[j]) if len(i) else None
+
+
+def _make(counted: Counted) -> tuple[LayerTransition, ...]:
+    """All anew, or only some, and the others as they were when asked for last."""
+    accumulators = counted.of_rows(Transitions)
+    *_, last = accumulators  # which rows count may change, and this one then changes too
+    found = summarize(
+        accumulators,
+        counted.sample(),
+        counted.n_experts,
+        experts=experts_of([accumulator.columns for accumulator in accumulators], counted.n_experts),
+        known=None if counted.anew else last.known,
+    )
+    last.known = {(entry.from_layer, entry.to_layer): entry for entry in found}
+    return tuple(entry for entry in found if entry.to_layer not in counted.drafts)
+
+
+TRANSITIONS = OnDemand(
+    name="transitions",
+    rows_put_off=(Member(Transitions, lambda it, portion: it.update(portion.by_layer)),),
+    make=_make,
+    sampled=True,
+)

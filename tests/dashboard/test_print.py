@@ -6,8 +6,8 @@ import pytest
 from rich.cells import cell_len
 from rich.color import ColorSystem
 
-from moe_live import config
-from moe_live.dashboard.print import print_view, view_name
+from moe_live import view_names
+from moe_live.dashboard.print import print_view
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.views import VIEWS
 from tests.dashboard.factory import status
@@ -37,11 +37,11 @@ def printed(
     return out.read()
 
 
-def test_the_option_knows_all_views() -> None:
-    assert tuple(view_name(view.title) for view in VIEWS) == config.VIEWS
+def test_each_view_has_its_title_for_a_name() -> None:
+    assert [view.title.lower().replace(" ", "-") for view in VIEWS] == list(view_names.VIEWS)
 
 
-@pytest.mark.parametrize("view", config.VIEWS)
+@pytest.mark.parametrize("view", view_names.VIEWS)
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60)])
 def test_it_fits_above_the_prompt_and_names_no_keys(view: str, width: int, height: int) -> None:
     lines = printed(view, width=width, height=height).splitlines()

@@ -42,12 +42,8 @@ class Broken(FirstChoices):
         raise ArithmeticError(f"of {len(tables)} tables")
 
 
-AT_ONCE: Member[FirstChoices, Any] = Member(
-    "first choices", FirstChoices, lambda it, rows: it.update(rows.tables)
-)
-PUT_OFF: Member[FirstChoices, Any] = Member(
-    "first choices", FirstChoices, lambda it, portion: it.update(portion.tables)
-)
+NAME = "first choices"
+FED: Member[FirstChoices, Any] = Member(FirstChoices, lambda it, rows: it.update(rows.tables))
 
 
 def analyzed(*texts: bytes) -> Analyzer:
@@ -67,9 +63,9 @@ def choices(analyzer: Analyzer, *, at_once: bool) -> Counter[int]:
 
 @given(logs(junk=False, heads=True), logs(junk=False, heads=True), st.booleans())
 def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLog, at_once: bool) -> None:
-    kind, member = (registry.RowsAtOnce, AT_ONCE) if at_once else (registry.RowsPutOff, PUT_OFF)
+    kind = registry.RowsAtOnce if at_once else registry.RowsPutOff
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kind, "TABLE", (*kind.TABLE, member))
+        patch.setattr(kind, "TABLE", (*kind.TABLE, (NAME, FED)))
         whole = analyzed(first.text, second.text)
         merged = analyzed(first.text)
         merged += analyzed(second.text)
@@ -81,7 +77,7 @@ def test_it_is_fed_every_row_and_merged(first: SyntheticLog, second: SyntheticLo
 
 
 def test_it_is_told_when_a_higher_layer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.RowsAtOnce, "TABLE", (*registry.RowsAtOnce.TABLE, AT_ONCE))
+    monkeypatch.setattr(registry.RowsAtOnce, "TABLE", (*registry.RowsAtOnce.TABLE, (NAME, FED)))
     analyzer = analyzed(b"3,1 2\n3,1 2\n", b"3,1 2\n4,1 2\n")
     analysis = analyzer._statistics.analysis
     assert analysis is not None
@@ -91,8 +87,8 @@ def test_it_is_told_when_a_higher_layer_shows(monkeypatch: pytest.MonkeyPatch) -
 def test_it_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     text = b"3,1 2\n4,0 5\n3,1 4\n4,5 0\n" * 20
     expected = analyzed(text).snapshot()
-    broken: Member[Broken, Any] = Member("first choices", Broken, lambda it, rows: it.update(rows.tables))
-    monkeypatch.setattr(registry.RowsAtOnce, "TABLE", (broken, *registry.RowsAtOnce.TABLE))
+    broken: Member[Broken, Any] = Member(Broken, lambda it, rows: it.update(rows.tables))
+    monkeypatch.setattr(registry.RowsAtOnce, "TABLE", ((NAME, broken), *registry.RowsAtOnce.TABLE))
     snapshot = analyzed(text).snapshot()
     assert "first choices left out, making it failed: ArithmeticError: of 1 tables" in snapshot.warnings[0]
     assert snapshot.left_out == {"first choices"}

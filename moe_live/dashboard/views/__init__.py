@@ -1,37 +1,13 @@
 """The views, in the order of their tabs: one module each."""
 
+from importlib import import_module
+
+from moe_live import view_names
 from moe_live.dashboard.view import View
-from moe_live.dashboard.views import (
-    balance,
-    distances,
-    experts,
-    heatmap,
-    hot_set,
-    incoming,
-    labels,
-    layers,
-    locality,
-    next_layer,
-    over_time,
-    overview,
-    pairs,
-)
+from moe_live.dashboard.views import experts, incoming
 
-VIEWS: tuple[View, ...] = (
-    overview.VIEW,
-    heatmap.VIEW,
-    layers.VIEW,
-    experts.VIEW,
-    distances.VIEW,
-    balance.VIEW,
-    hot_set.VIEW,
-    locality.VIEW,
-    pairs.VIEW,
-    next_layer.VIEW,
-    over_time.VIEW,
-    labels.VIEW,
-    incoming.VIEW,
+VIEWS: tuple[View, ...] = tuple(
+    import_module(f"{__name__}.{module}").VIEW for module in view_names.VIEWS.values()
 )
-
 EXPERTS = VIEWS.index(experts.VIEW)
 INPUT = VIEWS.index(incoming.VIEW)

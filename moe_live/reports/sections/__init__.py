@@ -1,34 +1,25 @@
 """The sections of the reports, in the order of the text: one module each."""
 
+from importlib import import_module
+
 from moe_live.reports.section import ReportSection
-from moe_live.reports.sections import (
-    balance,
-    cache,
-    distances,
-    drift,
-    gate_mass,
-    hot_set,
-    incoming,
-    labels,
-    locality,
-    next_layer,
-    pairs,
-    usage,
-    verdicts,
+
+_MODULES = (
+    "incoming",
+    "verdicts",
+    "usage",
+    "distances",
+    "balance",
+    "hot_set",
+    "gate_mass",
+    "locality",
+    "cache",
+    "next_layer",
+    "pairs",
+    "drift",
+    "labels",
 )
 
-SECTIONS: tuple[ReportSection, ...] = (
-    incoming.SECTION,
-    verdicts.SECTION,
-    usage.SECTION,
-    distances.SECTION,
-    balance.SECTION,
-    hot_set.SECTION,
-    gate_mass.SECTION,
-    locality.SECTION,
-    cache.SECTION,
-    next_layer.SECTION,
-    pairs.SECTION,
-    drift.SECTION,
-    labels.SECTION,
+SECTIONS: tuple[ReportSection, ...] = tuple(
+    import_module(f"{__name__}.{module}").SECTION for module in _MODULES
 )
