@@ -138,8 +138,10 @@ class Analyzer:
     ) -> None:
         """Analyze experts that an engine tells as arrays: vLLM's and SGLang's routed experts, for example.
 
-        Bytes that were fed before end here, as by `finish`. Of rows that name an expert twice the same
-        is told as of such in a log.
+        Bytes that were fed before end here, as by `finish`. No logger stands between the engine and the
+        arrays: every row stands alone in its block, those of a prompt too, so all are right either way, and
+        none tells whether a logger strides. Rows that name an expert twice are in no figure, as such that
+        stand alone in a log.
 
         Args:
             experts: (tokens, layers, k) integers of any type, the expert ids of each token's row in each

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 import moe_live
 from moe_live import Analyzer, MoeLiveError, Phase, RowMode, Section, Settings, Snapshot
+from moe_live.judgement import Subject, Word
 from moe_live.routing import arrays
+from moe_live.verdicts import verdict
 from tests.comparison import plain
 from tests.synthetic import SyntheticLog, logs
 
@@ -227,6 +229,10 @@ def test_a_call_of_prefill_is_one_step() -> None:
     assert snapshot.rows.counted == 3 * 105  # no engine strides over its own arrays
     assert snapshot.pairs is not None
     assert snapshot.pairs[0].rows == 105
+    assert (snapshot.rows.strided, snapshot.rows.recovered) == (None, 0)
+    judged = verdict(Subject.ROWS, snapshot)
+    assert judged is not None
+    assert (judged.word, judged.facts[0]) == (Word.EITHER_WAY, "every row stands alone in its block")
 
 
 def test_arrays_of_one_layer_are_tokens_too() -> None:
