@@ -155,6 +155,7 @@ def run(config: Config) -> int:
     _check_descriptors(config)
     from moe_live.conclusion import conclude, tell_of_nothing
     from moe_live.plans.cache import with_cache
+    from moe_live.plans.live_cache import LiveCaches
     from moe_live.plans.progress import bar
     from moe_live.reports.files import check_destination
     from moe_live.reports.unusable import has_usable_lines
@@ -174,7 +175,7 @@ def run(config: Config) -> int:
         taken.append((destination.path, f"where {destination.what} goes"))
     known = _expert_sizes(config)
     problem: MoeLiveError | None = None
-    outputs = LiveOutputs(config.outputs)
+    outputs = LiveOutputs(config.outputs, LiveCaches(known, config.budgets).add_to)
     with Signals() as signals, _source(config, signals) as (source, names, command):
         session = _session(config, source, names)
         try:

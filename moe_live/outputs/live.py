@@ -32,6 +32,7 @@ class LiveOutputs:
 
     Args:
         outputs: not started yet.
+        complete: adds to the figures what they are not made with.
         clock: seconds, monotonic.
         work: seconds that this thread has computed.
 
@@ -42,11 +43,12 @@ class LiveOutputs:
     def __init__(
         self,
         outputs: Sequence[Output],
+        complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
         clock: Callable[[], float] = time.monotonic,
         work: Callable[[], float] = time.thread_time,
     ) -> None:
         self._outputs = outputs
-        self._turns = [_Turn(output, clock, work) for output in outputs]
+        self._turns = [_Turn(output, complete, clock, work) for output in outputs]
         self._running = ExitStack()
         self.written: list[Destination] = []
 
@@ -112,8 +114,15 @@ class LiveOutputs:
 class _Turn:
     """One output, and when it is its turn again."""
 
-    def __init__(self, output: Output, clock: Callable[[], float], work: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        output: Output,
+        complete: Callable[[Snapshot], Snapshot],
+        clock: Callable[[], float],
+        work: Callable[[], float],
+    ) -> None:
         self._output = output
+        self._complete = complete
         self._clock = clock
         self._work = work
         self._due = clock()
@@ -146,7 +155,7 @@ class _Turn:
         source = session.source.status()
         read = (session.progress(), source.restarts, source.rotations)
         if self._snapshot is None or read != self._read:
-            self._snapshot = session.snapshot(self._output.sections(), anew=False)
+            self._snapshot = self._complete(session.snapshot(self._output.sections(), anew=False))
             self._read = read
         return self._snapshot
 

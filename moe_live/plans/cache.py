@@ -13,7 +13,7 @@ from moe_live.plans.plan import Plan, Progress
 from moe_live.plans.result import Result
 
 if TYPE_CHECKING:
-    from moe_live.snapshot import CacheSizing, Snapshot
+    from moe_live.snapshot import CacheSizing, Snapshot, Uses
 
 _SHARES = (5, 10, 20, 30, 40, 50, 70, 90)
 """Sizes of a table nobody asked otherwise for, in percent of all experts."""
@@ -72,15 +72,24 @@ def with_cache(
 ) -> Snapshot:
     """The snapshot with what caches of these sizes would have served; with a warning where that fails."""
     try:
-        return replace(snapshot, cache=_sizing(snapshot, known, budgets, progress))
+        return replace(snapshot, cache=sizing_of(snapshot.latest, known, budgets, progress))
     except MoeLiveError as error:
         return replace(snapshot, warnings=(*snapshot.warnings, f"caches were not tried: {error}"))
 
 
-def _sizing(
-    snapshot: Snapshot, known: dict[int, int] | int, budgets: Sequence[int], progress: Progress
+def sizing_of(
+    uses: Uses | None,
+    known: dict[int, int] | int,
+    budgets: Sequence[int],
+    progress: Progress = lambda _: None,
 ) -> CacheSizing:
     """What caches of these sizes, or of eight sizes, would have served.
+
+    Args:
+        uses: of the latest steps.
+        known: the bytes of an expert, by layer or of all.
+        budgets: the sizes, in bytes; none for eight shares of all experts.
+        progress: is told how far it is.
 
     Raises:
         MoeLiveError: there is nothing to try, or an expert whose size is not known.
@@ -88,7 +97,6 @@ def _sizing(
     from moe_live.plans.expert_bytes import of_layers
     from moe_live.statistics.sizing import size_up, total_bytes
 
-    uses = snapshot.latest
     if uses is None or not uses.steps:
         raise MoeLiveError("there is no whole decode step to try them on")
     expert_bytes = of_layers(known, uses.layers)
@@ -120,7 +128,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -
     known = options.known or dict(snapshot.model.expert_bytes)
     if not known:
         raise UsageError(UNKNOWN_SIZES)
-    sizing = _sizing(snapshot, known, options.budget, progress)
+    sizing = sizing_of(snapshot.latest, known, options.budget, progress)
     lines = list(sizing_lines(sizing, snapshot.steps.decode, options.bandwidth))
     if sizing.knee is not None:
         lines.append(

@@ -59,6 +59,23 @@ class Uses:
         """Tokens of decode steps."""
         return int(self.tokens[self.decode].sum())
 
+    def latest(self, most: int) -> Uses:
+        """The latest whole steps that have so many uses at most; the last one at least."""
+        uses = np.cumsum(np.bincount(self.step, minlength=len(self.decode))[::-1])
+        first = len(self.decode) - max(1, int(np.searchsorted(uses, most, "right")))
+        if first <= 0:
+            return self
+        begin = int(np.searchsorted(self.step, first))
+        return replace(
+            self,
+            decode=self.decode[first:],
+            tokens=self.tokens[first:],
+            step=self.step[begin:] - first,
+            slot=self.slot[begin:],
+            expert=self.expert[begin:],
+            count=self.count[begin:],
+        )
+
     @property
     def in_second(self) -> NDArray[np.bool_]:
         """(n,) which uses are in the second half of the decode steps."""

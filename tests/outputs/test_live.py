@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -112,7 +113,7 @@ def test_figures_come_at_most_once_a_second_with_the_sections_asked_for(
     clock: Clock, session: Session
 ) -> None:
     output = Noting(clock)
-    run(LiveOutputs([output], clock, clock), session, clock, 10)
+    run(LiveOutputs([output], clock=clock, work=clock), session, clock, 10)
     times = [when for when, _, _ in output.taken]
     assert len(times) == 10
     assert min(b - a for a, b in pairwise(times)) >= PERIOD
@@ -129,7 +130,7 @@ def test_who_wants_none_costs_nothing(
     output = Noting(clock)
     output.wants = False
     monkeypatch.setattr(session, "snapshot", pytest.fail)
-    run(LiveOutputs([output], clock, clock), session, clock, 5)
+    run(LiveOutputs([output], clock=clock, work=clock), session, clock, 5)
     assert output.taken == []
 
 
@@ -138,7 +139,7 @@ def test_what_costs_much_comes_less_often(
     clock: Clock, session: Session, seconds: float, period: float
 ) -> None:
     dear, cheap = Noting(clock, seconds=seconds), Noting(clock)
-    run(LiveOutputs([dear, cheap], clock, clock), session, clock, 100)
+    run(LiveOutputs([dear, cheap], clock=clock, work=clock), session, clock, 100)
     times = [when for when, _, _ in dear.taken]
     assert min(b - a for a, b in pairwise(times)) == pytest.approx(period, abs=0.1)
     assert len(cheap.taken) > 60  # the other is not held up by it, but while it is being made
@@ -146,7 +147,7 @@ def test_what_costs_much_comes_less_often(
 
 def test_when_nothing_has_changed_the_same_figures_come_again(clock: Clock, session: Session) -> None:
     output = Noting(clock)
-    outputs = LiveOutputs([output], clock, clock)
+    outputs = LiveOutputs([output], clock=clock, work=clock)
     run(outputs, session, clock, 2)
     clock.now += 10  # rates fall to nothing
     for _ in range(10):
@@ -166,7 +167,7 @@ def test_when_nothing_has_changed_the_same_figures_come_again(clock: Clock, sess
 
 def test_one_that_fails_takes_neither_the_run_nor_another_with_it(clock: Clock, session: Session) -> None:
     failing, well, odd = Noting(clock), Noting(clock), Noting(clock)
-    outputs = LiveOutputs([failing, well, odd], clock, clock)
+    outputs = LiveOutputs([failing, well, odd], clock=clock, work=clock)
     failing.failure = MoeLiveError("cannot write the page to x: disk full")
     odd.failure = ZeroDivisionError("by\x1b zero")
     run(outputs, session, clock, 3)
@@ -182,7 +183,7 @@ def test_one_that_fails_takes_neither_the_run_nor_another_with_it(clock: Clock, 
 
 def test_all_are_started_closed_and_finished_in_order(clock: Clock, session: Session) -> None:
     log: list[str] = []
-    outputs = LiveOutputs([Noting(clock, name, log) for name in "ab"], clock, clock)
+    outputs = LiveOutputs([Noting(clock, name, log) for name in "ab"], clock=clock, work=clock)
     with outputs:
         assert log == ["start a", "start b"]
     outputs.finish(session.finish())
@@ -193,7 +194,7 @@ def test_one_that_cannot_start_leaves_none_running(clock: Clock) -> None:
     log: list[str] = []
     first, second = Noting(clock, "a", log), Noting(clock, "b", log)
     second.failure = UsageError("the port is taken")
-    with pytest.raises(UsageError, match="taken"), LiveOutputs([first, second], clock, clock):
+    with pytest.raises(UsageError, match="taken"), LiveOutputs([first, second], clock=clock, work=clock):
         pytest.fail("it began all the same")
     assert log == ["start a", "close a"]
 
@@ -203,5 +204,16 @@ def test_all_get_the_final_figures_even_if_one_fails(clock: Clock, session: Sess
     first, second = Noting(clock, "a", log), Noting(clock, "b", log)
     first.failure = MoeLiveError("disk full")
     with pytest.raises(MoeLiveError, match="disk full"):
-        LiveOutputs([first, second], clock, clock).finish(session.finish())
+        LiveOutputs([first, second], clock=clock, work=clock).finish(session.finish())
     assert log == ["finish a, 0 steps", "finish b, 0 steps"]
+
+
+def test_figures_are_completed(clock: Clock, session: Session) -> None:
+    output = Noting(clock)
+
+    def complete(snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, warnings=("completed",))
+
+    run(LiveOutputs([output], complete, clock=clock, work=clock), session, clock, 2)
+    assert [snapshot.warnings for _, snapshot, _ in output.taken] == [("completed",)] * len(output.taken)
+    assert output.taken

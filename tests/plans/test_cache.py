@@ -79,10 +79,11 @@ def test_the_summary_tries_the_sizes_asked_for(log: str, capsys: pytest.CaptureF
     found = as_json(capsys, *arguments)
     plan = as_json(capsys, "plan", "cache", *arguments)
     assert [set(entry) for entry in found["cache"]] == 2 * [
-        {"bytes", "optimum", "lru", "lfu", "layer_lru", "layer_lfu", "static_unseen"}
+        {"bytes", "optimum", "lru", "lfu", "layer_lru", "layer_lfu", "static_unseen", "steps"}
     ]
     assert found["cache"] == [
         {name: value for name, value in entry.items() if name not in ("chance", "gains")}
+        | {"steps": plan["steps"]}
         for entry in plan["cache"]
     ]
     assert found["budget"] == plan["budget"]

@@ -156,7 +156,7 @@ SCHEMA: dict[str, Any] = {
         ],
     },
     "cache": [
-        {"bytes": int}
+        {"bytes": int, "steps": int}
         | dict.fromkeys(("optimum", "lru", "lfu", "layer_lru", "layer_lfu", "static_unseen"), FIGURE)
     ],
     "budget": [

@@ -60,6 +60,14 @@ def test_whole_steps_that_fit_are_kept_in_order(
     assert content(accumulator.uses(kinds, 40)) == plain(steps, kinds, capacity)
 
 
+@given(drawn_steps(), st.sampled_from([0, 5, 17, 60, 1000]), st.sampled_from(CHOICES))
+def test_fewer_of_them_are_the_latest_whole_steps_one_at_least(
+    steps: list[DrawnStep], most: int, kinds: list[Kind]
+) -> None:
+    found = latest(steps).uses(kinds, 40)
+    assert content(found.latest(most)) == (plain(steps, kinds, most) or content(found)[-1:])
+
+
 @given(drawn_steps(), st.integers(0, 8), PLACES, st.sampled_from([5, 17, 60]))
 def test_merging_is_reading_one_after_the_other(
     steps: list[DrawnStep], where: int, places: list[int], capacity: int

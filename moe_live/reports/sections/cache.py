@@ -95,7 +95,7 @@ def _keys(snapshot: Snapshot) -> Keys:
         return Keys({"cache": [], "budget": [_budget(budget) for budget in snapshot.budgets]})
     return Keys(
         {
-            "cache": [rates_json(entry) for entry in sizing.sizes],
+            "cache": [rates_json(entry) | {"steps": sizing.steps} for entry in sizing.sizes],
             "budget": [budget_json(entry) for entry in sizing.sizes],
         }
     )
