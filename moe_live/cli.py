@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import replace
 from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,11 @@ from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
 from moe_live.outlet import Outlet
 from moe_live.outputs.live import LiveOutputs
+from moe_live.settings import DEFAULT_LATEST_USES
 
 if TYPE_CHECKING:
     from moe_live.capture.run import CommandSource
+    from moe_live.plans.live_cache import LiveCaches
     from moe_live.running import Run
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
@@ -175,12 +178,16 @@ def run(config: Config) -> int:
         taken.append((destination.path, f"where {destination.what} goes"))
     known = _expert_sizes(config)
     problem: MoeLiveError | None = None
-    outputs = LiveOutputs(config.outputs, LiveCaches(known, config.budgets).add_to)
+    caches = LiveCaches(known, config.budgets)
+    if known and (config.browse or not config.paths) and _has_dashboard(config):
+        config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))
+    # Sizes that nobody asked for are for the eye.
+    outputs = LiveOutputs(config.outputs, caches.add_to if config.budgets else lambda snapshot: snapshot)
     with Signals() as signals, _source(config, signals) as (source, names, command):
         session = _session(config, source, names)
         try:
             with outputs:
-                _show(session, signals, config, outputs, known)
+                _show(session, signals, config, outputs, expert_bytes=known, caches=caches)
         except UsageError:
             raise
         except MoeLiveError as error:  # what was read until then still has its summary
@@ -337,7 +344,9 @@ def _show(
     signals: Signals,
     config: Config,
     outputs: LiveOutputs,
+    *,
     expert_bytes: dict[int, int] | int,
+    caches: LiveCaches,
 ) -> None:
     """Read until the end, a key or a signal, and show how it goes."""
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
@@ -359,6 +368,7 @@ def _show(
             shown,
             signals,
             publish=outputs.update,
+            complete=caches.add_to,
             keep=keep,
             refresh=config.refresh,
             color=config.color,

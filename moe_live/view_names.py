@@ -13,6 +13,7 @@ VIEWS: dict[str, str] = {
     "next-layer": "next_layer",
     "time": "over_time",
     "labels": "labels",
+    "cache": "cache",
     "input": "incoming",
 }
 """The name of each, and of its module in `dashboard/views`."""

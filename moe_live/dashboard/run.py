@@ -80,6 +80,7 @@ def run_dashboard(
     signals: Signals,
     *,
     publish: Callable[[Session], object] = lambda _: None,
+    complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
     keep: Keep | None = None,
     refresh: float = 4.0,
     color: ColorChoice = "auto",
@@ -98,6 +99,7 @@ def run_dashboard(
         session: what is shown.
         signals: entered already.
         publish: called at every turn without a key, for outputs that follow.
+        complete: adds to the figures what they are not made with.
         keep: writes something to a file, of a snapshot with everything and the frame that is shown; returns
             its path. MoeLiveError if it cannot be written.
         refresh: frames a second, when something changes; fewer if they are expensive.
@@ -126,6 +128,7 @@ def run_dashboard(
             refresh,
             look,
             publish=publish,
+            complete=complete,
             keep=keep,
             stays=stays,
             expert_bytes=expert_bytes,
@@ -145,6 +148,7 @@ class _Loop:
         look: Look,
         *,
         publish: Callable[[Session], object] = lambda _: None,
+        complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
         keep: Keep | None = None,
         stays: bool = False,
         expert_bytes: Mapping[int, int] | int = 0,
@@ -153,6 +157,7 @@ class _Loop:
         self._signals = signals
         self._terminal = terminal
         self._publish = publish
+        self._complete = complete
         self._keep = keep
         self._stays = stays
         self._at_rest = False
@@ -270,7 +275,7 @@ class _Loop:
         if self._keep is None:
             return "nothing is written from here"
         try:
-            path = self._keep(self._state.kept, self._session.snapshot(), self._frame)
+            path = self._keep(self._state.kept, self._complete(self._session.snapshot()), self._frame)
         except MoeLiveError as error:
             return printable(str(error))
         return f"written: {printable(path)}"
@@ -316,7 +321,8 @@ class _Loop:
     def _refresh(self, scope: _Scope) -> None:
         """Make the figures anew."""
         begun = time.monotonic()
-        self._snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
+        snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
+        self._snapshot = self._complete(snapshot)
         older = self._session.source.status().state in (State.READING, State.ENDED)
         self._state.trend = self._trend.note(begun, self._snapshot, older=older)
         self._scope = scope

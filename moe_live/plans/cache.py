@@ -15,7 +15,7 @@ from moe_live.plans.result import Result
 if TYPE_CHECKING:
     from moe_live.snapshot import CacheSizing, Snapshot, Uses
 
-_SHARES = (5, 10, 20, 30, 40, 50, 70, 90)
+SHARES = (5, 10, 20, 30, 40, 50, 70, 90)
 """Sizes of a table nobody asked otherwise for, in percent of all experts."""
 
 _DESCRIPTION = """\
@@ -101,7 +101,7 @@ def sizing_of(
         raise MoeLiveError("there is no whole decode step to try them on")
     expert_bytes = of_layers(known, uses.layers)
     total = total_bytes(uses, expert_bytes)
-    return size_up(uses, expert_bytes, budgets or [total * share // 100 for share in _SHARES], progress)
+    return size_up(uses, expert_bytes, budgets or [total * share // 100 for share in SHARES], progress)
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -121,9 +121,10 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -> Result:
+    from moe_live.caching import slots_sentence
     from moe_live.formatting import size
     from moe_live.reports.numbers import number, percent
-    from moe_live.reports.sections.cache import budget_json, rates_json, sizing_lines, slots_line
+    from moe_live.reports.sections.cache import budget_json, rates_json, sizing_lines
 
     known = options.known or dict(snapshot.model.expert_bytes)
     if not known:
@@ -135,7 +136,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -
             f"cache knee: the curve of LRU bends most at {size(sizing.knee)}, where it serves "
             f"{percent(sizing.knee_rate)}"
         )
-    lines += [slots_line(entry, sizing.layers) for entry in sizing.sizes if options.budget]
+    lines += [slots_sentence(entry, sizing.layers) for entry in sizing.sizes if options.budget]
     return Result(
         tuple(lines),
         {
@@ -156,8 +157,8 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -
 
 def _times(sizing: CacheSizing, bandwidth: int | None) -> list[dict[str, Any]] | None:
     """Milliseconds a token to load what is missing."""
+    from moe_live.caching import POLICIES
     from moe_live.reports.numbers import number
-    from moe_live.reports.sections.cache import POLICIES
 
     if bandwidth is None:
         return None

@@ -13,6 +13,7 @@ from moe_live.routing.evidence import Verdict
 from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import (
+    CacheSizing,
     Distances,
     ExpertPair,
     History,
@@ -33,6 +34,8 @@ from moe_live.snapshot import (
 from moe_live.sources.source import SourceStatus, State
 from moe_live.statistics.drift import BLOCKS, Window, drift
 from moe_live.statistics.labels import divergences, usages
+from moe_live.statistics.replay import CacheRates, Served
+from moe_live.statistics.sizing import CacheSize
 
 VERDICTS = {
     True: (
@@ -155,7 +158,29 @@ def with_sections(bare: Snapshot) -> Snapshot:
         drift=drift(Window(256, 256, blocks), 4 * run, np.stack([run] * 8), 8),
         history=History(517, np.full(32, 20), shifted.astype(np.int64) // 32),
         labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8, periods), periods),
+        cache=sizing(numbers, counts.shape[1]),
     )
+
+
+def sizing(layers: tuple[int, ...], experts: int) -> CacheSizing:
+    """Caches that gain, do not, and of which it cannot be told."""
+    expert_bytes = np.where(np.arange(len(layers)) % 2, 8_000_000, 6_500_000)
+    total = experts * int(expert_bytes.sum())
+
+    def served(rate: float) -> Served:
+        return Served(rate, 0.01, (1 - rate) * 4.8e8)
+
+    def one(share: float, gains: bool | None) -> CacheSize:
+        rates = [served(share**power) for power in (0.4, 0.6, 0.55, 0.7, 0.65, 0.5)]
+        slots = np.full(len(layers), int(share * experts))
+        slots[1::3] += 1
+        size = CacheRates(int(share * total), *rates)
+        return CacheSize(size, share, "lfu", gains, slots, share**0.5, share**0.6)
+
+    judged = (None, None, False, True, True, True, True, False)
+    shares = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+    sizes = tuple(one(share, gains) for share, gains in zip(shares, judged, strict=True))
+    return CacheSizing(layers, expert_bytes, total, 38, 2, 4.8e8, sizes, total // 3, 0.51)
 
 
 def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality:

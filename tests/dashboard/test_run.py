@@ -2,7 +2,8 @@
 
 import re
 import signal
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -111,6 +112,7 @@ def run(
     asks: bool = False,
     stays: bool = False,
     keep: loop.Keep | None = None,
+    complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
 ) -> tuple[Ending, Terminal, Session]:
     signals = Signals()
     terminal = Terminal(script, signals, drawing)
@@ -118,7 +120,16 @@ def run(
     if isinstance(session, Asked):
         session.terminal = terminal
     with patch.object(loop, "time", SimpleNamespace(monotonic=lambda: terminal.now)):
-        driver = loop._Loop(session, signals, terminal, refresh, look, keep=keep, stays=stays)  # type: ignore[arg-type]  # scripted
+        driver = loop._Loop(
+            session,
+            signals,
+            terminal,  # type: ignore[arg-type]  # scripted
+            refresh,
+            look,
+            complete=complete,
+            keep=keep,
+            stays=stays,
+        )
         return driver.run(asks=asks), terminal, session
 
 
@@ -126,6 +137,14 @@ def test_q_ends_it() -> None:
     ending, terminal, _ = run([b"", b"", b"q", b"x"])
     assert ending == Ending(Reason.QUIT)
     assert terminal.script == [b"x"]
+
+
+def test_figures_are_completed_before_they_are_shown() -> None:
+    def complete(snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, warnings=("completed by somebody",))
+
+    _, terminal, _ = run([b"", b"", b"q"], complete=complete)
+    assert "completed by somebody" in "".join(terminal.frames)
 
 
 def test_a_signal_ends_it_and_is_told() -> None:

@@ -53,7 +53,7 @@ def test_they_are_those_of_the_latest_steps(analyzer: Analyzer, monkeypatch: pyt
     assert snapshot.latest is not None
     whole = LiveCaches(1, BUDGETS).add_to(snapshot)
     assert (steps(whole), len(to_json(whole)["cache"])) == (STEPS, 2)
-    monkeypatch.setattr(live_cache, "USES", 2 * 12 * 10 + 5)
+    monkeypatch.setattr(live_cache, "USES", 12 * 12 + 1)  # a sixth less for two sizes
     few = LiveCaches(1, BUDGETS).add_to(snapshot)
     assert [entry["steps"] for entry in to_json(few)["cache"]] == [10, 10]
     expected = sizing_of(snapshot.latest.latest(12 * 10), 1, BUDGETS)
@@ -86,9 +86,11 @@ def test_statistics_that_are_started_anew_have_others(analyzer: Analyzer) -> Non
     assert steps(caches.add_to(analyzer.snapshot())) == 2
 
 
-def test_without_sizes_or_steps_there_are_none(analyzer: Analyzer) -> None:
+def test_without_bytes_or_steps_there_are_none(analyzer: Analyzer) -> None:
     snapshot = analyzer.snapshot()
-    assert LiveCaches(1, ()).add_to(snapshot) is snapshot
+    assert LiveCaches(0, ()).add_to(snapshot) is snapshot
+    eight = LiveCaches(1, ()).add_to(snapshot)
+    assert (steps(eight), len(to_json(eight)["cache"])) == (STEPS, 8)
     without = analyzer.snapshot([Section.LOCALITY])
     assert LiveCaches(1, BUDGETS).add_to(without) is without
     assert steps(LiveCaches({99: 1}, BUDGETS).add_to(snapshot)) is None

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 
+from moe_live.caching import POLICIES, gain_sentence, slots_sentence
 from moe_live.formatting import size
 from moe_live.reports.numbers import decimals, number, percent
 from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Budget, CacheSizing, Snapshot
 from moe_live.statistics.sizing import CacheSize
-
-POLICIES = {
-    "optimum": "optimum",
-    "lru": "LRU",
-    "lfu": "LFU",
-    "layer_lru": "LRU*",
-    "layer_lfu": "LFU*",
-    "static_unseen": "static",
-}
-"""Policies, as in `CacheRates`, with what they are called in the head of a table."""
 
 
 def sizing_lines(sizing: CacheSizing, steps: int, bandwidth: int | None = None) -> Iterator[str]:
@@ -51,28 +41,7 @@ def sizing_lines(sizing: CacheSizing, steps: int, bandwidth: int | None = None) 
             cells = "".join(f"{decimals(time, 1):>8}" for time in times)
             yield f"cache time {size(entry.rates.bytes):>9} {'':>7}{cells}"
     for entry in sizing.sizes:
-        yield f"cache at {size(entry.rates.bytes)}: {_gain(entry)}"
-
-
-def _gain(entry: CacheSize) -> str:
-    """Whether a cache of this size pays, in a sentence."""
-    name = POLICIES[entry.best]
-    chance = f"experts drawn at random {percent(entry.chance)}"
-    if entry.gains is None:
-        return f"too early to say whether it gains over {chance}"
-    if entry.gains:
-        return f"{name} serves {percent(entry.served.rate)}, {chance}"
-    return f"nothing certain is gained over {chance}"
-
-
-def slots_line(entry: CacheSize, layers: tuple[int, ...]) -> str:
-    """How many experts of each layer are among the most used ones that fit."""
-    runs = []
-    counted = zip(layers, entry.slots.tolist(), strict=True)
-    for slots, run in groupby(counted, key=lambda pair: pair[1]):
-        of = [layer for layer, _ in run]
-        runs.append(f"{of[0]}-{of[-1]}: {slots}" if len(of) > 1 else f"{of[0]}: {slots}")
-    return f"slots at {size(entry.rates.bytes)}, by layer: {', '.join(runs)}"
+        yield f"cache at {size(entry.rates.bytes)}: {gain_sentence(entry)}"
 
 
 def rates_json(entry: CacheSize) -> Json:
@@ -86,7 +55,7 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     yield ""
     yield from sizing_lines(snapshot.cache, snapshot.steps.decode)
     for entry in snapshot.cache.sizes:
-        yield slots_line(entry, snapshot.cache.layers)
+        yield slots_sentence(entry, snapshot.cache.layers)
 
 
 def _keys(snapshot: Snapshot) -> Keys:
@@ -124,7 +93,7 @@ def _budget(budget: Budget) -> Json:
 
 def _gists(snapshot: Snapshot) -> Iterator[Gist]:
     if snapshot.cache is not None and snapshot.cache.sizes:
-        facts = [f"{size(entry.rates.bytes)}: {_gain(entry)}" for entry in snapshot.cache.sizes]
+        facts = [f"{size(entry.rates.bytes)}: {gain_sentence(entry)}" for entry in snapshot.cache.sizes]
         yield Gist("budget", facts)
 
 

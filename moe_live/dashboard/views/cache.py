@@ -1,0 +1,143 @@
+"""What caches of experts of so many bytes would have served, and what each layer would get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moe_live.caching import POLICIES
+from moe_live.dashboard.canvas import Column, Line, Table, bar, flow, text
+from moe_live.dashboard.listing import Listing, Order
+from moe_live.dashboard.selection import Axis
+from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.theme import BAR, CAUTION, FAINT, GOOD, STRONG, TITLE
+from moe_live.dashboard.view import View, absent
+from moe_live.formatting import percents, size, whole
+from moe_live.snapshot import CacheSizing, Section, Snapshot
+from moe_live.statistics.sizing import CacheSize
+from moe_live.wrapping import wrap
+
+_BAR = 24
+_FEWEST_LAYERS = 5
+"""Lines that slots by layer need beneath the sizes."""
+
+_OPTIONAL = {"optimum": 0, "lru": 0, "lfu": 3, "layer_lru": 4, "layer_lfu": 5, "static_unseen": 0}
+"""Which policies make way where it is narrow, the highest first."""
+
+_GAINS = {True: text("yes", GOOD), False: text("no", STRONG), None: text("early", CAUTION)}
+
+
+def _policy(name: str) -> Column[CacheSize]:
+    return Column(
+        POLICIES[name], 7, lambda entry: percents(getattr(entry.rates, name).rate), optional=_OPTIONAL[name]
+    )
+
+
+_SIZES: tuple[Column[CacheSize], ...] = (
+    Column("size", 8, lambda entry: size(entry.rates.bytes)),
+    Column("of all", 6, lambda entry: percents(entry.chance)),
+    *map(_policy, POLICIES),
+    Column("gains", 5, lambda entry: _GAINS[entry.gains]),
+    Column("loaded", 8, lambda entry: size(entry.served.missed), optional=1),
+    Column("", _BAR, lambda entry: text(bar(entry.served.rate, _BAR), BAR), right=False, optional=6),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """A layer's number, and of each size its experts among the most used ones that fit."""
+
+    layer: int
+    slots: tuple[int, ...]
+
+
+_LAYERS: Listing[_Slots] = Listing(
+    lambda row: row.layer, (Order("layer", lambda row: row.layer, ascending=True),)
+)
+
+
+def _slots(sizing: CacheSizing) -> list[_Slots]:
+    by_layer = zip(*(entry.slots.tolist() for entry in sizing.sizes), strict=True)
+    return [_Slots(layer, slots) for layer, slots in zip(sizing.layers, by_layer, strict=True)]
+
+
+def _column(place: int, entry: CacheSize) -> Column[_Slots]:
+    """Of the sizes the middle ones make way where it is narrow."""
+    return Column(size(entry.rates.bytes), 8, lambda row: str(row.slots[place]), optional=place % 2)
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LAYERS.axis([] if snapshot.cache is None else _slots(snapshot.cache), state)
+
+
+def _missing(snapshot: Snapshot, state: ViewState, width: int) -> list[Line]:
+    """Why there is no table."""
+    if not state.expert_bytes:
+        reason = (
+            "How large the experts are is not known: start moe-live with --model GGUF or --expert-bytes N, "
+            "and with --budget SIZE for other sizes than eight shares of them."
+        )
+    elif snapshot.steps.decode < 2:
+        reason = "No decode steps so far: caches matter in decode, one token after the other."
+    elif snapshot.latest is None:
+        return absent(snapshot)
+    else:
+        reason = "The model that is given has no experts in a layer of the log: it is another one."
+    return [(text(part, CAUTION),) for part in wrap(reason, width, 3)]
+
+
+def _title(sizing: CacheSizing, snapshot: Snapshot) -> list[Line]:
+    low, high = (size(int(count)) for count in (sizing.expert_bytes.min(), sizing.expert_bytes.max()))
+    items: list[Line] = [
+        (text(f"The latest {whole(sizing.steps)} of {whole(snapshot.steps.decode)} decode steps", TITLE),),
+        (text("experts of ", FAINT), text(low if low == high else f"{low} to {high}")),
+        (text("all ", FAINT), text(size(sizing.total))),
+        (text("a token uses ", FAINT), text(size(sizing.token_bytes))),
+    ]
+    if sizing.knee is not None:
+        items.append(
+            (text("knee of LRU ", FAINT), text(f"{size(sizing.knee)}: {percents(sizing.knee_rate)}"))
+        )
+    return items
+
+
+def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
+    """The sizes, whether each gains, and where there is room the experts of each layer."""
+    if not snapshot.layers:
+        return absent(snapshot)
+    sizing = snapshot.cache
+    if sizing is None:
+        return _missing(snapshot, state, width)
+    table = Table(_SIZES, width)
+    title = _title(sizing, snapshot)
+    if table.narrow:
+        title.append((text(table.narrow, CAUTION),))
+    lines = [*flow(title, width), table.header(), *[table.row(entry) for entry in sizing.sizes]]
+    room = height - len(lines) - 1
+    if room < _FEWEST_LAYERS:
+        return lines[:height]
+    columns: list[Column[_Slots]] = [Column("layer", 5, lambda row: str(row.layer))]
+    columns += [_column(place, entry) for place, entry in enumerate(sizing.sizes)]
+    head: Line = (text("Experts of each layer among the most used that fit", TITLE),)
+    slots = _LAYERS.lines(_slots(sizing), columns, state, width=width, height=room, title=[head])
+    return [*lines, (), *slots]
+
+
+VIEW = View(
+    key="C",
+    title="Cache",
+    brief="Ca",
+    render=render,
+    gist="What an expert cache of so many bytes would have served. It is empty at first.",
+    reading=(
+        "The latest decode steps are replayed through caches. Optimum gives up what is needed last in the "
+        "future: a bound. LRU and LFU are one cache over all layers, * a cache a layer. Static are the most "
+        "used experts of one half of the steps, tested on the other. Of all is the share of all experts, and "
+        "what as many at random serve: a size gains if the best of LRU and LFU serves more by four standard "
+        "errors; loaded is what that one reads a token. Caches are empty at first, so few steps make "
+        "them look worse than they are: moe-live plan cache LOG replays more. The experts of each layer "
+        "among the most used ones that fit are known with hindsight: what to give each layer."
+    ),
+    sections=frozenset({Section.LATEST}),
+    rows=_axis,
+    opens=True,
+)
