@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
@@ -19,14 +20,17 @@ from moe_live.statistics.sections import Section, Sections
 PACKAGE = Path(moe_live.__file__).parent
 ADDED = Path(__file__).parent / "added"
 
+Line = tuple[str, str, str]
+"""A line elsewhere: the file, what stands there, and what is put before it."""
+
 STATISTIC = {
     "statistic": "statistics/first_choices.py",
     "report": "reports/sections/first_choices.py",
     "view": "dashboard/views/first_choices.py",
 }
-"""The new files."""
+"""The new files, by the names of those in `added`."""
 
-LINES = (
+STATISTIC_LINES: tuple[Line, ...] = (
     (
         "statistics/sections.py",
         "from moe_live.statistics.statistic import OnDemand\n",
@@ -41,24 +45,30 @@ LINES = (
     ("reports/sections/__init__.py", '    "labels",\n', '    "first_choices",\n'),
     ("view_names.py", '    "labels": "labels",\n', '    "first-choices": "first_choices",\n'),
 )
-"""The lines elsewhere: the file, what stands there, and what is put before it."""
+
+OUTPUT = {"output": "outputs/token_file.py"}
+OUTPUT_LINES: tuple[Line, ...] = (("outputs/table.py", '    "metrics",\n', '    "token_file",\n'),)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the package lies to which the statistic was added."""
-    root = tmp_path_factory.mktemp("added")
+def with_added(root: Path, files: Mapping[str, str], lines: Iterable[Line]) -> Path:
+    """A copy of the package in this directory, with new files, and lines elsewhere."""
     copy = root / PACKAGE.name
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, place in STATISTIC.items():
+    for name, place in files.items():
         text = (ADDED / f"{name}.py").read_text()
         (copy / place).write_text(text.replace("tests.added.statistic", "moe_live.statistics.first_choices"))
-    for place, at, line in LINES:
+    for place, at, line in lines:
         before = (copy / place).read_text()
         assert before.count(at) == 1, (place, at)
         assert line.count("\n") == 1
         (copy / place).write_text(before.replace(at, line + at))
     return root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the package lies to which the statistic was added."""
+    return with_added(tmp_path_factory.mktemp("added"), STATISTIC, STATISTIC_LINES)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +95,7 @@ def run(root: Path, *arguments: str) -> str:
 
 def test_a_statistic_is_three_files_and_five_lines(root: Path, log: Path) -> None:
     assert len(STATISTIC) == 3
-    assert len(LINES) <= 5
+    assert len(STATISTIC_LINES) <= 5
     found = json.loads(run(root, str(log), "--json", "-"))
     assert found["first_choices"] == {"rows": 160, "experts": 4}
     assert "first choices: 4 experts in 160 rows" in run(root, str(log), "--full").splitlines()
@@ -118,6 +128,14 @@ def test_it_can_be_asked_for_and_is_merged(root: Path, log: Path) -> None:
         [sys.executable, "-P", "-c", code], env=environment, check=True, capture_output=True, text=True
     )
     assert done.stdout == "320 None\nNone\n"
+
+
+def test_an_output_is_one_file_and_one_line(tmp_path: Path, log: Path) -> None:
+    assert len(OUTPUT) == len(OUTPUT_LINES) == 1
+    root, tokens = with_added(tmp_path, OUTPUT, OUTPUT_LINES), tmp_path / "tokens"
+    assert "--tokens FILE" in run(root, "--help")
+    run(root, str(log), "--tokens", str(tokens))
+    assert json.loads(tokens.read_text())["tokens"] == 80
 
 
 @pytest.mark.parametrize("section", Section, ids=lambda section: section.field)

@@ -1,13 +1,18 @@
 """All kinds of outputs, in the order of `--help`: one module each."""
 
-from moe_live.outputs import hot_list, json_file, metrics, page, server, steps
+from importlib import import_module
+
 from moe_live.outputs.output import OutputOptions
 
-OUTPUTS: tuple[OutputOptions, ...] = (
-    json_file.OPTIONS,
-    hot_list.OPTIONS,
-    page.OPTIONS,
-    steps.OPTIONS,
-    server.OPTIONS,
-    metrics.OPTIONS,
+_MODULES = (
+    "json_file",
+    "hot_list",
+    "page",
+    "steps",
+    "server",
+    "metrics",
+)
+
+OUTPUTS: tuple[OutputOptions, ...] = tuple(
+    import_module(f"moe_live.outputs.{module}").OPTIONS for module in _MODULES
 )

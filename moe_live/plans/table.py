@@ -1,6 +1,14 @@
 """All kinds of plans, in the order of `--help`: one module each."""
 
-from moe_live.plans import cache, offload, placement, prune
+from importlib import import_module
+
 from moe_live.plans.plan import Plan
 
-PLANS: tuple[Plan, ...] = (cache.PLAN, offload.PLAN, placement.PLAN, prune.PLAN)
+_MODULES = (
+    "cache",
+    "offload",
+    "placement",
+    "prune",
+)
+
+PLANS: tuple[Plan, ...] = tuple(import_module(f"moe_live.plans.{module}").PLAN for module in _MODULES)
