@@ -14,6 +14,7 @@ VIEWS: dict[str, str] = {
     "time": "over_time",
     "labels": "labels",
     "cache": "cache",
+    "prune": "prune",
     "input": "incoming",
 }
 """The name of each, and of its module in `dashboard/views`."""

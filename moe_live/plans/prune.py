@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from moe_live.arguments import file_name
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moe_live.snapshot import Snapshot
+    from moe_live.statistics.pruning import Unseen
 
 _DESCRIPTION = """\
 List the experts of each layer that are used least, and tell the share of selections that would be lost with
@@ -83,6 +83,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
 
     from moe_live.plans.prune_list import write_prune_list
     from moe_live.reports.numbers import number
+    from moe_live.statistics.pruning import least_used, lost_unseen, share_lost
 
     counts, layers = snapshot.counts, snapshot.model.layers
     if not counts.sum():
@@ -92,8 +93,8 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
         raise MoeLiveError("the log has no weights of the experts: leave --by mass out, or capture --weights")
     if options.known is None:
         by_mass = options.by == "mass"
-        dropped = _least_used(counts if mass is None or not by_mass else mass, options.drop)
-        unseen = None if by_mass else _unseen(snapshot, options.drop)
+        dropped = least_used(counts if mass is None or not by_mass else mass, options.drop)
+        unseen = None if by_mass or snapshot.latest is None else lost_unseen(snapshot.latest, options.drop)
     else:
         dropped, unseen = np.zeros(counts.shape, np.bool_), None
         for row, layer in enumerate(layers):
@@ -117,8 +118,8 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
             "unused": {"experts": int((counts == 0).sum()), "expected": number(expected)},
             "dropped": {
                 "experts": int(dropped.sum()),
-                "lost": number(_share(counts, dropped)),
-                "mass_lost": None if mass is None else number(_share(mass, dropped)),
+                "lost": number(share_lost(counts, dropped)),
+                "mass_lost": None if mass is None else number(share_lost(mass, dropped)),
                 "lost_unseen": None if unseen is None else number(unseen.lost),
                 "at_random": float(dropped.mean()),
                 "holds": None if unseen is None else unseen.holds,
@@ -128,14 +129,14 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
                     "layer": layer,
                     "unused": np.flatnonzero(counts[row] == 0).tolist(),
                     "dropped": np.flatnonzero(dropped[row]).tolist(),
-                    "lost": number(_share(counts[row], dropped[row])),
-                    "mass_lost": None if mass is None else number(_share(mass[row], dropped[row])),
+                    "lost": number(share_lost(counts[row], dropped[row])),
+                    "mass_lost": None if mass is None else number(share_lost(mass[row], dropped[row])),
                     "lost_unseen": None if unseen is None else number(unseen.by_layer.get(layer, math.nan)),
                 }
                 for row, layer in enumerate(layers)
             ],
             "labels": [
-                {"label": usage.label, "lost": number(_share(usage.counts, dropped))} for usage in labels
+                {"label": usage.label, "lost": number(share_lost(usage.counts, dropped))} for usage in labels
             ],
         },
     )
@@ -157,7 +158,7 @@ def _mass(snapshot: Snapshot) -> NDArray[np.float64] | None:
 def _lines(
     snapshot: Snapshot,
     dropped: NDArray[np.bool_],
-    unseen: _Unseen | None,
+    unseen: Unseen | None,
     mass: NDArray[np.float64] | None,
     expected: float,
 ) -> Iterator[str]:
@@ -166,6 +167,7 @@ def _lines(
 
     from moe_live.errors import printable
     from moe_live.reports.numbers import percent
+    from moe_live.statistics.pruning import share_lost
 
     counts = snapshot.counts
     unused, chance = counts == 0, float(dropped.mean())
@@ -181,18 +183,18 @@ def _lines(
         shown = " ".join(map(str, named[:_SHOWN].tolist())) + (" …" if len(named) > _SHOWN else "")
         elsewhere = "-" if unseen is None else percent(unseen.by_layer.get(layer, math.nan))
         yield (
-            f"prune layer {layer:<9} {percent(_share(counts[row], dropped[row])):>7} "
-            f"{'-' if mass is None else percent(_share(mass[row], dropped[row])):>8} {elsewhere:>8}"
+            f"prune layer {layer:<9} {percent(share_lost(counts[row], dropped[row])):>7} "
+            f"{'-' if mass is None else percent(share_lost(mass[row], dropped[row])):>8} {elsewhere:>8}"
             f" {percent(float(dropped[row].mean())):>8} {int(unused[row].sum()):>8}   {shown}"
         )
     elsewhere = "-" if unseen is None else percent(unseen.lost)
-    of_mass = "-" if mass is None else percent(_share(mass, dropped))
+    of_mass = "-" if mass is None else percent(share_lost(mass, dropped))
     yield (
-        f"prune all layers      {percent(_share(counts, dropped)):>7} {of_mass:>8} {elsewhere:>8} "
+        f"prune all layers      {percent(share_lost(counts, dropped)):>7} {of_mass:>8} {elsewhere:>8} "
         f"{percent(chance):>8}"
     )
     for usage in snapshot.labels.usages if snapshot.labels else ():
-        yield f"prune label {printable(usage.label)}: {percent(_share(usage.counts, dropped))} lost"
+        yield f"prune label {printable(usage.label)}: {percent(share_lost(usage.counts, dropped))} lost"
     if unseen is not None:
         yield (
             f"prune: unseen: chosen in one half of the latest {unseen.steps} decode steps, lost in the "
@@ -208,61 +210,6 @@ _SENTENCES = {
     False: "the experts that one half uses least the other does not certainly use less: this may be chance",
     None: "whether the other half uses them less cannot be told from so few layers",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Unseen:
-    """What the least used experts of one half of the decode steps lose in the other, both ways.
-
-    Attributes:
-        steps: decode steps.
-        lost: share of all selections.
-        by_layer: share of each layer's.
-        holds: whether it is certainly less than that of as many experts at random, by the layers'
-            differences; None if that cannot be told.
-    """
-
-    steps: int
-    lost: float
-    by_layer: Mapping[int, float]
-    holds: bool | None
-
-
-def _unseen(snapshot: Snapshot, drop: float) -> _Unseen | None:
-    """The test on unseen steps; None if there are no two decode steps."""
-    import numpy as np
-
-    from moe_live.statistics.blocks import certainly_above
-
-    uses = snapshot.latest
-    if uses is None or uses.steps < 2:
-        return None
-    first, second = uses.halves()
-    gone = _least_used(second, drop), _least_used(first, drop)  # in the first half, in the second
-    lost = (first * gone[0] + second * gone[1]).sum(axis=1)
-    every = (first + second).sum(axis=1)
-    by_layer = lost / np.where(every > 0, every, np.nan)
-    return _Unseen(
-        uses.steps,
-        float(lost.sum() / every.sum()),
-        dict(zip(uses.layers, by_layer.tolist(), strict=True)),
-        certainly_above(float(np.mean(gone)) - by_layer),
-    )
-
-
-def _least_used(counts: NDArray[np.integer | np.floating], drop: float) -> NDArray[np.bool_]:
-    """Which experts (layers, n_experts) are the least used of each layer; of equals those of higher ids."""
-    import numpy as np
-
-    many = round(drop * counts.shape[1])
-    order = np.argsort(-counts, axis=1, kind="stable")[:, counts.shape[1] - many :]
-    dropped = np.zeros(counts.shape, np.bool_)
-    np.put_along_axis(dropped, order, values=True, axis=1)
-    return dropped
-
-
-def _share(counts: NDArray[np.integer | np.floating], dropped: NDArray[np.bool_]) -> float:
-    return float(counts[dropped].sum() / counts.sum()) if counts.sum() else math.nan
 
 
 PLAN = Plan(

@@ -30,6 +30,7 @@ from moe_live.snapshot import (
     Rows,
     Snapshot,
     Usage,
+    Uses,
 )
 from moe_live.sources.source import SourceStatus, State
 from moe_live.statistics.drift import BLOCKS, Window, drift
@@ -158,8 +159,19 @@ def with_sections(bare: Snapshot) -> Snapshot:
         drift=drift(Window(256, 256, blocks), 4 * run, np.stack([run] * 8), 8),
         history=History(517, np.full(32, 20), shifted.astype(np.int64) // 32),
         labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8, periods), periods),
+        latest=uses(numbers, counts.shape[1]),
         cache=sizing(numbers, counts.shape[1]),
     )
+
+
+def uses(layers: tuple[int, ...], experts: int, steps: int = 40, top_k: int = 8) -> Uses:
+    """Decode steps of one token, in which the lower experts are used more often."""
+    step, slot, rank = np.indices((steps, len(layers), top_k)).reshape(3, -1)
+    expert = (
+        rank * experts // top_k + (step * step * 7 + slot * 3 + rank) % 13 % (experts // top_k)
+    ) % experts
+    decode, one = np.ones(steps, np.bool_), np.ones(steps, np.int64)
+    return Uses(layers, experts, decode, one, step, slot, expert, np.ones(len(step), np.int64))
 
 
 def sizing(layers: tuple[int, ...], experts: int) -> CacheSizing:

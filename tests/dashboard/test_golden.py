@@ -64,6 +64,7 @@ OTHERS["Overview"] += [("full", MIN_WIDTH, MIN_HEIGHT)]
 OTHERS["Heatmap"] += [("big", 80, 24), ("gates", 80, 24)]
 OTHERS["Balance"] += [("gates", 80, 24)]
 OTHERS["Pairs"] += [("bare", 80, 24)]
+OTHERS["Prune"] += [("bare", 80, 24), ("few", 80, 24), ("gates", 80, 24)]
 OTHERS["Cache"] += [("bare", 80, 24), ("few", 80, 24), ("gates", 80, 24)]
 for title in ("Overview", "Heatmap", "Experts", *ANALYSIS):
     OTHERS[title] += [("small", 80, 24)]

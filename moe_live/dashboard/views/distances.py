@@ -156,7 +156,7 @@ def _columns(width: int) -> list[Column[PairDistance]]:
 VIEW = View(
     key="5",
     title="Distances",
-    brief="Dist",
+    brief="Dis",
     render=render,
     gist="How far the router's input moves from layer to layer; cosine near 1: hardly.",
     reading=(

@@ -121,7 +121,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="3",
     title="Layers",
-    brief="Layer",
+    brief="Lay",
     render=render,
     gist="How much each layer was used, by how many of its experts, and which ones lead.",
     reading=(

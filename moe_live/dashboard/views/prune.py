@@ -1,0 +1,159 @@
+"""Which experts of each layer are used least, and what would be lost with them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_live.dashboard.canvas import Column, Line, text
+from moe_live.dashboard.listing import GUTTER, Listing, Order
+from moe_live.dashboard.selection import Axis
+from moe_live.dashboard.state import ViewState
+from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
+from moe_live.dashboard.view import View, absent
+from moe_live.formatting import expected, percent, whole
+from moe_live.snapshot import Section, Snapshot
+from moe_live.statistics.pruning import Unseen, least_used, lost_unseen, share_lost
+
+_DROPPED = 0.1
+"""Share of each layer's experts."""
+
+_NAMES = 60
+
+_HOLDS = {
+    True: text("the other half uses them less than others too", STRONG),
+    False: text("the other half does not certainly use them less: it may be chance", CAUTION),
+    None: text("too few layers to tell whether the other half uses them less", CAUTION),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A layer: its unused experts, those expected, its least used ones, and the shares that go with them."""
+
+    layer: int
+    unused: int
+    expected: float
+    least: tuple[int, ...]
+    lost: float
+    mass: float
+    unseen: float
+    random: float
+
+
+_FIGURES: tuple[Column[_Row], ...] = (
+    Column("layer", 5, lambda row: str(row.layer)),
+    Column("unused", 7, lambda row: str(row.unused)),
+    Column("by chance", 9, lambda row: expected(row.expected)),
+    Column("lost", 6, lambda row: percent(row.lost)),
+    Column("mass", 6, lambda row: percent(row.mass)),
+    Column("unseen", 7, lambda row: percent(row.unseen)),
+    Column("random", 6, lambda row: percent(row.random)),
+)
+
+
+def _columns(width: int) -> list[Column[_Row]]:
+    """The figures, and of the experts as many as there is room for."""
+    room = width - GUTTER - sum(column.width + 2 for column in _FIGURES)
+    names = min(room, _NAMES)
+    return [*_FIGURES, Column("least used", names, lambda row: _named(row.least, names), right=False)]
+
+
+_LISTING: Listing[_Row] = Listing(
+    lambda row: row.layer,
+    (
+        Order("lost", lambda row: row.lost, ascending=True),
+        Order("layer", lambda row: row.layer, ascending=True),
+        Order("unused", lambda row: row.unused),
+        Order("unseen", lambda row: row.unseen, ascending=True),
+    ),
+)
+
+
+def _named(experts: tuple[int, ...], width: int) -> str:
+    """As many of their numbers as fit."""
+    shown = ""
+    for place, expert in enumerate(experts, start=1):
+        more = f"{shown} {expert}".lstrip()
+        if len(more) + 2 * (place < len(experts)) > width:
+            return f"{shown} …"
+        shown = more
+    return shown
+
+
+def _unseen(snapshot: Snapshot) -> Unseen | None:
+    return None if snapshot.latest is None else lost_unseen(snapshot.latest, _DROPPED)
+
+
+def _rows(snapshot: Snapshot, unseen: Unseen | None) -> list[_Row]:
+    counts = snapshot.counts
+    if not counts.any():
+        return []
+    dropped = least_used(counts, _DROPPED)
+    mass = {layer.layer: layer.mass for layer in snapshot.gate_mass}
+    rows = []
+    for of_layer, gone, entry, balance in zip(
+        counts, dropped, snapshot.layers, snapshot.balance, strict=True
+    ):
+        least = np.flatnonzero(gone)
+        own = mass.get(entry.layer)
+        rows.append(
+            _Row(
+                entry.layer,
+                balance.dead_experts,
+                balance.dead_expected,
+                tuple(least[np.argsort(of_layer[least], kind="stable")].tolist()),
+                share_lost(of_layer, gone),
+                math.nan if own is None else share_lost(own, gone[: len(own)]),
+                math.nan if unseen is None else unseen.by_layer.get(entry.layer, math.nan),
+                float(gone.mean()),
+            )
+        )
+    return rows
+
+
+def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
+    return _LISTING.axis(_rows(snapshot, _unseen(snapshot)), state)
+
+
+def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
+    """What a tenth of each layer's experts would take away, and whether that holds on unseen steps."""
+    if not snapshot.layers:
+        return absent(snapshot)
+    unseen = _unseen(snapshot)
+    rows = _rows(snapshot, unseen)
+    counts = snapshot.counts
+    title: list[Line] = [
+        (text(f"The {_DROPPED:.0%} of each layer used least", TITLE),),
+        (text("all layers lose ", FAINT), text(percent(share_lost(counts, least_used(counts, _DROPPED))))),
+    ]
+    if unseen is not None:
+        title.append(
+            (text(f"unseen, of {whole(unseen.steps)} decode steps ", FAINT), text(percent(unseen.lost)))
+        )
+        title.append((_HOLDS[unseen.holds],))
+    return _LISTING.lines(rows, _columns(width), state, width=width, height=height, title=title)
+
+
+VIEW = View(
+    key="x",
+    title="Prune",
+    brief="Pru",
+    render=render,
+    gist="What goes with the least used experts. Usage alone proves none useless.",
+    reading=(
+        "Lost is the share of a layer's selections, prompts included, that its least used tenth of experts "
+        "has, known with hindsight; mass the share of its gate mass, where the log has weights; random what "
+        "as many experts at random would have. Unseen: chosen in one half of the latest decode steps, lost "
+        "in the other, both ways; these steps are kept if --model or --expert-bytes is given, or moe-live "
+        "run finds the model. Unused experts stand beside the number that even use would leave. What is rare "
+        "here may be what other input needs: prune, then measure the smaller model. moe-live plan prune LOG "
+        "writes the list."
+    ),
+    sections=frozenset({Section.LATEST}),
+    rows=_axis,
+    opens=True,
+    sorts=_LISTING.sorts,
+)
