@@ -502,3 +502,19 @@ def test_who_puts_the_logger_right_and_restarts_sees_it(tmp_path: Path, emptied:
         terminal.press(b"q")
         assert terminal.wait() == 0
     assert b"rows of this run are sound" in terminal.output
+
+
+def test_with_sizes_of_experts_caches_are_tried(tmp_path: Path, blocks: list[bytes]) -> None:
+    path, written = tmp_path / "server.log", tmp_path / "live.json"
+    path.write_bytes(b"".join(blocks))
+    sizes = ["--expert-bytes", "1MB", "--budget", "24MB", "--json", str(written)]
+    with PseudoTerminal([*MOE_LIVE, "--follow", str(path), *sizes]) as terminal:
+        terminal.wait_for("58 decode tokens")
+        terminal.press(b"C")
+        terminal.wait_for("of 58 decode steps")
+        terminal.wait_for("24.0 MB")
+        terminal.press(b"x")
+        terminal.wait_for("unseen, of 58 decode steps")
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+    assert [entry["bytes"] for entry in json.loads(written.read_text())["cache"]] == [24_000_000]

@@ -285,13 +285,16 @@ def _width(tabs: list[tuple[str, str]]) -> int:
 
 
 def _brief_tabs(present: int, width: int) -> list[tuple[str, str]]:
-    """Keys with short names behind them, as many as fit: those nearest to the present view first."""
+    """Keys with short names behind them, as many as fit: those nearest to the present view first.
+
+    Where all of them fit, the nearest have their names in full, as many as fit again.
+    """
     tabs = [(f" {view.key}", "") for view in VIEWS]
-    room = width - _width(tabs)
-    for i in sorted(range(len(VIEWS)), key=lambda i: abs(i - present)):
-        tab = _joined(VIEWS[i].key, VIEWS[i].brief)
-        if len(tab[1]) > room:
-            break
-        tabs[i] = tab
-        room -= len(tab[1])
+    nearest = sorted(range(len(VIEWS)), key=lambda i: abs(i - present))
+    for names in ([view.brief for view in VIEWS], [view.title for view in VIEWS]):
+        for i in nearest:
+            longer = [*tabs[:i], _joined(VIEWS[i].key, names[i]), *tabs[i + 1 :]]
+            if _width(longer) > width:
+                return tabs
+            tabs = longer
     return tabs

@@ -164,8 +164,9 @@ def with_sections(bare: Snapshot) -> Snapshot:
     )
 
 
-def uses(layers: tuple[int, ...], experts: int, steps: int = 40, top_k: int = 8) -> Uses:
+def uses(layers: tuple[int, ...], experts: int, steps: int = 40) -> Uses:
     """Decode steps of one token, in which the lower experts are used more often."""
+    top_k = min(8, experts)
     step, slot, rank = np.indices((steps, len(layers), top_k)).reshape(3, -1)
     expert = (
         rank * experts // top_k + (step * step * 7 + slot * 3 + rank) % 13 % (experts // top_k)

@@ -426,5 +426,5 @@ def test_the_mouse_is_asked_for_and_left_alone_with_m() -> None:
 
 
 def test_the_mouse_clicks_tabs_and_chooses() -> None:
-    _, terminal, _ = run([*[b""] * 9, b"\x1b[<0;8;4M", *REST])
+    _, terminal, _ = run([*[b""] * 9, b"\x1b[<0;14;4M", *REST])
     assert "Rows are layers, columns experts" in "".join(terminal.frames)
