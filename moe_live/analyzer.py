@@ -406,7 +406,9 @@ class Analyzer:
     def progress(self) -> Progress:
         """Totals so far."""
         tally = self.tally
-        by_kind = sum((statistics.tokens for statistics in self._every()), np.zeros(len(Kind), np.int64))
+        by_kind = np.zeros(len(Kind), np.int64)
+        for statistics in self._every():
+            by_kind += statistics.tokens - statistics.beginnings.pieces().tokens
         tokens = phases(by_kind, self._decode_kinds())
         return Progress(tally.bytes, tally.lines, tokens.total, tokens.decode)
 

@@ -87,6 +87,7 @@ class Facts:
         several_tokens: decode steps of more than one token.
         drafts: these verify drafts.
         only: the layers that are looked at; None for all.
+        pieces: of steps, where several servers write one log.
         too_large: there are so many layers and experts that nothing but the use of the experts is known.
         given_up: what else of the experts is not known because there are so many.
     """
@@ -100,6 +101,7 @@ class Facts:
     several_tokens: int
     drafts: bool
     only: Collection[int] | None
+    pieces: int
     too_large: bool
     given_up: Sequence[str]
 
@@ -267,7 +269,13 @@ def _about_steps(snapshot: Snapshot, facts: Facts) -> Iterator[str]:
                 else "there are none"
             )
         )
-    if facts.several_tokens:
+    if facts.pieces:
+        yield (
+            f"several servers seem to write this log: {facts.pieces:,} pieces of steps begin in the midst of "
+            f"the layers, {steps.total:,} with the first, which count; what rests on the order of steps "
+            "mixes their texts: give each server a log of its own"
+        )
+    elif facts.several_tokens:
         several = f"{facts.several_tokens:,} of {steps.decode:,} decode steps have several tokens"
         if facts.drafts:
             yield f"{several}, drafts that are verified: those that were rejected are in all figures too"

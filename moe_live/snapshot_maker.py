@@ -98,12 +98,13 @@ class SnapshotMaker:
         usages = {layer: usage for layer, usage in usages.items() if layer not in heads}
         analysis = statistics.analysis
         rows = self._rows(model, runs, heads, failures)
+        pieces = statistics.beginnings.pieces()
         snapshot = Snapshot(
             input=self._input(model),
             model=model,
             rows=rows,
-            steps=phases(statistics.steps, decode),
-            tokens=phases(statistics.tokens, decode),
+            steps=phases(statistics.steps - pieces.steps, decode),
+            tokens=phases(statistics.tokens - pieces.tokens, decode),
             layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
             overall=sum(usages.values(), Usage.none(model.n_experts or 0, phase)),
             distances=self._distances(decode, heads, failures),
@@ -145,6 +146,7 @@ class SnapshotMaker:
             several_tokens=several,
             only=self.settings.layers,
             drafts=bool(heads) or statistics.rises.verify_drafts(several),
+            pieces=int(pieces.steps.sum()),
             too_large=statistics.too_large,
             given_up=given_up,
         )

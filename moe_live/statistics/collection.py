@@ -14,6 +14,7 @@ from moe_live.formats.records import ExpertCounts, Records
 from moe_live.isolation import Failures
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.settings import Settings
+from moe_live.statistics.beginnings import Beginnings
 from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.gate_mass import GateMass
 from moe_live.statistics.labels import LabelCounts
@@ -180,6 +181,7 @@ class Statistics:
         rises: where these become more from one decode step to the next.
         drafts: over the rows that the log tells to be of draft heads, which are in nothing else, and
         draft_rows: how many there are of each layer.
+        beginnings: the layers with which they begin.
         runs: of the server, each with its verdict.
         certain: over the rows that count in any case: the `single` ones, and of the blocks of several rows of
             earlier runs those that count.
@@ -203,6 +205,7 @@ class Statistics:
         self.rises = Rises()
         self.drafts = Frequency()
         self.draft_rows: Counter[int] = Counter()
+        self.beginnings = Beginnings()
         self.runs = Runs(settings.rows, settings.n_experts or 0)
         self.certain, self.written, self.repeating, self.verified = (Frequency() for _ in range(4))
         self.top_k: Counter[int] = Counter()
@@ -240,6 +243,7 @@ class Statistics:
         np.add.at(self.steps, batch.kind, batch.begins)
         np.add.at(self.tokens, batch.kind, batch.tokens)
         self.rises.update(batch.kind, batch.tokens)
+        self.beginnings.update(batch)
         self.failures.attempt("usage", lambda: self._count(batch), None)
         self.runs.last.update(batch)
         for rows in (*batch.single, *batch.written, *batch.repeating):
@@ -288,6 +292,7 @@ class Statistics:
         settle(self.steps)
         settle(self.tokens)
         self.rises.settle()
+        self.beginnings.settle()
         for counts in (self.certain, self.written, self.repeating, self.verified):
             self.failures.attempt("usage", counts.settle, None)
         if self.analysis is not None:
@@ -337,6 +342,7 @@ class Statistics:
         self.tokens += counted.tokens
         self.rises += counted.rises
         self.draft_rows.update(counted.draft_rows)
+        self.beginnings += counted.beginnings
         self.failures |= counted.failures
         self.failures.attempt("usage", lambda: self._add(counted), None)
         self.impossible.update(counted.impossible)

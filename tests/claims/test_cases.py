@@ -77,3 +77,12 @@ def test_two_topics_of_one_period_each_cannot_be_told_apart() -> None:
     assert found is not None
     assert found.word is Word.CANNOT_BE_TOLD
     assert found.surer == "4 periods of each label"
+
+
+def test_two_servers_that_write_one_log_are_told_and_not_counted_as_twice_the_steps() -> None:
+    found = case("c19c_two_servers")
+    assert found.steps.total == pytest.approx(600, abs=2)
+    assert found.tokens.total == 600
+    assert found.tokens.decode >= 590
+    (told,) = (warning for warning in found.warnings if "several servers seem to write this log" in warning)
+    assert "give each server a log of its own" in told
