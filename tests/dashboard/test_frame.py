@@ -286,5 +286,14 @@ def test_of_counts_alone_every_view_has_something_to_say(view: View) -> None:
     counts = "".join(f"{layer},{expert},{expert * 7 % 50}\n" for layer in (3, 4) for expert in range(16))
     known = snapshot_of(f"layer_id,expert_id,count\n{counts}".encode())
     shown = compose(known, status(), ViewState(view=VIEWS.index(view)), 100, 40).plain
-    has_figures = view.title in {"Overview", "Layers", "Heatmap", "Experts", "Balance", "Hot set", "Input"}
+    has_figures = view.title in {
+        "Overview",
+        "Layers",
+        "Heatmap",
+        "Experts",
+        "Balance",
+        "Hot set",
+        "Prune",
+        "Input",
+    }
     assert ("No rows in this input" in shown) is not has_figures

@@ -102,7 +102,7 @@ def _title(sizing: CacheSizing, snapshot: Snapshot) -> list[Line]:
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """The sizes, whether each gains, and where there is room the experts of each layer."""
-    if not snapshot.layers:
+    if not snapshot.layers or snapshot.lacks_rows:
         return absent(snapshot)
     sizing = snapshot.cache
     if sizing is None:
