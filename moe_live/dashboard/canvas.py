@@ -203,12 +203,14 @@ class Table(Generic[Row]):
         return "too narrow for " + (f"{len(self.hidden)} columns" if many else ", ".join(self.hidden))
 
     def header(self, sorted_by: str = "", *, arrow: str = "") -> Line:
-        """The headings; the one the rows are sorted by carries the arrow."""
-        titles = []
+        """The headings; the one the rows are sorted by carries the arrow, if need be in the gap beside it."""
+        line, begin = "", 0
         for column in self._columns:
             title = column.title + (arrow if column.title == sorted_by else "")
-            titles.append(title.rjust(column.width) if column.right else title.ljust(column.width))
-        return (Segment((" " * self._GAP).join(titles), TITLE),)
+            place = begin + (column.width - len(title) if column.right else 0)
+            line = line.ljust(max(place, len(line) + 1 if line else 0)) + title
+            begin += column.width + self._GAP
+        return (Segment(line.ljust(self.width), TITLE),)
 
     def row(self, row: Row) -> Line:
         """One row."""

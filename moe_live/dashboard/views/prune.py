@@ -20,7 +20,10 @@ from moe_live.statistics.pruning import Unseen, least_used, lost_unseen, share_l
 _DROPPED = 0.1
 """Share of each layer's experts."""
 
+_LEAST = "least used"
+
 _NAMES = 60
+"""Columns of their numbers at most."""
 
 _HOLDS = {
     True: text("the other half uses them less than others too", STRONG),
@@ -48,17 +51,18 @@ _FIGURES: tuple[Column[_Row], ...] = (
     Column("unused", 7, lambda row: str(row.unused)),
     Column("by chance", 9, lambda row: expected(row.expected)),
     Column("lost", 6, lambda row: percent(row.lost)),
-    Column("mass", 6, lambda row: percent(row.mass)),
+    Column("mass", 6, lambda row: percent(row.mass), optional=2),
     Column("unseen", 7, lambda row: percent(row.unseen)),
-    Column("random", 6, lambda row: percent(row.random)),
+    Column("random", 6, lambda row: percent(row.random), optional=3),
 )
 
 
 def _columns(width: int) -> list[Column[_Row]]:
     """The figures, and of the experts as many as there is room for."""
     room = width - GUTTER - sum(column.width + 2 for column in _FIGURES)
-    names = min(room, _NAMES)
-    return [*_FIGURES, Column("least used", names, lambda row: _named(row.least, names), right=False)]
+    names = min(max(room, len(_LEAST)), _NAMES)
+    named: Column[_Row] = Column(_LEAST, names, lambda row: _named(row.least, names), right=False, optional=1)
+    return [*_FIGURES, named]
 
 
 _LISTING: Listing[_Row] = Listing(
