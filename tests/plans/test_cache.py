@@ -45,14 +45,15 @@ def test_a_plan_in_words(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     budget = ("--budget", "24MB", "--budget", "48MB", "--bandwidth", "10GB/s")
     out = printed(capsys, "plan", "cache", log, "--expert-bytes", "1MB", *budget)
     lines = out.splitlines()
-    assert lines[:4] == [
+    assert lines[:5] == [
         "cache size: the latest 200 of 200 decode steps replayed",
         "cache size: experts of 1.00 MB, 96.0 MB in all; a decode token uses 12.0 MB",
-        "cache size: share of uses found in caches that are empty at first; *: a cache a layer;",
+        "cache size: share of uses found in caches that are empty at first",
+        "cache size: *: a cache a layer, of an equal part, or of a step if that is larger",
         "cache size: static: the most used experts of one half of the steps tested on the other",
     ]
-    assert lines[4].split()[4:] == ["optimum", "LRU", "LFU", "LRU*", "LFU*", "static"]
-    assert lines[5].startswith("cache size   24.0 MB   25.0%   ")
+    assert lines[5].split()[4:] == ["optimum", "LRU", "LFU", "LRU*", "LFU*", "static"]
+    assert lines[6].startswith("cache size   24.0 MB   25.0%   ")
     assert "cache time: milliseconds a decode token to load what is missing at 10.0 GB/s" in lines
     assert any(line.startswith("cache at 24.0 MB: LFU* serves ") for line in lines)
     assert any(line.startswith("cache knee: the curve of LRU bends most at ") for line in lines)

@@ -130,12 +130,13 @@ VIEW = View(
     gist="What an expert cache of so many bytes would have served. It is empty at first.",
     reading=(
         "The latest decode steps are replayed through caches. Optimum gives up what is needed last in the "
-        "future: a bound. LRU and LFU are one cache over all layers, * a cache a layer. Static are the most "
-        "used experts of one half of the steps, tested on the other. Of all is the share of all experts, and "
-        "what as many at random serve: a size gains if the best of LRU and LFU serves more by four standard "
-        "errors; loaded is what that one reads a token. Caches are empty at first, so few steps make "
-        "them look worse than they are: moe-live plan cache LOG replays more. The experts of each layer "
-        "among the most used ones that fit are known with hindsight: what to give each layer."
+        "future: a bound. LRU and LFU are one cache over all layers, * a cache a layer, of an equal part or, "
+        "if that is more, of what a step of the layer needs. Static are the most used experts of one half of "
+        "the steps, tested on the other. Of all is the share of all experts, and what as many at random "
+        "serve: a size gains if the best of LRU and LFU serves more by four standard errors; loaded is what "
+        "that one reads a token. Caches are empty at first, so few steps make them look worse than they "
+        "are: moe-live plan cache LOG replays more. The experts of each layer among the most used ones that "
+        "fit are known with hindsight: what to give each layer."
     ),
     sections=frozenset({Section.LATEST}),
     rows=_axis,

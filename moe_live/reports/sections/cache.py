@@ -28,7 +28,8 @@ def sizing_lines(sizing: CacheSizing, steps: int, bandwidth: int | None = None) 
         f"cache size: experts of {each}, {size(sizing.total)} in all; a decode token uses "
         f"{size(sizing.token_bytes)}"
     )
-    yield "cache size: share of uses found in caches that are empty at first; *: a cache a layer;"
+    yield "cache size: share of uses found in caches that are empty at first"
+    yield "cache size: *: a cache a layer, of an equal part, or of a step if that is larger"
     yield "cache size: static: the most used experts of one half of the steps tested on the other"
     yield "cache size             of all" + "".join(f"{name:>8}" for name in POLICIES.values())
     for entry in sizing.sizes:
