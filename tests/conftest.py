@@ -21,6 +21,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if sys.platform != "win32":
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+collect_ignore = ["added"]  # what a test adds to a copy of the package, for which it is made
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -210,7 +210,8 @@ def test_nothing_is_lost_with_each_graph(tap_host: Built, tmp_path: Path, steps_
         size, blocks = (int(n.replace(",", "")) for n in in_use.groups())
         return size, blocks
 
-    assert left(20)[1] == left(steps_)[1]
+    # When threads end decides about a block or two; one a graph would be hundreds.
+    assert abs(left(20)[1] - left(steps_)[1]) <= 2
 
 
 @needs_compiler

@@ -25,7 +25,7 @@ Row = tuple[int, list[int], list[float] | None]
 
 
 def text_of(rows: Sequence[Row]) -> bytes:
-    lines = []
+    lines = ["layer_id,expert_ids,weights\n"]  # without it 2,0,1 may be of another format
     for layer, ids, weights in rows:
         line = f"{layer},{' '.join(map(str, ids))}"
         if weights is not None:
