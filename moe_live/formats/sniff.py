@@ -106,7 +106,8 @@ class Sniffer:
         """The dialect, by what there is."""
         if near := self._near():
             return near
-        return (self._fitting() or self._known)[0]
+        dialect, self.wrapping = self._fitting() or (self._known[0], self.wrapping)
+        return dialect
 
     def _near(self) -> Dialect | None:
         """The tables, if there is a header but for the names of its columns: its lines may look like rows."""
@@ -118,8 +119,16 @@ class Sniffer:
         """The lines so far, if they can be of no dialect."""
         return self._lines if self._near() or not self._fitting() else ()
 
-    def _fitting(self) -> list[Dialect]:
-        return [dialect for dialect in self._known if dialect.recognize(self._lines) is not Fit.NONE]
+    def _fitting(self) -> tuple[Dialect, Wrapping] | None:
+        """The first dialect that the lines can be of, as they are or without what may be around the first."""
+        text = b"".join(line + b"\n" for line in self._lines)
+        around = [wrapping for line in self._lines[:1] for wrapping, _ in unwrapped(line)]
+        for wrapping in (Wrapping(), *around):
+            lines = wrapping.taken_off(text).split(b"\n")[:-1]
+            for dialect in self._known:
+                if (dialect.is_text or not wrapping) and dialect.recognize(lines) is not Fit.NONE:
+                    return dialect, wrapping
+        return None
 
 
 class SniffingDecoder:

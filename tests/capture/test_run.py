@@ -254,10 +254,9 @@ def test_a_command_goes_on_without_moe_live(tap_host: Built, tmp_path: Path) -> 
 def test_a_command_is_not_held_up_by_a_reader_that_stops(tap_host: Built, tmp_path: Path) -> None:
     said, drafts = tmp_path / "said", tmp_path / "drafts.log"
     work = ["context:0", "steps:10", "pause:1500", "steps:20000", "context:1", "steps:1", "pause:2000"]
-    with started(
-        "--json", "-", "--output", said, "--drafts", drafts, command=tap_host.command(*work)
-    ) as process:
-        wait_until(said.exists)
+    command = ["sh", "-c", 'echo begun; exec "$@"', "sh", *tap_host.command(*work)]
+    with started("--json", "-", "--output", said, "--drafts", drafts, command=command) as process:
+        wait_for_text(said, "begun")
         process.send_signal(signal.SIGSTOP)
         wait_for_text(drafts, "# step")
         process.send_signal(signal.SIGCONT)

@@ -92,11 +92,7 @@ def test_its_order_is_free_where_it_is_told(name: str) -> None:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_what_is_before_its_lines_changes_nothing(prefix: str) -> None:
-    for name, (write, dialect) in WRITERS.items():
-        if (
-            dialect == "commas"
-        ):  # is possible at most: whatever is before a line is told by one that is certain
-            continue
+    for name, (write, _) in WRITERS.items():
         lines = write(trace()[-40:])
         text = wrapped(lines, PREFIXES[prefix], colours=False, end="")
         bare, around = (figures(analyzed([log.encode()]).snapshot(())) for log in (lines, text))

@@ -113,3 +113,11 @@ def test_rows_may_be_spelled_otherwise(line: bytes, same: bytes, empty_rows: int
 
 def test_another_number_of_weights_than_slots_is_malformed() -> None:
     assert snapshot_of(b"3,1 2\n3,51 -1 12,0.5 0.25\n3,51:0.5 1:x\n").input.tally.malformed_lines == 2
+
+
+@pytest.mark.parametrize("prefix", PREFIXES.values())
+def test_lines_that_could_be_of_many_formats_are_looked_at_without_it(prefix: str) -> None:
+    text = "0,2,4\n1,6,2\n0,3,2\n1,5,4\n"
+    around = snapshot_of(wrapped(text, prefix, colours=True, end=" ").encode())
+    assert around.input.format == "commas"
+    assert figures(around) == figures(snapshot_of(text.encode()))
