@@ -179,7 +179,8 @@ def run(config: Config) -> int:
     known = _expert_sizes(config)
     problem: MoeLiveError | None = None
     caches = LiveCaches(known, config.budgets)
-    if known and (config.browse or not config.paths) and _has_dashboard(config):
+    is_browsed = (config.browse or not config.paths) and _has_dashboard(config)
+    if known and (is_browsed or config.once is not None):
         config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))
     # Sizes that nobody asked for are for the eye.
     outputs = LiveOutputs(config.outputs, caches.add_to if config.budgets else lambda snapshot: snapshot)
@@ -199,6 +200,8 @@ def run(config: Config) -> int:
         if config.budgets:
             with bar("caches") as progress:
                 snapshot = with_cache(snapshot, known, config.budgets, progress)
+        elif config.once is not None:
+            snapshot = caches.add_to(snapshot)
         if config.paths and not ended and (asked is not None or (config.browse and problem is None)):
             read = session.status().source
             whole = "" if read.total is None else f" of {read.total:,}"
@@ -210,7 +213,7 @@ def run(config: Config) -> int:
         ended_by = _ended_by(asked, signals.stop)
         with signals.breaking(), _standard_output(ended_by):
             outputs.take_steps(session)
-            conclude(snapshot, status, config, outputs)
+            conclude(snapshot, status, config, outputs, known)
         ended_by = _ended_by(ended_by, signals.stop)
     if problem is not None:
         raise problem

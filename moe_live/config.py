@@ -241,8 +241,8 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
     if options.budget and options.only is not None:
         parser.error("--budget needs more than --only frequency counts: leave one out")
     sizes_given = options.model is not None or options.expert_bytes is not None
-    if sizes_given and not options.budget and options.paths and not options.browse:
-        parser.error("--model and --expert-bytes go with --budget SIZE, or a dashboard")
+    if sizes_given and not options.budget and options.paths and not (options.browse or options.once):
+        parser.error("--model and --expert-bytes go with --budget SIZE, --once or a dashboard")
     return Config(
         paths=options.paths,
         follow=options.follow,

@@ -124,6 +124,15 @@ def test_of_a_long_log_the_latest_steps_are_replayed(log: str, capsys: pytest.Ca
     assert out.startswith("cache size: the latest 50 of 200 decode steps replayed\n")
 
 
+def test_the_view_of_a_finished_log_knows_the_sizes_that_are_given(
+    log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = printed(capsys, "--once=cache", log, "--expert-bytes", "1MB")
+    assert "of 200 decode steps   experts of 1.00 MB" in out
+    assert sum(line.count("%") >= 5 for line in out.splitlines()) == 8
+    assert "is not known" in printed(capsys, "--once=cache", log)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
