@@ -27,7 +27,7 @@ def conclude(
     status: Status,
     config: Config,
     outputs: LiveOutputs,
-    expert_bytes: Mapping[int, int] | int = 0,
+    expert_bytes: Mapping[int, int] | int,
 ) -> None:
     """Write all that is asked for: each of it even if another fails, and at last what was written.
 

@@ -123,11 +123,6 @@ def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
     return Fit.POSSIBLE if whole and len({*whole}) == len(found) else Fit.NONE
 
 
-def fault(line: bytes) -> str:  # noqa: ARG001 - it takes the header to tell
-    """Nothing: what is wrong cannot be told from the line alone."""
-    return ""
-
-
 def counts(told: Mapping[str, str]) -> Dialect:
     """The dialect, if its columns are called so; see `CountsDecoder`."""
     return Dialect(
@@ -135,6 +130,5 @@ def counts(told: Mapping[str, str]) -> Dialect:
         example="layer_id,expert_id,count\n3,51,1204\n3,52,0",
         recognize=partial(recognize, told),
         open=partial(CountsDecoder, told),
-        fault=fault,
         named=counts,
     )

@@ -51,6 +51,11 @@ class Opener(Protocol):
         ...
 
 
+def nothing(line: bytes) -> str:  # noqa: ARG001 - it takes more than the line
+    """The fault of a malformed line where that cannot be told from the line alone."""
+    return ""
+
+
 class Fit(IntEnum):
     """Whether lines are of a dialect."""
 
@@ -89,7 +94,7 @@ class Dialect:
     example: str
     recognize: Callable[[Sequence[bytes]], Fit]
     open: Opener
-    fault: Callable[[bytes], str]
+    fault: Callable[[bytes], str] = nothing
     places: Callable[[bytes], Iterator[tuple[int, int, int]]] | None = None
     resumed: Callable[[Sequence[bytes]], Dialect | None] | None = None
     is_text: bool = True

@@ -11,8 +11,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.fields import float_lists, lists, numbers, phase_named, phases, trimmed, untold
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
-from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, places
+from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _NEWLINE, _QUOTE, _COLON, _BLANK, _COMMA = b'\n": ,'
@@ -107,7 +106,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
 
     @property
     def known(self) -> tuple[_Keys, Telling] | None:
-        """What another decoder must know to read on; None if that is not known, or not enough."""
+        """See `ToldLinesDecoder.known`."""
         if self._keys is None or self._telling is None or not self.is_cut_anywhere:
             return None
         return self._keys, self._telling
@@ -380,28 +379,8 @@ def _told(rows: Sequence[_Row]) -> Told:
 _NO_ROWS = _told([])
 
 
-def resumed(told: Mapping[str, str], lines: Sequence[bytes]) -> Dialect | None:
-    """The dialect of what comes after these first lines; see `Dialect.resumed`."""
-    decoder = JsonLinesDecoder(told)
-    for _ in decoder.feed(b"".join(line + b"\n" for line in lines)):
-        pass
-    known = decoder.known
-    return (
-        None
-        if known is None
-        else replace(
-            json_lines(told),
-            open=partial(JsonLinesDecoder, told, known),
-            places=partial(_places, told, known),
-            resumed=None,
-        )
-    )
-
-
-def _places(
-    told: Mapping[str, str], known: tuple[_Keys, Telling], text: bytes
-) -> Iterator[tuple[int, int, int]]:
-    return places(JsonLinesDecoder(told, known).read, text)
+def _resumed(told: Mapping[str, str], lines: Sequence[bytes]) -> Dialect | None:
+    return resumed(json_lines(told), partial(JsonLinesDecoder, told), lines)
 
 
 def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
@@ -428,6 +407,6 @@ def json_lines(told: Mapping[str, str]) -> Dialect:
         recognize=partial(recognize, told),
         open=partial(JsonLinesDecoder, told),
         fault=fault,
-        resumed=partial(resumed, told),
+        resumed=partial(_resumed, told),
         named=json_lines,
     )

@@ -145,18 +145,12 @@ def recognize_commas(lines: Sequence[bytes]) -> Fit:
     return Fit.POSSIBLE if alike and distinct else Fit.NONE
 
 
-def fault(line: bytes) -> str:  # noqa: ARG001 - the pattern is all there is to tell
-    """Nothing: a line is of the pattern or not."""
-    return ""
-
-
 def _dialect(name: str, pattern: re.Pattern[bytes], example: str) -> Dialect:
     return Dialect(
         name=name,
         example=example,
         recognize=partial(recognize, pattern),
         open=partial(PatternDecoder, pattern),
-        fault=fault,
     )
 
 

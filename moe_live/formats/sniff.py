@@ -86,6 +86,7 @@ class Sniffer:
         self.wrapping = Wrapping()
         self._lines: list[bytes] = []
         self._looked_at = 0
+        self._judged, self._fits = 0, True  # what is known of how many lines
 
     def feed(self, data: bytes | memoryview) -> Dialect | None:
         """Take in the next bytes; the dialect, once it is known."""
@@ -117,7 +118,10 @@ class Sniffer:
     @property
     def unknown(self) -> Sequence[bytes]:
         """The lines so far, if they can be of no dialect."""
-        return self._lines if self._near() or not self._fitting() else ()
+        if self._judged != len(self._lines):  # whoever waits for more asks again and again
+            self._judged = len(self._lines)
+            self._fits = not self._near() and self._fitting() is not None
+        return () if self._fits else self._lines
 
     def _fitting(self) -> tuple[Dialect, Wrapping] | None:
         """The first dialect that the lines can be of, as they are or without what may be around the first."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
@@ -38,7 +38,7 @@ from moe_live.formats.llama_server import HEADERS
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
 from moe_live.formats.spans import SAMPLE_BYTES
-from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, places, restarted
+from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, restarted, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _SEPARATORS = b"\t,;|"
@@ -132,7 +132,7 @@ class TableDecoder(ToldLinesDecoder):
 
     @property
     def known(self) -> tuple[Header, Telling] | None:
-        """What another decoder must know to read on; None if that is not known, or not enough."""
+        """See `ToldLinesDecoder.known`."""
         if self._header is None or self._telling is None or not self.is_cut_anywhere:
             return None
         return self._header, self._telling
@@ -413,28 +413,8 @@ def _next_header(text: bytes, begin: int, line: bytes) -> int:
     return len(text) if found < 0 else found
 
 
-def resumed(told: Mapping[str, str], lines: Sequence[bytes]) -> Dialect | None:
-    """The dialect of what comes after these first lines; see `Dialect.resumed`."""
-    decoder = TableDecoder(told)
-    for _ in decoder.feed(b"".join(line + b"\n" for line in lines)):
-        pass
-    known = decoder.known
-    return (
-        None
-        if known is None
-        else replace(
-            table(told),
-            open=partial(TableDecoder, told, known),
-            places=partial(_places, told, known),
-            resumed=None,
-        )
-    )
-
-
-def _places(
-    told: Mapping[str, str], known: tuple[Header, Telling], text: bytes
-) -> Iterator[tuple[int, int, int]]:
-    return places(TableDecoder(told, known).read, text)
+def _resumed(told: Mapping[str, str], lines: Sequence[bytes]) -> Dialect | None:
+    return resumed(table(told), partial(TableDecoder, told), lines)
 
 
 def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
@@ -445,11 +425,6 @@ def recognize(told: Mapping[str, str], lines: Sequence[bytes]) -> Fit:
     return Fit.NONE
 
 
-def fault(line: bytes) -> str:  # noqa: ARG001 - it takes the header to tell
-    """Nothing: what is wrong cannot be told from the line alone."""
-    return ""
-
-
 def table(told: Mapping[str, str]) -> Dialect:
     """The dialect, if its columns are called so; see `TableDecoder`."""
     return Dialect(
@@ -457,7 +432,6 @@ def table(told: Mapping[str, str]) -> Dialect:
         example="turn,phase,step,layer,slot,expert,weight\n0,1,28,0,0,51,0.27\n0,1,28,0,1,12,0.21",
         recognize=partial(recognize, told),
         open=partial(TableDecoder, told),
-        fault=fault,
-        resumed=partial(resumed, told),
+        resumed=partial(_resumed, told),
         named=table,
     )

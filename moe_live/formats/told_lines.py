@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.comments import take_apart
+from moe_live.formats.dialect import Dialect
 from moe_live.formats.passes import PREFILL, PassGatherer, Telling, Told
 from moe_live.formats.records import Experts, LineTally, Records
 from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
@@ -57,6 +59,11 @@ class ToldLinesDecoder(ABC):
         """Whether it is known what lines tell, and each row by itself: nothing is to be learned from more."""
         telling = self._telling
         return telling is not None and (not telling.one_each or telling.rank or telling.token)
+
+    @property
+    def known(self) -> tuple[object, Telling] | None:
+        """What another decoder must know to read on; None if that is not known, or not enough."""
+        return None
 
     def _know(self, telling: Telling) -> None:
         """What the lines tell is known before they come."""
@@ -135,14 +142,33 @@ class ToldLinesDecoder(ABC):
         self._counter.add_malformed(self._passes.torn_lines - torn, ())
 
 
-def places(read: Callable[[bytes], ReadLines], text: bytes) -> Iterator[tuple[int, int, int]]:
+def resumed(
+    dialect: Dialect, decode: Callable[..., ToldLinesDecoder], lines: Sequence[bytes]
+) -> Dialect | None:
+    """The dialect of what comes after these first lines; see `Dialect.resumed`.
+
+    Args:
+        dialect: of the first lines.
+        decode: makes a decoder of it, which knows from the start what it is given of another's `known`.
+        lines: without newlines.
+    """
+    decoder = decode()
+    for _ in decoder.feed(b"".join(line + b"\n" for line in lines)):
+        pass
+    if decoder.known is None:
+        return None
+    known = partial(decode, decoder.known)
+    return replace(dialect, open=known, places=partial(_places, known), resumed=None)
+
+
+def _places(decode: Callable[[], ToldLinesDecoder], text: bytes) -> Iterator[tuple[int, int, int]]:
     """Where passes of decode begin, seen from the line before; see `Dialect.places`.
 
     Args:
-        read: complete lines, as a decoder does that knows what they tell.
+        decode: makes a decoder that knows what lines tell.
         text: begins with a line.
     """
-    lines = read(text[: text.rfind(b"\n") + 1])
+    lines = decode().read(text[: text.rfind(b"\n") + 1])
     told, begins = lines.told, lines.end - np.diff(lines.end, prepend=-1) + 1
     if lines.telling is None or len(told) < 2:
         return

@@ -7,6 +7,7 @@ import re
 import select
 import stat
 import zlib
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
@@ -65,7 +66,7 @@ class ByteStream:
             self.size = max(0, status.st_size - os.lseek(fd, 0, os.SEEK_CUR))
         self._name = printable(name)
         self._held_back = b""  # first bytes that alone do not tell whether the stream is compressed
-        self._unpacker: _Unpacker | _OtherUnpacker | None = None
+        self._unpacker: _Unpacker | None = None
 
     def read(self, limit: int) -> bytes:
         """What has arrived, at most about `limit` bytes. b"": nothing now, or the end (see `ended`)."""
@@ -123,10 +124,10 @@ class ByteStream:
             self._held_back = raw
             return b""
         if at_start and raw.startswith(PACKED_MAGICS):
-            self._unpacker = _Unpacker() if raw.startswith(GZIP_MAGIC) else _OtherUnpacker()
+            self._unpacker = _GzipUnpacker() if raw.startswith(GZIP_MAGIC) else _OtherUnpacker()
         return raw if self._unpacker is None else self._unpack(self._unpacker, raw, room)
 
-    def _unpack(self, unpacker: _Unpacker | _OtherUnpacker, raw: bytes, room: int) -> bytes:
+    def _unpack(self, unpacker: _Unpacker, raw: bytes, room: int) -> bytes:
         data = unpacker.feed(raw, room)
         if unpacker.damage:
             self._end(f"{self._name} is damaged ({unpacker.damage}); what came before is used; make it again")
@@ -137,11 +138,11 @@ class ByteStream:
         self.ended = True
 
 
-class _Unpacker:
-    """Unpacks gzip members, one after the other, in bounded pieces.
+class _Unpacker(ABC):
+    """Unpacks streams, one after the other, in bounded pieces.
 
     Attributes:
-        complete: whether the last member has ended.
+        complete: whether the last stream has ended.
         has_more: whether `feed` has bytes to give without new input.
         damage: what is wrong with the data; "" if nothing is.
     """
@@ -153,20 +154,35 @@ class _Unpacker:
         self._packed = b""
 
     def feed(self, packed: bytes, room: int) -> bytes:
-        """Take `packed` and give at most `room` unpacked bytes; up to the damaged place if there is one."""
+        """Take `packed` and give at most `room` unpacked bytes."""
         packed = self._packed + packed
         if self.complete:
-            packed = packed.lstrip(b"\0")  # padding between and after members, as on tapes
+            packed = packed.lstrip(b"\0")  # padding between and after streams, as on tapes
             if not packed:
                 self._packed, self.has_more = b"", False
                 return b""
+        return self._unpack(packed, room)
+
+    @abstractmethod
+    def _unpack(self, packed: bytes, room: int) -> bytes:
+        """The same of what is there: it begins a stream if the last one is complete."""
+
+    def _damaged(self, damage: str) -> None:
+        self.damage = printable(damage)
+        self.has_more = False
+
+
+class _GzipUnpacker(_Unpacker):
+    """Of gzip, whose streams are called members; gives what comes before a damaged place too."""
+
+    def _unpack(self, packed: bytes, room: int) -> bytes:
+        if self.complete:
             self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)  # 16: with a gzip header and checksum
         before = self._member.copy()
         try:
             data = self._member.decompress(packed, room)
         except zlib.error as error:
-            self.damage = printable(str(error).rpartition(": ")[2])
-            self.has_more = False
+            self._damaged(str(error).rpartition(": ")[2])
             return _unpack_undamaged(before, packed)
         self.complete = self._member.eof
         self._packed = self._member.unused_data if self.complete else self._member.unconsumed_tail
@@ -178,30 +194,16 @@ _XZ_MEMORY = 1 << 27
 """Bytes that unpacking xz may take: twice what the strongest of its presets does."""
 
 
-class _OtherUnpacker:
-    """Unpacks streams of xz or bzip2, one after the other, in bounded pieces; see `_Unpacker`."""
+class _OtherUnpacker(_Unpacker):
+    """Of xz and bzip2."""
 
-    def __init__(self) -> None:
-        self.complete = True
-        self.has_more = False
-        self.damage = ""
-        self._packed = b""
-
-    def feed(self, packed: bytes, room: int) -> bytes:
-        """Take `packed` and give at most `room` unpacked bytes."""
-        packed = self._packed + packed
-        if self.complete:
-            packed = packed.lstrip(b"\0")  # padding between streams
-            if not packed:
-                self._packed, self.has_more = b"", False
-                return b""
+    def _unpack(self, packed: bytes, room: int) -> bytes:
         try:
             if self.complete:
                 self._stream = _stream_of(packed)
             data = self._stream.decompress(packed, room)
         except Exception as error:  # each module has its own; ImportError where Python lacks it
-            self.damage = printable(str(error)).lower()
-            self.has_more = False
+            self._damaged(str(error).lower())
             return b""
         self.complete = self._stream.eof
         self._packed = self._stream.unused_data if self.complete else b""

@@ -109,11 +109,8 @@ def _throughput(paths: dict[str, Path], short: Path, directory: Path, repeat: in
         print("| " + " | ".join(cells) + " |")
     for program in missing:
         print(f"not measured, because it is not there: {program}")
-    print("\n| promise | reached | at least | |\n|---|---:|---:|---|")
     promised = throughput.targets(table)
-    for what, reached, least in promised:
-        print(f"| {what} | {reached:.2f} | {least:.2f} | {'holds' if reached >= least else 'missed'} |")
-    print(flush=True)
+    _print_promises(promised)
     return {
         "throughput": [
             {
@@ -130,16 +127,20 @@ def _throughput(paths: dict[str, Path], short: Path, directory: Path, repeat: in
     }
 
 
+def _print_promises(promised: list[tuple[str, float, float]]) -> None:
+    print("\n| promise | reached | at least | |\n|---|---:|---:|---|")
+    for what, reached, least in promised:
+        print(f"| {what} | {reached:.2f} | {least:.2f} | {'holds' if reached >= least else 'missed'} |")
+    print(flush=True)
+
+
 def _dialects(directory: Path, megabytes: int, repeat: int) -> dict[str, Any]:
     table = dialects.measure(directory, megabytes, repeat)
     print("| file | program | MB/s |\n|---|---|---:|")
     for entry in table:
         print(f"| {entry.log} {entry.megabytes:.0f} MB | {entry.program} | {entry.speed:.0f} |")
-    print("\n| promise | reached | at least | |\n|---|---:|---:|---|")
     promised = dialects.targets(table)
-    for what, reached, least in promised:
-        print(f"| {what} | {reached:.2f} | {least:.2f} | {'holds' if reached >= least else 'missed'} |")
-    print(flush=True)
+    _print_promises(promised)
     return {
         "dialects": [
             {"file": entry.log, "program": entry.program, "megabytes_a_second": entry.speed}
