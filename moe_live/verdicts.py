@@ -26,6 +26,7 @@ from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.coactivation import ENOUGH_PAIRS, SUPPORT
 from moe_live.statistics.divergence import ENOUGH, comparable
 from moe_live.statistics.hot_set import coverage
+from moe_live.statistics.locality import cache_gain
 
 FEW = 5
 """Selections an expert would have under uniform use; below that chance shows more than the model."""
@@ -225,24 +226,17 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
     subject = Subject.CACHE
     if snapshot.locality is None:
         return _not_made(subject, snapshot)
-    layers = [layer for layer in snapshot.locality if layer.uses]
-    if not layers:
+    found = cache_gain(snapshot.locality, CACHED)
+    if found is None:
         return Judgement(subject, Word.TOO_EARLY, ("no decode steps so far",), "decode steps")
-    n_experts = len(layers[0].lru_hit_rate)
-    uses = [layer.uses for layer in layers]
-    # A layer's cache holds the experts of a step at least.
-    size = max(n_experts // CACHED, *(math.ceil(layer.uses / layer.steps) for layer in layers), 1)
-    size = min(size, n_experts)
-    recent = float(np.average([layer.lru_hit_rate[size - 1] for layer in layers], weights=uses))
-    fixed = float(np.average([layer.static_hit_rate[size - 1] for layer in layers], weights=uses))
-    first = float(np.average([layer.never_again for layer in layers], weights=uses))
-    chance = size / n_experts
+    recent, first, chance = found.lru.rate, found.never_again, found.chance
     facts = (
-        f"{size} of {n_experts} a layer: LRU hits {percent(recent)}",
+        f"{found.experts} of {found.n_experts} a layer: LRU hits {percent(recent)}",
         f"chance {percent(chance)}",
-        f"the most used {percent(fixed)} with hindsight",
+        f"gain {_points(found.gain, '+')} ± {_points(found.lru.error)} points",
+        f"the most used {percent(found.fixed)} with hindsight",
     )
-    steps = max(layer.steps for layer in layers)
+    steps = max(layer.steps for layer in snapshot.locality)
     if steps < FEW_STEPS:
         return Judgement(subject, Word.TOO_EARLY, facts, _number(FEW_STEPS - steps, "more decode step"))
 
@@ -255,7 +249,12 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
     if avoids(recent) is not avoids(recent / (1 - first) if first < 1 else 1.0):
         early = (*facts, f"{percent(first)} of the uses are the first of an expert")
         return Judgement(subject, Word.TOO_EARLY, early, "more decode steps")
-    return Judgement(subject, avoids(recent), facts)
+    word, most = avoids(recent), avoids(recent + found.margin)
+    # A gain that is not told apart from none pays nothing, unless it may yet be one that helps.
+    told = found.gain > found.margin or (word is Word.HARDLY_PAYS and most is Word.HARDLY_PAYS)
+    if math.isnan(found.margin) or (chance < 1 and not told):
+        return Judgement(subject, Word.TOO_EARLY, facts, "more decode steps")
+    return Judgement(subject, word, facts)
 
 
 def _pairs(snapshot: Snapshot) -> Judgement | None:

@@ -243,37 +243,70 @@ HOT_SET = [
 # -- cache ------------------------------------------------------------------------------------------------
 
 
-def cached(recent: float, steps: int = 30, uses: int = 120, first: float = 0.0) -> Snapshot:
+def cached(
+    recent: float, steps: int = 3000, per_step: int = 4, first: float = 0.0, error: float = 0.01
+) -> Snapshot:
     """A second layer without any use, whose rates are undefined."""
 
     def layer(number: int, uses: int) -> LayerLocality:
         rates = [np.full(EXPERTS, rate if uses else math.nan) for rate in (recent, 0.9)]
         return LayerLocality(
-            number, steps, uses, {}, 0.04, 1.0, 2.0, first, {}, rates[0], rates[1], rates[0], union={}
+            layer=number,
+            steps=steps,
+            uses=uses,
+            overlap={},
+            overlap_chance=0.04,
+            reuse_median=1.0,
+            reuse_p90=2.0,
+            never_again=first,
+            working_set={},
+            lru_hit_rate=rates[0],
+            static_hit_rate=rates[1],
+            idle_steps=rates[0],
+            union={},
+            lru_error=np.full(EXPERTS, error),
         )
 
-    return replace(alike(50), locality=(layer(0, uses), layer(1, 0)))
+    return replace(alike(50), locality=(layer(0, steps * per_step), layer(1, 0)))
 
 
-def cache_of(recent: str, size: int = 25) -> str:
-    return f"{size} of 100 a layer: LRU hits {recent}, chance {size}.0%, the most used 90.0% with hindsight"
+def cache_of(recent: str, size: int = 25, error: str = "1.0") -> str:
+    gain = f"{float(recent.rstrip('%')) - size:+.1f} ± {error} points"
+    chance = f"chance {size}.0%, gain {gain}, the most used 90.0% with hindsight"
+    return f"{size} of 100 a layer: LRU hits {recent}, {chance}"
 
 
+EARLY = "; surer with more decode steps"
 CACHE = [
     Case(replace(alike(50), locality=()), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
-    Case(cached(0.9, uses=0), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
+    Case(cached(0.9, per_step=0), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
     Case(cached(0.9, steps=29), Word.TOO_EARLY, f"{cache_of('90.0%')}; surer with 1 more decode step"),
     Case(cached(0.625), Word.PAYS, cache_of("62.5%")),
     Case(cached(0.62), Word.HELPS, cache_of("62.0%")),
     Case(cached(0.41), Word.HELPS, cache_of("41.0%")),
     Case(cached(0.39), Word.HARDLY_PAYS, cache_of("39.0%")),
-    Case(cached(0.62, uses=30 * 40), Word.HELPS, cache_of("62.0%", 40)),
+    Case(cached(0.62, per_step=40), Word.HELPS, cache_of("62.0%", 40)),
     Case(cached(0.41, first=0.3), Word.HELPS, cache_of("41.0%")),
     Case(
         cached(0.41, first=0.4),
         Word.TOO_EARLY,
         cache_of("41.0%") + ", 40.0% of the uses are the first of an expert; surer with more decode steps",
     ),
+    *(  # a gain that is not told apart from none, that helps or may yet help; and one that certainly does not
+        Case(
+            cached(recent, error=error),
+            word,
+            cache_of(f"{recent:.1%}", error=f"{100 * error:.1f}") + (EARLY if word is Word.TOO_EARLY else ""),
+        )
+        for recent, error, word in (
+            (0.45, 0.051, Word.TOO_EARLY),
+            (0.45, 0.049, Word.HELPS),
+            (0.25, 0.038, Word.TOO_EARLY),
+            (0.25, 0.037, Word.HARDLY_PAYS),
+            (0.39, 0.034, Word.HARDLY_PAYS),
+        )
+    ),
+    Case(cached(0.9, error=math.nan), Word.TOO_EARLY, cache_of("90.0%", error="–") + EARLY),
     Case(
         replace(alike(50), counts_only=True),
         Word.TOO_EARLY,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 BLOCKS = 32
 """Parts of the decode steps, each of successive ones, that are held against each other."""
 
+_FEWEST = 8  # parts that show how much longer parts differ
+
 CERTAIN = 4.0
 """Standard errors by which a share must differ from what chance gives to be called more or less than that: of
 five that do not, none does in more than some 1 in 1,000 runs of `BLOCKS` parts."""
@@ -51,13 +53,46 @@ class Share(NamedTuple):
             chance: share that is to be expected without structure.
             uses: how many uses the share is of.
         """
-        if not math.isfinite(self.error):
-            return None
-        return self.rate > chance + CERTAIN * self._least(chance, uses)
+        margin = self.margin(chance, uses)
+        return None if math.isnan(margin) else self.rate > chance + margin
 
-    def _least(self, chance: float, uses: int) -> float:
-        """The error, where the parts of a short log hardly differ that of as many draws, tested both ways."""
-        return max(self.error, math.sqrt(2 * chance * (1 - chance) / max(uses, 1)))
+    def margin(self, chance: float, uses: int) -> float:
+        """By how much the rate may be off, almost certainly; NaN if that cannot be told.
+
+        The error counts; where the parts of a short log hardly differ, that of as many draws, tested both
+        ways.
+        """
+        if math.isnan(self.error):
+            return math.nan
+        return CERTAIN * max(self.error, math.sqrt(2 * chance * (1 - chance) / max(uses, 1)))
+
+
+def errors(found: NDArray[np.integer], uses: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The standard errors (m,) of shares of uses, of which some were found in each of successive steps.
+
+    From `BLOCKS` parts of the steps, or fewer and longer ones, `_FEWEST` at least: those that differ most
+    count, so that what lasts for longer than a part shows.
+
+    Args:
+        found: (steps, m) of the uses.
+        uses: (steps,).
+
+    Returns:
+        NaN with fewer than `BLOCKS` steps, or where a part of these has no uses.
+    """
+    steps, worst = len(uses), np.zeros(found.shape[1])
+    if steps < BLOCKS:
+        return np.full(len(worst), math.nan)
+    begins = np.arange(BLOCKS) * steps // BLOCKS
+    hits, of = np.add.reduceat(found, begins, axis=0, dtype=np.int64), np.add.reduceat(uses, begins)
+    if not of.all():
+        return np.full(len(worst), math.nan)
+    rate = hits.sum(axis=0) / of.sum()
+    while len(of) >= _FEWEST:
+        spread = ((hits - of[:, None] * rate) ** 2).sum(axis=0)
+        worst = np.maximum(worst, np.sqrt(len(of) / (len(of) - 1) * spread) / of.sum())
+        hits, of = (part[::2] + part[1::2] for part in (hits, of))
+    return worst
 
 
 def blocks(decode: NDArray[np.bool_]) -> NDArray[np.int64]:

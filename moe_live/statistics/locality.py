@@ -15,9 +15,10 @@ Hit rates are the hits of `reuse` over all uses. `Locality` keeps sums from whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Self
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from moe_live.memory import Scratch
 from moe_live.routing.batch import ExpertRows, Kind
+from moe_live.statistics.blocks import Share, errors
 from moe_live.statistics.columns import Columns
 from moe_live.statistics.hot_set import hot_set_curve
 from moe_live.statistics.planes import Slots
@@ -71,6 +73,9 @@ class LayerLocality:
             itself, inf where at least `MAX_DISTANCE`. NaN for an expert never used.
         union: for each of `UNIONS`, likewise: with steps of one token the different experts of so many
             successive tokens, what a draft or a batch of that size reads.
+        lru_error: (n_experts,) float64, the standard error of what `lru_hit_rate` is on average over all
+            layers: the same in each of them. From how parts of the first `MEASURED` steps differ, however
+            many follow; NaN while there are few.
     """
 
     layer: int
@@ -86,6 +91,7 @@ class LayerLocality:
     static_hit_rate: NDArray[np.float64]
     idle_steps: NDArray[np.float64]
     union: Mapping[int, float]
+    lru_error: NDArray[np.float64]
 
     @property
     def held(self) -> int:
@@ -95,6 +101,64 @@ class LayerLocality:
     def of_caches(self, rates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rates (n_experts,) by size, NaN for sizes that cannot hold a step's experts."""
         return np.where(np.arange(1, len(rates) + 1) < self.held, np.nan, rates)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheGain:
+    """What caches of one size serve, one in each layer, beside experts drawn at random.
+
+    Attributes:
+        experts: that each holds.
+        n_experts: experts of a layer.
+        lru: share of the uses of all layers found in caches that keep the experts used last, with its error.
+        fixed: share found in caches of the experts with the most uses, known with hindsight.
+        never_again: share of the uses that no later one of the same expert has followed so far.
+        uses: how many.
+    """
+
+    experts: int
+    n_experts: int
+    lru: Share
+    fixed: float
+    never_again: float
+    uses: int
+
+    @property
+    def chance(self) -> float:
+        """Share that as many experts drawn at random serve."""
+        return self.experts / self.n_experts
+
+    @property
+    def gain(self) -> float:
+        """What `lru` has beyond chance."""
+        return self.lru.rate - self.chance
+
+    @property
+    def margin(self) -> float:
+        """By how much it may be off, almost certainly; NaN while that is unknown."""
+        return self.lru.margin(self.chance, self.uses)
+
+
+def cache_gain(layers: Sequence[LayerLocality], part: int) -> CacheGain | None:
+    """What caches of so great a part of each layer's experts serve, or of a step's if these are more.
+
+    None without uses.
+    """
+    layers = [layer for layer in layers if layer.uses]
+    if not layers:
+        return None
+    n_experts, uses = len(layers[0].lru_hit_rate), [layer.uses for layer in layers]
+    size = max(n_experts // part, *(layer.held for layer in layers), 1)
+    recent, fixed, first = (
+        float(np.average(values, weights=uses))
+        for values in (
+            [layer.lru_hit_rate[size - 1] for layer in layers],
+            [layer.static_hit_rate[size - 1] for layer in layers],
+            [layer.never_again for layer in layers],
+        )
+    )
+    lru = Share(recent, float(layers[0].lru_error[size - 1]))
+    return CacheGain(size, n_experts, lru, fixed, first, sum(uses))
 
 
 class Locality:
@@ -172,13 +236,21 @@ class Locality:
         if n_steps < len(counts):
             tables = [rows.select(counts[rows.step]) for rows in tables]
         tables = [rows for rows in tables if len(rows)]
-        if not tables:
-            return
+        if tables:
+            self._add_rows(reuse, tables, counts, n_steps)
+        reuse.passed += n_steps
+
+    def _add_rows(
+        self, reuse: Reuse, tables: Sequence[ExpertRows], counts: NDArray[np.bool_], n_steps: int
+    ) -> None:
+        """Add the rows of `n_steps` steps, those that count."""
         slots = [self._slots.of(rows.layer) for rows in tables]
         number = np.cumsum(counts) - 1
         k = max(rows.experts.shape[1] for rows in tables)
         listings = [
-            Listing(number[rows.step], slot, rows.token * k, self._columns.of(rows.experts.T))
+            Listing(
+                number[rows.step], slot, number[rows.step], rows.token * k, self._columns.of(rows.experts.T)
+            )
             for rows, slot in zip(tables, slots, strict=True)
         ]
         if len(listings) > _FEW_LISTINGS:
@@ -214,7 +286,8 @@ class Locality:
                 part = slice(*np.searchsorted(rows.time, (begin, end)))
                 if part.start < part.stop:
                     time, slot = rows.time[part] - begin, rows.slot[part] - done
-                    run.append(Listing(time, slot, rows.place[part], rows.by_rank[:, part]))
+                    step, place = rows.step[part], rows.place[part]
+                    run.append(Listing(time, slot, step, place, rows.by_rank[:, part]))
             reuse.update(slots[done:], end - begin, run, self._scratch)
             begin, done = end, int(np.searchsorted(passed, end, "right"))
 
@@ -230,6 +303,7 @@ def _one_by_one(listings: list[Listing]) -> Listing:
     rows = Listing(
         np.concatenate([np.repeat(rows.time, len(rows.by_rank)) for rows in listings]),
         np.concatenate([np.repeat(rows.slot, len(rows.by_rank)) for rows in listings]),
+        np.concatenate([np.repeat(rows.step, len(rows.by_rank)) for rows in listings]),
         np.concatenate([(rows.place[:, None] + np.arange(len(rows.by_rank))).ravel() for rows in listings]),
         np.concatenate([rows.by_rank.T.reshape(-1) for rows in listings])[None],
     )
@@ -282,7 +356,11 @@ def _of_layers(listings: list[Listing], slots: NDArray[np.int64], n_layers: int)
 def _taken(rows: Listing, which: NDArray[np.intp]) -> Listing:
     """The rows at these indices (n,)."""
     return Listing(
-        rows.time[which], rows.slot[which], rows.place[which], np.take(rows.by_rank, which, axis=1)
+        rows.time[which],
+        rows.slot[which],
+        rows.step[which],
+        rows.place[which],
+        np.take(rows.by_rank, which, axis=1),
     )
 
 
@@ -332,6 +410,7 @@ def _summarize(
         hot_set_curve(used),
         _idle_steps(reuse.age[slots, : len(there)], reuse.first[slots, : len(there)] >= 0, there, n_experts),
         [dict(zip(UNIONS, sizes, strict=True)) for sizes in unions.T.tolist()],
+        repeat(errors(np.cumsum(_padded(reuse.early, n_experts), axis=1), reuse.early_uses)),
     )
     return tuple(map(LayerLocality, *columns))
 
@@ -377,7 +456,7 @@ def _idle_steps(
     return idle
 
 
-def _padded(array: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+def _padded(array: NDArray[np.integer], width: int) -> NDArray[np.int64]:
     """`array` (..., n) cut or filled up with zeros to `width` columns."""
     padded = np.zeros((*array.shape[:-1], width), np.int64)
     part = array[..., :width]

@@ -39,12 +39,14 @@ class Listing:
     Attributes:
         time: (n,) int64, steps of the row's layer before this one, counted from the first of the run.
         slot: (n,) int64, index of the layer.
+        step: (n,) int64, number of the row's step among those of all layers.
         place: (n,) int64, where in its step and layer the row's first expert stands: higher is later.
         by_rank: (k, n) uint16, the experts that the rows list first, second, …
     """
 
     time: NDArray[np.int64]
     slot: NDArray[np.int64]
+    step: NDArray[np.int64]
     place: NDArray[np.int64]
     by_rank: NDArray[np.uint16]
 

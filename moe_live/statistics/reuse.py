@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.memory import Scratch
-from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run
+from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run, Uses
 from moe_live.statistics.tables import grown
 
 LAGS = (1, 2, 4, 8)
@@ -33,6 +33,9 @@ LAGS = (1, 2, 4, 8)
 
 MAX_DISTANCE = 1000
 """Reuse distances up to this one are told apart."""
+
+MEASURED = 1 << 11
+"""Steps, the first, whose hits are known one by one: parts of them tell how certain a hit rate is."""
 
 _FAR = MAX_DISTANCE + 1
 _KEPT = max(LAGS)
@@ -51,10 +54,11 @@ class Reuse:
     experts that gives up the least recently used one, and a miss in a smaller one (R. L. Mattson et al., IBM
     Systems Journal 9, 1970). The depths of all uses of a step are taken before any of them changes the order.
 
-    Memory: 72 bytes a layer and expert and 8 KB a layer.
+    Memory: 74 bytes a layer and expert, 8 KB a layer, and 2 bytes an expert and step of the `MEASURED` first.
 
     Attributes:
-        steps: (layers,) int64, steps so far.
+        passed: steps so far, whatever layers have rows in them.
+        steps: (layers,) int64, those of each layer.
         uses: (layers, experts) int64, steps that used the expert.
         depths: (layers, 1 + experts) int64, uses at depth d at index 1 + d, first uses at index 0.
         distances: (layers, 2 + MAX_DISTANCE) int64, uses by steps since the use before; the last index has
@@ -67,9 +71,14 @@ class Reuse:
         depth: (layers, experts) int64, place in the order of use: 0 for the latest, those never used last.
         head: (experts / 32, n, layers) uint32, experts of a layer's first steps as bits; zeros for no step.
         tail: the same of its latest steps, the last one last.
+        early: (n, experts) uint16, uses at each depth, without first ones, in each of the n first steps, at
+            most `MEASURED`, of all layers together: a layer has one use at each depth and step at most.
+        early_uses: (n,) int64, uses in these steps.
+        early_first: (layers, experts) int16, the step, of these, that used the expert first, -1 for none.
     """
 
     def __init__(self) -> None:
+        self.passed = 0
         self.steps = np.zeros(0, np.int64)
         self.uses = np.zeros((0, 0), np.int64)
         self.depths = np.zeros((0, 1), np.int64)
@@ -80,6 +89,9 @@ class Reuse:
         self.depth = np.zeros((0, 0), np.int64)
         self.head = np.zeros((0, _KEPT, 0), np.uint32)
         self.tail = np.zeros((0, _KEPT, 0), np.uint32)
+        self.early = np.zeros((0, 0), np.uint16)
+        self.early_uses = np.zeros(0, np.int64)
+        self.early_first = np.zeros((0, 0), np.int16)
 
     def reserve(self, n_layers: int, n_experts: int, where: NDArray[np.int64] | None = None) -> None:
         """Make room for so many layers and experts.
@@ -108,6 +120,8 @@ class Reuse:
         self.shared = grown(self.shared, (len(LAGS), layers, 1 + experts))
         self.first = grown(self.first, (layers, experts), (old, where), fill=-1)
         self.age = grown(self.age, (layers, experts), (old, where), fill=NEVER)
+        self.early = grown(self.early, (len(self.early), experts))
+        self.early_first = grown(self.early_first, (layers, experts), (old, where), fill=-1)
         words, place = (experts // 32, _KEPT, layers), (where[::32] // 32, slice(None), old)
         self.head, self.tail = grown(self.head, words, place), grown(self.tail, words, place)
 
@@ -123,7 +137,7 @@ class Reuse:
     def update(
         self, slots: NDArray[np.int64], n_steps: int, listings: Sequence[Listing], scratch: Scratch
     ) -> None:
-        """Add steps, for whose layers and experts there is room.
+        """Add steps, for whose layers and experts there is room, before they have `passed`.
 
         Args:
             slots: (l,) the layers, in any order.
@@ -141,6 +155,10 @@ class Reuse:
             nth = first % len(slot)
             expert = slot[nth] * width + rows.by_rank.reshape(-1)[first]
             self.first.reshape(-1)[expert] = self.steps[slot[nth]] + rows.time[nth]
+            if self.passed < MEASURED:
+                step = self.passed + rows.step
+                self.early_first.reshape(-1)[expert] = np.where(step < MEASURED, step, -1)[nth]
+                self._measure(step, uses)
             place = np.minimum(uses.distance, _FAR)
             place += slot * (_FAR + 1)
             np.add.at(self.distances.reshape(-1), place.reshape(-1), uses.weight)
@@ -161,6 +179,8 @@ class Reuse:
         if not len(slots):
             return
         other = deepcopy(other)
+        passed = self.passed
+        self.passed += other.passed
         other.reserve(len(slots), self.uses.shape[1], where)
         steps, age, depth = self.steps[slots, None], self.age[slots], self.depth[slots]
         here, there = age < NEVER, other.first >= 0
@@ -171,9 +191,12 @@ class Reuse:
         np.add.at(other.distances[:, _FAR], slot, -1)
         for layer in np.unique(slot).tolist():
             again = expert[slot == layer]
+            step = other.early_first[layer, again]
             since = there[layer] & (other.first[layer] < other.first[layer, again, None])
             since |= depth[layer] < depth[layer, again, None]
-            np.add.at(other.depths[layer], 1 + np.count_nonzero(since, axis=1), 1)
+            found = np.count_nonzero(since, axis=1)
+            np.add.at(other.depths[layer], 1 + found, 1)
+            np.add.at(other.early, (step[step >= 0], found[step >= 0]), np.uint16(1))
             other.depths[layer, 0] -= len(again)
 
         tail = self.tail[:, :, slots]
@@ -189,12 +212,41 @@ class Reuse:
         order = np.argsort(np.where(there, other.depth, depth + depth.shape[1]), axis=1)
         self.depth[slots] = np.argsort(order, axis=1)
         self.age[slots] = np.where(there, other.age, _aged(age, other.steps))
+        self._add_early(other, passed)
+        early = np.where(other.early_first < MEASURED - passed, other.early_first + passed, -1)
+        early[(other.early_first < 0) | here] = -1
+        self.early_first[slots] = np.maximum(self.early_first[slots], early.astype(np.int16))
         self.first[slots] = np.where(there & ~here, steps + other.first, self.first[slots])
         self.steps[slots] += other.steps
         self.uses[slots] += other.uses
         self.depths[slots] += other.depths
         self.distances[slots] += other.distances
         self.shared[:, slots] += other.shared
+
+    def _measure(self, step: NDArray[np.int64], uses: Uses) -> None:
+        """Count the uses of rows (n,) in those of their steps that are known one by one."""
+        k, n = uses.depth.shape
+        counts = np.broadcast_to(np.reshape(uses.weight, (-1, n) if np.ndim(uses.weight) else (1, 1)), (k, n))
+        counts = (counts != 0) & (step < MEASURED)
+        self._make_room(min(MEASURED, int(step.max()) + 1))
+        used = np.broadcast_to(step, (k, n))[counts]
+        self.early_uses += np.bincount(used, minlength=len(self.early_uses))
+        place = (uses.depth + step * self.early.shape[1])[counts & (uses.depth >= 0)]
+        np.add.at(self.early.reshape(-1), place, np.uint16(1))
+
+    def _make_room(self, n_steps: int) -> None:
+        """Room for the hits of so many of the first steps."""
+        if n_steps > len(self.early):
+            self.early = grown(self.early, (n_steps, self.early.shape[1]))
+            self.early_uses = grown(self.early_uses, (n_steps,))
+
+    def _add_early(self, other: Reuse, passed: int) -> None:
+        """Add the hits of steps that come after so many."""
+        n_steps = min(len(other.early), MEASURED - passed)
+        if n_steps > 0:
+            self._make_room(passed + n_steps)
+            self.early[passed : passed + n_steps] += other.early[:n_steps]
+            self.early_uses[passed : passed + n_steps] += other.early_uses[:n_steps]
 
     def _count_shared(self, slots: NDArray[np.int64], used: NDArray[np.bool_]) -> None:
         """Count what steps share with those before, and keep the first and the latest ones."""

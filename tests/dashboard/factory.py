@@ -213,6 +213,7 @@ def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality
         static_hit_rate=share**0.4,
         idle_steps=np.where(decode > 0, np.where(decode % 7 == 0, math.inf, decode % 7 - 1.0), math.nan),
         union={tokens: min(tokens * top_k * 0.8, experts) for tokens in (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)},
+        lru_error=0.006 * (1 - share),
     )
 
 

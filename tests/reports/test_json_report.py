@@ -62,6 +62,7 @@ LOCALITY = {
 }
 UNION = dict.fromkeys(("2", "3", "4", "5", "6", "7", "8", "16", "32", "64"), FIGURE)
 PAIR = {"a": int, "b": int, "count": int} | dict.fromkeys(("expected", "lift", "pmi", "z"), FIGURE)
+CACHE_GAIN = {"experts": int} | dict.fromkeys(("lru_hit_rate", "chance", "gain", "gain_error"), FIGURE)
 SECTIONS = {
     "transitions": [
         {"from": int, "to": int, "tokens": int, "tested": int}
@@ -189,9 +190,10 @@ def test_schema(snapshot: Snapshot) -> None:
 
 def test_schema_of_all_sections() -> None:
     summary = to_json(analyzed_with_labels())
-    before = list(SCHEMA).index("layers")
+    cache, layers = map(list(SCHEMA).index, ("cache", "layers"))
     known = list(SCHEMA.items())
-    schema = dict(known[:before]) | SECTIONS | dict(known[before:])
+    schema = dict(known[:cache]) | {"cache_gain": CACHE_GAIN} | dict(known[cache:layers])
+    schema |= SECTIONS | dict(known[layers:])
     schema["layers"] = [SCHEMA["layers"][0] | {"locality": LOCALITY, "union": UNION}]
     check(json.loads(json.dumps(summary, allow_nan=False)), schema)
     assert [entry["label"] for entry in summary["labels"]] == ["code", "prose"]

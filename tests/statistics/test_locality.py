@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
-from moe_live.statistics import locality, reuse
+from moe_live.statistics import blocks, locality, reuse
 from moe_live.statistics.locality import LayerLocality, Locality
 from tests.comparison import plain
 from tests.reference import read_steps
@@ -86,7 +86,25 @@ def slow(layer: int, listed: list[list[int]], n_experts: int) -> LayerLocality:
         static_hit_rate=np.cumsum(np.sort(counts)[::-1]) / len(uses),
         idle_steps=np.array([idle(used_at.get(expert), len(steps)) for expert in range(n_experts)]),
         union={window: mean_size[window] for window in (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)},
+        lru_error=np.full(n_experts, math.nan),  # of all layers together, see `measured`
     )
+
+
+def measured(steps: Sequence[DrawnStep], kinds: Sequence[Kind]) -> NDArray[np.float64]:
+    """The error of LRU, from the hits of all layers in each of the first steps."""
+    counted = [step for step in steps if step.kind in kinds]
+    hits, uses = np.zeros((len(counted), N_EXPERTS), np.int64), np.zeros(len(counted), np.int64)
+    order: dict[int, list[int]] = {}
+    for time, step in enumerate(counted):
+        for layer, block in step.blocks.items():
+            mine = order.setdefault(layer, [])
+            experts = [expert for row in block for expert in row]
+            uses[time] += len(set(experts))
+            for expert in set(experts) & set(mine):
+                hits[time, mine.index(expert) :] += 1
+            for expert in experts:
+                mine[:] = [expert, *(other for other in mine if other != expert)]
+    return blocks.errors(hits[: reuse.MEASURED], uses[: reuse.MEASURED])
 
 
 def idle(used_at: int | None, steps: int) -> float:
@@ -99,7 +117,7 @@ def idle(used_at: int | None, steps: int) -> float:
 def check(found: Sequence[LayerLocality], wanted: Sequence[LayerLocality]) -> None:
     assert [entry.layer for entry in found] == [entry.layer for entry in wanted]
     for one, other in zip(found, wanted, strict=True):
-        for name in LayerLocality.__slots__:
+        for name in set(LayerLocality.__slots__) - {"lru_error"}:
             values = [getattr(entry, name) for entry in (one, other)]
             if isinstance(values[0], dict):
                 assert values[0].keys() == values[1].keys()
@@ -155,6 +173,24 @@ def test_batching_does_not_matter_and_merging_equals_one_pass(
     merged += counted(steps)
     merged.update(*tables(steps))
     assert content(merged) == content(counted(steps, steps, steps))
+
+
+@given(drawn_steps(max_steps=30), PLACES, st.sampled_from([1, 7, 15, 1 << 11]))
+def test_how_certain_hits_are_does_not_depend_on_batches_or_merging(
+    steps: list[DrawnStep], places: list[int], first: int
+) -> None:
+    pieces = cut(steps, places)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reuse, "MEASURED", first)
+        patch.setattr(blocks, "BLOCKS", 4)
+        merged, twice = Locality(), counted(steps)
+        for piece in pieces:
+            merged += counted(piece)
+        twice += merged
+        for kinds in (DECODE, EITHER):
+            for found, read in ((counted(*pieces), steps), (merged, steps), (twice, steps + steps)):
+                for layer in found.summary(kinds, N_EXPERTS):
+                    np.testing.assert_allclose(layer.lru_error, measured(read, kinds), rtol=1e-12)
 
 
 @given(drawn_steps(max_steps=12), drawn_steps(max_steps=12))

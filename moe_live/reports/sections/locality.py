@@ -11,7 +11,8 @@ from moe_live.formatting import percents
 from moe_live.reports.numbers import decimals, number, numbers, percent
 from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import LayerLocality, Snapshot
-from moe_live.verdicts import FEW_STEPS
+from moe_live.statistics.locality import CacheGain, cache_gain
+from moe_live.verdicts import CACHED, FEW_STEPS
 
 CAPACITIES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Cache sizes shown, as shares of a layer's experts."""
@@ -75,14 +76,30 @@ def _steps(number_of: float) -> str:
 
 def _keys(snapshot: Snapshot) -> Keys:
     """Layers without decode steps have none."""
+    if snapshot.locality is None:
+        return Keys()
+    found = cache_gain(snapshot.locality, CACHED)
     of_layer = {
         layer.layer: {
             "locality": _locality(layer),
             "union": {str(tokens): number(experts) for tokens, experts in layer.union.items()},
         }
-        for layer in snapshot.locality or ()
+        for layer in snapshot.locality
     }
-    return Keys(layers=[of_layer.get(entry.layer, {}) for entry in snapshot.layers])
+    return Keys(
+        {"cache_gain": None if found is None else _gain(found)},
+        layers=[of_layer.get(entry.layer, {}) for entry in snapshot.layers],
+    )
+
+
+def _gain(found: CacheGain) -> Json:
+    return {
+        "experts": found.experts,
+        "lru_hit_rate": number(found.lru.rate),
+        "chance": number(found.chance),
+        "gain": number(found.gain),
+        "gain_error": number(found.lru.error),
+    }
 
 
 def _locality(layer: LayerLocality) -> Json:
