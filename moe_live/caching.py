@@ -24,7 +24,8 @@ def gain_sentence(entry: CacheSize) -> str:
     if entry.gains is None:
         return f"too early to say whether it gains over {chance}"
     if entry.gains:
-        return f"{POLICIES[entry.best]} serves {percents(entry.served.rate)}, {chance}"
+        served = f"{percents(entry.served.rate)} ± {100 * entry.served.error:.1f}"
+        return f"{POLICIES[entry.best]} serves {served}, {chance}"
     return f"nothing certain is gained over {chance}"
 
 

@@ -145,9 +145,7 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -
             "layers": list(sizing.layers),
             "expert_bytes": sizing.expert_bytes.tolist(),
             "token_bytes": number(sizing.token_bytes),
-            "cache": [
-                rates_json(entry) | {"chance": entry.chance, "gains": entry.gains} for entry in sizing.sizes
-            ],
+            "cache": [rates_json(entry) for entry in sizing.sizes],
             "milliseconds": _times(sizing, options.bandwidth),
             "budget": [budget_json(entry) for entry in sizing.sizes],
             "knee": {"bytes": sizing.knee, "lru": number(sizing.knee_rate)},

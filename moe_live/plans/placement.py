@@ -106,6 +106,8 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
                     "beside": rule.beside or None,
                     "balancedness": number(rule.mean),
                     "by_layer": numbers(rule.by_layer),
+                    "gain": None if rule.gain is None else number(rule.gain.mean),
+                    "gain_error": None if rule.gain is None else number(rule.gain.error),
                     "gains": rule.gains,
                 }
                 for name, rule in found.items()
@@ -144,8 +146,9 @@ def _lines(
             worst = f"{decimals(float(rule.by_layer[at]), 3)} (layer {layers[at]})"
         yield f"placement {name:<12} {decimals(rule.mean, 3):>32}   {worst}"
     for name, rule in found.items():
-        if rule.beside:
-            yield f"placement: {_SENTENCES[rule.gains].format(name, rule.beside)}"
+        if rule.gain is not None:
+            gain = f"{decimals(rule.gain.mean, 3)} ± {decimals(rule.gain.error, 3)}"
+            yield f"placement: {_SENTENCES[rule.gains].format(name, rule.beside)} ({gain})"
 
 
 _SENTENCES = {

@@ -122,6 +122,8 @@ def _make(options: argparse.Namespace, snapshot: Snapshot, _: Progress) -> Resul
                 "mass_lost": None if mass is None else number(share_lost(mass, dropped)),
                 "lost_unseen": None if unseen is None else number(unseen.lost),
                 "at_random": float(dropped.mean()),
+                "gain": None if unseen is None else number(unseen.gain.mean),
+                "gain_error": None if unseen is None else number(unseen.gain.error),
                 "holds": None if unseen is None else unseen.holds,
             },
             "layers": [
@@ -166,7 +168,7 @@ def _lines(
     import numpy as np
 
     from moe_live.errors import printable
-    from moe_live.reports.numbers import percent
+    from moe_live.reports.numbers import decimals, percent
     from moe_live.statistics.pruning import share_lost
 
     counts = snapshot.counts
@@ -201,6 +203,8 @@ def _lines(
             "other, both ways"
         )
         yield f"prune: {_SENTENCES[unseen.holds]}"
+        gain = f"{decimals(100 * unseen.gain.mean, 1)} ± {decimals(100 * unseen.gain.error, 1)}"
+        yield f"prune: {gain} points less are lost there than with experts at random, mean of layers"
     yield "prune: usage alone does not prove that an expert is useless: what is rare here may be needed"
     yield "prune: elsewhere; try the smaller model before you rely on it"
 

@@ -22,16 +22,31 @@ FEW_LAYERS = 16
 """Fewer of them do not tell whether a difference between layers' figures is more than chance."""
 
 
-def certainly_above(differences: NDArray[np.float64]) -> bool | None:
-    """Whether differences of layers (n,) are above 0 in the mean, by how much they differ from each other.
+class Gain(NamedTuple):
+    """What one way has beyond another on steps that it has not seen, on average over the layers.
 
-    However alike successive tokens are, and whatever the text is about: what chance gives to one layer it
-    does not give to the others. NaN is left out. None where there are fewer than `FEW_LAYERS`.
+    Attributes:
+        mean: NaN without layers.
+        error: its standard error, from how much the layers differ. However alike successive tokens are, and
+            whatever the text is about: what chance gives to one layer it does not give to the others. NaN
+            with fewer than `FEW_LAYERS`.
     """
+
+    mean: float
+    error: float
+
+    @property
+    def certain(self) -> bool | None:
+        """Whether it is more than nothing, almost certainly; None if that cannot be told."""
+        return None if math.isnan(self.error) else self.mean > CERTAIN * self.error
+
+
+def gain_of_layers(differences: NDArray[np.float64]) -> Gain:
+    """The gain by the differences of the layers (n,); NaN is left out."""
     known = differences[np.isfinite(differences)]
-    if len(known) < FEW_LAYERS:
-        return None
-    return bool(known.mean() > CERTAIN * known.std(ddof=1) / len(known) ** 0.5)
+    mean = float(known.mean()) if len(known) else math.nan
+    told = len(known) >= FEW_LAYERS
+    return Gain(mean, float(known.std(ddof=1) / len(known) ** 0.5) if told else math.nan)
 
 
 class Share(NamedTuple):

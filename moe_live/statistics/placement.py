@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.statistics.blocks import certainly_above
+from moe_live.statistics.blocks import Gain, gain_of_layers
 
 
 def contiguous(n_layers: int, n_experts: int) -> NDArray[np.int64]:
@@ -115,13 +115,17 @@ class UnseenLoad:
         by_layer: (layers,) balancedness on one half of the decode steps of what was learned on the other,
             the mean of both ways; NaN in a layer without load.
         beside: the rule that has as many places and knows nothing of the load; "" for such a rule itself.
-        gains: whether the load is certainly more even than under that one, by the differences of the layers;
-            None for such a rule itself, and where that cannot be told.
+        gain: how much more even than under that one; None for such a rule itself.
     """
 
     by_layer: NDArray[np.float64]
     beside: str = ""
-    gains: bool | None = None
+    gain: Gain | None = None
+
+    @property
+    def gains(self) -> bool | None:
+        """Whether it is certainly more even; None for a rule without another, and where it cannot be told."""
+        return None if self.gain is None else self.gain.certain
 
     @property
     def mean(self) -> float:
@@ -168,7 +172,7 @@ def _learned(
     """What `balanced` does with so many places, beside the rule that knows nothing."""
     first, second = (balanced(counts, devices, places) for counts in halves)
     by_layer = _both_ways((first, second), halves, devices)
-    return UnseenLoad(by_layer, beside, certainly_above(by_layer - blind.by_layer))
+    return UnseenLoad(by_layer, beside, gain_of_layers(by_layer - blind.by_layer))
 
 
 def _both_ways(

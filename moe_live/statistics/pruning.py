@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.statistics.blocks import certainly_above
+from moe_live.statistics.blocks import Gain, gain_of_layers
 from moe_live.statistics.latest import Uses
 
 
@@ -21,14 +21,18 @@ class Unseen:
         steps: decode steps.
         lost: share of all selections.
         by_layer: share of each layer's.
-        holds: whether it is certainly less than that of as many experts at random, by the layers'
-            differences; None if that cannot be told.
+        gain: how much less of each layer's selections than with as many experts at random.
     """
 
     steps: int
     lost: float
     by_layer: Mapping[int, float]
-    holds: bool | None
+    gain: Gain
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it is certainly less than with experts at random; None if that cannot be told."""
+        return self.gain.certain
 
 
 def lost_unseen(uses: Uses, drop: float) -> Unseen | None:
@@ -49,7 +53,7 @@ def lost_unseen(uses: Uses, drop: float) -> Unseen | None:
         uses.steps,
         float(lost.sum() / every.sum()),
         dict(zip(uses.layers, by_layer.tolist(), strict=True)),
-        certainly_above(float(np.mean(gone)) - by_layer),
+        gain_of_layers(float(np.mean(gone)) - by_layer),
     )
 
 

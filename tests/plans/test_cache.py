@@ -79,14 +79,13 @@ def test_the_summary_tries_the_sizes_asked_for(log: str, capsys: pytest.CaptureF
     arguments = (log, "--budget", "24MB", "--budget", "48MB", "--expert-bytes", "1MB")
     found = as_json(capsys, *arguments)
     plan = as_json(capsys, "plan", "cache", *arguments)
-    assert [set(entry) for entry in found["cache"]] == 2 * [
-        {"bytes", "optimum", "lru", "lfu", "layer_lru", "layer_lfu", "static_unseen", "steps"}
-    ]
-    assert found["cache"] == [
-        {name: value for name, value in entry.items() if name not in ("chance", "gains")}
-        | {"steps": plan["steps"]}
-        for entry in plan["cache"]
-    ]
+    rates = {"bytes", "optimum", "lru", "lfu", "layer_lru", "layer_lfu", "static_unseen", "steps"}
+    gain = {"chance", "best", "gain", "gain_error", "gains"}
+    assert [set(entry) for entry in found["cache"]] == 2 * [rates | gain]
+    for entry in found["cache"]:
+        assert entry["gain"] == entry[entry["best"]] - entry["chance"]
+        assert 0 < entry["gain_error"] < 0.1
+    assert found["cache"] == [entry | {"steps": plan["steps"]} for entry in plan["cache"]]
     assert found["budget"] == plan["budget"]
     assert [sum(entry["slots"]) for entry in found["budget"]] == [24, 48]
     assert "cache size   24.0 MB" in printed(capsys, *arguments)

@@ -62,15 +62,19 @@ def test_the_least_used_are_listed_with_what_is_lost(
         assert entry["lost"] == counts[row, least].sum() / counts[row].sum()
         assert read_prune_list(str(path))[layer] == sorted(least)
         lost += counts[row, least].sum()
+    gain = found["dropped"]["gain"]
     assert found["dropped"] | {"lost_unseen": None} == {
         "mass_lost": None,
         "experts": 15,
         "lost": lost / counts.sum(),
         "lost_unseen": None,
         "at_random": 0.25,
+        "gain": gain,
+        "gain_error": None,
         "holds": None,
     }
     assert found["dropped"]["lost"] < found["dropped"]["lost_unseen"] < 0.25
+    assert gain == pytest.approx(0.25 - np.mean([entry["lost_unseen"] for entry in found["layers"]]))
 
 
 def test_unseen_is_learned_on_one_half_and_lost_in_the_other(

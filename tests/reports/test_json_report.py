@@ -159,6 +159,8 @@ SCHEMA: dict[str, Any] = {
     "cache": [
         {"bytes": int, "steps": int}
         | dict.fromkeys(("optimum", "lru", "lfu", "layer_lru", "layer_lfu", "static_unseen"), FIGURE)
+        | {"chance": FIGURE, "best": str, "gain": FIGURE, "gain_error": FIGURE}
+        | {"gains": (bool, type(None))}
     ],
     "budget": [
         {"experts": int, "bytes": KNOWN, "share_uniform": FIGURE, "share_best": FIGURE, "slots": [int]}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from moe_live.statistics.blocks import BLOCKS, FEW_LAYERS, Share, blocks, certainly_above, errors, share
+from moe_live.statistics.blocks import BLOCKS, FEW_LAYERS, Share, blocks, errors, gain_of_layers, share
 
 
 def test_parts_are_of_successive_decode_steps() -> None:
@@ -82,8 +82,12 @@ def test_what_is_beyond_is_so_by_four_errors() -> None:
 def test_layers_are_the_sample() -> None:
     rng = np.random.default_rng(5)
     noise = rng.normal(0, 1, FEW_LAYERS)
-    assert certainly_above(noise + 3) is True
-    assert certainly_above(noise) is False
-    assert certainly_above(-noise - 3) is False
-    assert certainly_above(np.append(noise[1:] + 3, math.nan)) is None
-    assert certainly_above(np.zeros(FEW_LAYERS)) is False
+    found = gain_of_layers(np.append(noise + 3, math.nan))
+    assert found.mean == pytest.approx(3 + noise.mean())
+    assert found.error == pytest.approx(noise.std(ddof=1) / FEW_LAYERS**0.5)
+    assert found.certain is True
+    assert gain_of_layers(noise).certain is False
+    assert gain_of_layers(-noise - 3).certain is False
+    assert gain_of_layers(np.append(noise[1:] + 3, math.nan)).certain is None
+    assert gain_of_layers(np.zeros(FEW_LAYERS)).certain is False
+    assert math.isnan(gain_of_layers(np.zeros(0)).mean)

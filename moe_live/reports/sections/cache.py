@@ -46,8 +46,17 @@ def sizing_lines(sizing: CacheSizing, steps: int, bandwidth: int | None = None) 
 
 
 def rates_json(entry: CacheSize) -> Json:
-    """The rates of one size, shares from 0 to 1."""
-    return {"bytes": entry.rates.bytes} | {name: number(getattr(entry.rates, name).rate) for name in POLICIES}
+    """The rates of one size, shares from 0 to 1, and what its `best` has beyond chance."""
+    rates = {name: number(getattr(entry.rates, name).rate) for name in POLICIES}
+    return {
+        "bytes": entry.rates.bytes,
+        **rates,
+        "chance": number(entry.chance),
+        "best": entry.best,
+        "gain": number(entry.served.rate - entry.chance),
+        "gain_error": number(entry.served.error),
+        "gains": entry.gains,
+    }
 
 
 def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
