@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy, deepcopy
+from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from moe_live.errors import MoeLiveError
 from moe_live.formats.dialect import Dialect
 from moe_live.formats.records import LineTally, Records
 from moe_live.formats.sniff import SniffingDecoder, candidates
@@ -22,8 +25,13 @@ from moe_live.settings import Settings
 from moe_live.snapshot import Input, Section, Snapshot
 from moe_live.snapshot_maker import SnapshotMaker, decode_kinds, phases
 from moe_live.sources.source import Break
+from moe_live.state.file import pack, read, unusable, write
+from moe_live.state.graph import Frozen, freeze
 from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.step_distances import StepDistance, StepDistances
+
+_NOT_KEPT = frozenset(("_settings", "_watch", "_goes_on", "_steps"))
+"""What an analyzer is given anew when it is loaded."""
 
 
 class Progress(NamedTuple):
@@ -291,6 +299,74 @@ class Analyzer:
         if same_server:
             self._statistics.runs.last.evidence = evidence
         self._before = None
+
+    def freeze(self, reading: object = None) -> Frozen:
+        """All that is known now, for a file; the analyzer goes on as if nothing had been.
+
+        Args:
+            reading: where reading stands.
+
+        Raises:
+            MoeLiveError: an archive is half unpacked: that cannot be gone on with.
+        """
+        kept = {name: value for name, value in vars(self).items() if name not in _NOT_KEPT}
+        settings = {each.name: getattr(self._settings, each.name) for each in fields(self._settings)}
+        try:
+            return freeze({"settings": settings, "analysis": kept, "reading": reading})
+        except TypeError as error:
+            raise MoeLiveError(f"this input has to be read to its end for a state: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that is known now to a file, as a whole or not at all.
+
+        An unfinished line and the open step are in it: who loads it goes on exactly.
+
+        Raises:
+            ValueError: it was made to be merged with what comes before.
+            MoeLiveError: the file cannot be written, or an archive is half unpacked.
+        """
+        if self._goes_on:
+            raise ValueError("a part of a log has no state: merge it with what comes before")
+        write(path, pack(self.freeze()))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Analyzer:
+        """What was saved in a file, to be gone on with or merged.
+
+        Raises:
+            MoeLiveError: there is no such file, it is no state of this version, or it is damaged.
+        """
+        return cls.loaded(path)[0]
+
+    @classmethod
+    def loaded(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        keep_steps: bool = False,
+        watch: Callable[[StepBatch], object] = lambda _: None,
+    ) -> tuple[Analyzer, Any]:
+        """What was saved in a file, and where reading stood.
+
+        Args:
+            path: of the file.
+            keep_steps: see `Analyzer`.
+            watch: see `Analyzer`.
+
+        Raises:
+            MoeLiveError: as `load`.
+        """
+        state = read(path, cls().freeze())
+        try:
+            settings, kept, reading = (state[name] for name in ("settings", "analysis", "reading"))
+            analyzer = cls(Settings(**settings), keep_steps=keep_steps, watch=watch)
+            is_whole = kept.keys() == vars(analyzer).keys() - _NOT_KEPT
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise unusable(path, error) from error
+        if not is_whole:
+            raise unusable(path, "another version of moe-live wrote it, which kept more or less")
+        vars(analyzer).update(kept)
+        return analyzer, reading
 
     def __iadd__(self, other: Analyzer) -> Self:
         """Add a log that comes after this one; `other` stays as it is.

@@ -63,6 +63,10 @@ class ExpertLineParser:
             (6, size), np.uint8
         )
 
+    def __reduce__(self) -> tuple[type[ExpertLineParser], tuple[()]]:
+        """Nothing is kept from one text to the next."""
+        return ExpertLineParser, ()
+
     def parse(self, text: bytes | bytearray, start: int, end: int) -> ExpertLines:
         """Parse ``text[start:end]``, which is complete lines or empty; offsets count from `start`."""
         parts = []

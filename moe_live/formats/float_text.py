@@ -69,6 +69,10 @@ class FloatTextParser:
     def __init__(self) -> None:
         self._allocate(1 << 16)
 
+    def __reduce__(self) -> tuple[type[FloatTextParser], tuple[()]]:
+        """Nothing is kept from one text to the next."""
+        return FloatTextParser, ()
+
     def _allocate(self, capacity: int) -> None:
         """Make room for so many bytes of text. Memory that is never written to costs nothing."""
         self._capacity = capacity

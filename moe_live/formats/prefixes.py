@@ -127,6 +127,24 @@ class Recoder:
         self._head = b""
         self._decoder: codecs.IncrementalDecoder | None = None
 
+    def __getstate__(self) -> tuple[str, bytes, tuple[bytes, int]]:
+        """What is known, and what is held of a character."""
+        return self.encoding, self._head, (b"", 0) if self._decoder is None else self._decoder.getstate()
+
+    def __setstate__(self, state: tuple[str, bytes, tuple[bytes, int]]) -> None:
+        """As it was."""
+        self.encoding, self._head, held = state
+        if self.encoding not in {"", *(encoding for _, encoding in _MARKS)}:
+            raise ValueError(f"{self.encoding} is not read")
+        self._decoder = self._new_decoder()
+        if self._decoder is not None:
+            self._decoder.setstate(held)
+
+    def _new_decoder(self) -> codecs.IncrementalDecoder | None:
+        if self.encoding in {"", "utf-8"}:
+            return None
+        return codecs.getincrementaldecoder(self.encoding)("replace")
+
     def feed(self, data: bytes | memoryview) -> bytes | memoryview:
         """The next bytes of the log in UTF-8."""
         if not self.encoding:
@@ -140,8 +158,7 @@ class Recoder:
                 ((mark, encoding) for mark, encoding in _MARKS if data.startswith(mark)), (b"", "utf-8")
             )
             data = data[len(mark) :]
-            if self.encoding != "utf-8":
-                self._decoder = codecs.getincrementaldecoder(self.encoding)("replace")
+            self._decoder = self._new_decoder()
         return data if self._decoder is None else self._decoder.decode(bytes(data)).encode()
 
     def end(self) -> bytes:

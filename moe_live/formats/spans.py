@@ -68,14 +68,31 @@ class LineAssembler:
     def __init__(self, counter: LineCounter, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._counter = counter
         self._limit = max_line_bytes
-        # A chunk is taken in pieces no longer than a line may be, so that only the line which began in an
-        # earlier piece can be over-long.
-        self._piece = min(SPAN_BYTES, max_line_bytes)
-        self.text = bytearray(self._limit + self._piece)
-        self._view = memoryview(self.text)
+        self._make_room()
         self._unfinished = 0  # text[:unfinished] is the start of a line whose newline has not arrived
         self._dropped = 0  # bytes dropped of an over-long line whose newline has not arrived
         self._dropped_head = b""
+
+    def __getstate__(self) -> tuple[LineCounter, int, bytes, int, bytes]:
+        """All but what is left in the buffer of lines that were handed out."""
+        unfinished = bytes(self._view[: self._unfinished])
+        return self._counter, self._limit, unfinished, self._dropped, self._dropped_head
+
+    def __setstate__(self, state: tuple[LineCounter, int, bytes, int, bytes]) -> None:
+        """As it was."""
+        self._counter, self._limit, unfinished, self._dropped, self._dropped_head = state
+        if not len(unfinished) <= self._limit <= MAX_LINE_BYTES:
+            raise ValueError(f"{self._limit} is no limit")
+        self._make_room()
+        self._unfinished = len(unfinished)
+        self._view[: self._unfinished] = unfinished
+
+    def _make_room(self) -> None:
+        # A chunk is taken in pieces no longer than a line may be, so that only the line which began in an
+        # earlier piece can be over-long.
+        self._piece = min(SPAN_BYTES, self._limit)
+        self.text = bytearray(self._limit + self._piece)
+        self._view = memoryview(self.text)
 
     def spans(self, data: bytes | memoryview) -> Iterator[tuple[int, int]]:
         """Take in a chunk. Iterate to the end before the next call.

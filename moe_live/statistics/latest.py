@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,13 @@ class _Piece:
         return _Piece(*(getattr(self, field.name)[which].copy() for field in fields(self)))
 
 
+def _joined(pieces: Iterable[_Piece]) -> _Piece:
+    every = [*pieces]
+    return _Piece(
+        *(np.concatenate([getattr(piece, each.name) for piece in every]) for each in fields(_Piece))
+    )
+
+
 class LatestUses:
     """The uses of the latest steps: as many whole steps as have `capacity` uses at most.
 
@@ -141,6 +148,15 @@ class LatestUses:
         self._uses = np.zeros(0, np.int64)
         self._has_dropped = False
         self._pieces: deque[_Piece] = deque()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All in few arrays."""
+        pieces = deque([_joined(self._pieces)] if self._pieces else ())
+        return {**vars(self), "_pieces": pieces}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As it was."""
+        vars(self).update(state)
 
     def update(
         self,
@@ -203,20 +219,17 @@ class LatestUses:
             n_experts: experts of a layer, at least the highest id plus one.
         """
         none = np.zeros(0, np.uint16)
-        pieces = self._pieces or (_Piece(none.astype(np.int64), none, none, none.astype(np.int32)),)
-        step, layer, expert, count = (
-            np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(_Piece)
-        )
-        layers, slot = np.unique(layer, return_inverse=True)
+        kept = _joined(self._pieces or [_Piece(none.astype(np.int64), none, none, none.astype(np.int32))])
+        layers, slot = np.unique(kept.layer, return_inverse=True)
         return Uses(
             tuple(layers.tolist()),
             n_experts,
             np.isin(self._kind, [int(kind) for kind in kinds]),
             self._tokens,
-            np.searchsorted(self._number, step),
+            np.searchsorted(self._number, kept.step),
             slot.astype(np.int64),
-            expert.astype(np.int64),
-            count.astype(np.int64),
+            kept.expert.astype(np.int64),
+            kept.count.astype(np.int64),
         )
 
     def _append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,16 @@ class PendingRows:
         self._sequences: list[NDArray[np.int64]] = []
         self._steps = self._rows = 0
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        """All in few arrays."""
+        tables = {key: [(0, _joined(parts))] for key, parts in self._tables.items()}
+        kind, sequence = _concatenated(self._kinds, np.int8), _concatenated(self._sequences, np.int64)
+        return tables, [kind], [sequence], self._steps, self._rows
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """As it was."""
+        self._tables, self._kinds, self._sequences, self._steps, self._rows = state
+
     @property
     def size(self) -> int:
         """How many rows there are, long ones counted several times, or steps if those are more."""
@@ -45,11 +56,14 @@ class PendingRows:
     def take(self) -> tuple[tuple[ExpertRows, ...], NDArray[np.int8], NDArray[np.int64]]:
         """All rows collected, in few tables, the kinds and sequences of their steps; then there are none."""
         tables = tuple(_joined(parts) for _, parts in sorted(self._tables.items()))
-        kind = np.concatenate(self._kinds) if self._kinds else np.empty(0, np.int8)
-        sequence = np.concatenate(self._sequences) if self._sequences else np.empty(0, np.int64)
+        kind, sequence = _concatenated(self._kinds, np.int8), _concatenated(self._sequences, np.int64)
         self._tables, self._kinds, self._sequences = {}, [], []
         self._steps = self._rows = 0
         return tables, kind, sequence
+
+
+def _concatenated(parts: Sequence[NDArray[Any]], dtype: type[np.integer]) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
 def _joined(parts: Sequence[tuple[int, ExpertRows]]) -> ExpertRows:

@@ -1,0 +1,1 @@
+"""States: what is written, what is read again, what is refused."""
