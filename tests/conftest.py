@@ -14,6 +14,8 @@ settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True
 settings.load_profile("default")
 
 os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own defaults change what is tested
+# Hundreds of programs are started: each would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Programs that tests start are to heed the keyboard, even if a shell has started the tests in the background.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

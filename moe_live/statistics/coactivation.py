@@ -344,18 +344,33 @@ def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[
         # As much as it may be, being known of so few.
         alike = float(np.median(np.abs(z))) ** 2 / unit * (1 + 3 / math.sqrt(len(z)))
         return np.full(len(z), max(alike, 1.0))
-    bins = np.array_split(np.argsort(expected, kind="stable"), _BINS)
-    middle = np.array([np.median(expected[part]) for part in bins])
-    found = np.array([np.median(np.abs(z[part])) ** 2 for part in bins]) / unit
+    order = np.argsort(expected, kind="stable")
+    middle = _medians(expected[order])
+    found = _medians(np.abs(z[order])) ** 2 / unit
     with np.errstate(all="ignore"):
         slopes = (found[:, None] - found) / (middle[:, None] - middle)
-    slopes = np.where(np.isfinite(slopes), slopes, np.nan)
-    np.fill_diagonal(slopes, np.nan)
-    known = ~np.isnan(slopes).all(axis=1)
-    slope = max(float(np.median(np.nanmedian(slopes[known], axis=1))), 0.0) if known.any() else 0.0
+    slopes[~np.isfinite(slopes)] = np.nan
+    slopes.sort(axis=1)  # what is not known comes last
+    n_known = np.count_nonzero(~np.isnan(slopes), axis=1)
+    known = np.flatnonzero(n_known)
+    n_known = n_known[known]
+    of_each = (slopes[known, (n_known - 1) // 2] + slopes[known, n_known // 2]) / 2
+    slope = max(float(np.median(of_each)), 0.0) if len(known) else 0.0
     base = max(float(np.median(found - slope * middle)), 1.0)
     variance: NDArray[np.float64] = base + slope * expected
     return variance
+
+
+def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median of each of `_BINS` bins of successive values, of which the first ones have one more."""
+    size, longer = divmod(len(values), _BINS)
+    cut = longer * (size + 1)
+    return np.concatenate(
+        [
+            np.median(values[:cut].reshape(longer, size + 1), axis=1),
+            np.median(values[cut:].reshape(_BINS - longer, size), axis=1),
+        ]
+    )
 
 
 def expected_together(counts: NDArray[np.int64], rows: int) -> NDArray[np.float64]:

@@ -28,19 +28,16 @@ class Columns:
 
     Attributes:
         experts: (columns,) int64, the expert that each column is for, ascending.
+        as_numbered: whether each expert has the column of its own number.
     """
 
     def __init__(self) -> None:
         self.experts = np.zeros(0, np.int64)
+        self.as_numbered = True
         self._column = np.zeros(MAX_EXPERTS, np.uint16)
 
     def __len__(self) -> int:
         return len(self.experts)
-
-    @property
-    def as_numbered(self) -> bool:
-        """Whether each expert has the column of its own number."""
-        return not len(self) or int(self.experts[-1]) == len(self) - 1
 
     def learn(self, experts: NDArray[np.uint16]) -> NDArray[np.int64]:
         """Give columns to experts, in an array of any shape, that have none.
@@ -57,6 +54,7 @@ class Columns:
         if np.count_nonzero(is_used) * BLOCK > len(before):
             self.experts = np.flatnonzero(np.repeat(is_used, BLOCK))
             self._column[self.experts] = np.arange(len(self.experts))
+            self.as_numbered = int(self.experts[-1]) == len(self.experts) - 1
         return self._column[before].astype(np.int64)
 
     def include(self, other: Columns) -> NDArray[np.int64]:

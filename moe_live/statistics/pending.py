@@ -40,8 +40,8 @@ class PendingRows:
 
     @property
     def size(self) -> int:
-        """How many rows there are, long ones counted several times, or steps if those are more."""
-        return max(self._rows, self._steps)
+        """How many rows there are, long ones counted several times; steps without rows hold little."""
+        return self._rows if self._steps < ENOUGH else max(self._rows, self._steps)
 
     def add(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
         """Keep the rows of some steps, which nobody changes any more; their `step` indexes the others."""

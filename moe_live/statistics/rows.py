@@ -19,29 +19,17 @@ class LayerRows:
     """Rows of one layer in the order of the log, all with the same k.
 
     Attributes:
-        step, token, whole: (n,) as in `ExpertRows`.
+        token: (n,) int64, the same number for rows of one token in whole blocks; of a row in another block
+            one of its own, below 0.
         by_rank: (k, n) uint16, the first experts of the rows, their second ones, …; each line contiguous.
     """
 
-    step: NDArray[np.int64]
     token: NDArray[np.int64]
-    whole: NDArray[np.bool_]
     by_rank: NDArray[np.uint16]
-
-    def of_whole_blocks(self) -> LayerRows:
-        """Those that stand in whole blocks."""
-        if self.whole.all():
-            return self
-        kept = np.flatnonzero(self.whole)
-        return LayerRows(
-            self.step[kept], self.token[kept], self.whole[kept], np.take(self.by_rank, kept, axis=1)
-        )
 
 
 class RowsByLayer:
     """Rows that name no expert twice, layer by layer, so that each layer's table is touched once for many.
-
-    The rows stay where they are; those of a layer are gathered when they are asked for.
 
     Attributes:
         layers: (l,) uint16, layers with rows, also with such as are left out; ascending.
@@ -63,29 +51,22 @@ class RowsByLayer:
             order, layer = order[distinct], layer[distinct]
         bounds = np.append(np.searchsorted(layer, self.layers), len(layer))
         self.sizes = np.diff(bounds)
-        self._bounds, self._order, self._rows = bounds.tolist(), order, rows
+        self._bounds = bounds.tolist()
+        token = rows.step * (rows.token.max(initial=0) + 1) + rows.token
+        if not rows.whole.all():
+            token = np.where(rows.whole, token, -1 - np.arange(len(token)))
+        self._token = token.take(order)
+        self._by_rank = by_rank.take(order, axis=1)
 
     def of(self, index: int) -> LayerRows:
         """The rows of one of `layers`."""
-        rows, chosen = self._rows, self._order[self._bounds[index] : self._bounds[index + 1]]
-        return LayerRows(
-            rows.step.take(chosen),
-            rows.token.take(chosen),
-            rows.whole.take(chosen),
-            rows.experts.T.take(chosen, axis=1),
-        )
+        of_layer = slice(self._bounds[index], self._bounds[index + 1])
+        return LayerRows(self._token[of_layer], self._by_rank[:, of_layer])
 
 
 def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """The experts by rank (k, m) of the tokens with rows in whole blocks of both layers."""
-    lower, upper = lower.of_whole_blocks(), upper.of_whole_blocks()
-    if np.array_equal(lower.step, upper.step) and np.array_equal(lower.token, upper.token):
+    if np.array_equal(lower.token, upper.token):
         return lower.by_rank, upper.by_rank
-    tokens = 1 + max(int(rows.token.max(initial=0)) for rows in (lower, upper))
-    _, i, j = np.intersect1d(
-        lower.step * tokens + lower.token,
-        upper.step * tokens + upper.token,
-        assume_unique=True,
-        return_indices=True,
-    )
+    _, i, j = np.intersect1d(lower.token, upper.token, assume_unique=True, return_indices=True)
     return np.take(lower.by_rank, i, axis=1), np.take(upper.by_rank, j, axis=1)
