@@ -225,6 +225,11 @@ class Analyzer:
         self._update(self._assembler.interrupt(goes_on=goes_on))
 
     @property
+    def settings(self) -> Settings:
+        """What is counted."""
+        return self._settings
+
+    @property
     def label(self) -> str:
         """What the user calls the time in which the steps begin that come from now on; "" for nothing."""
         return self._assembler.label

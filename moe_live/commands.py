@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moe_live import completion, format_list
+from moe_live import completion, format_list, merging
 from moe_live.capture import cli as capture
 from moe_live.plans import cli as plans
 
-_MODULES = (capture, plans, format_list, completion)
+_MODULES = (capture, plans, merging, format_list, completion)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import SupportsIndex, TypeVar
 
@@ -158,6 +158,18 @@ class Settings:
         ):
             if not isinstance(value := getattr(self, name), kind):
                 raise TypeError(f"{name} is {value!r}; it must be a {kind.__name__}")
+
+    def differences(self, other: Settings) -> dict[str, tuple[object, object]]:
+        """What others count or learn otherwise, each as it is here and there.
+
+        What a log is written in, and what the time is called in which a run begins, are none of it.
+        """
+        pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
+        return {
+            name: pair
+            for name, pair in pairs.items()
+            if pair[0] != pair[1] and name not in {"label", "format", "columns"}
+        }
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:

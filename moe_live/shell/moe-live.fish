@@ -50,8 +50,8 @@ function _shtab_moe_live_using
   test "$_shtab_moe_live_cmdpath" = "$argv"
 end
 
-set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare formats completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
+set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare merge formats completion
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -235,6 +235,13 @@ complete -c moe-live -n '_shtab_moe_live_using compare' -l n-experts -x -d 'expe
 complete -c moe-live -n '_shtab_moe_live_using compare' -l max-slots -x -d 'tokens a decode step has at most (default 64)'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l uses -x -d 'uses of experts that are kept, the latest (default 360000: 500 steps of 90 layers, top-8)'
 complete -c moe-live -n '_shtab_moe_live_using compare; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'two finished logs, .gz too'
+complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a merge -d 'states of several runs or servers as one'
+complete -c moe-live -n '_shtab_moe_live_using merge' -s h -l help -d 'show this help message and exit'
+complete -c moe-live -n '_shtab_moe_live_using merge' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'write the state of all together'
+complete -c moe-live -n '_shtab_moe_live_using merge' -l json -xka "(__fish_complete_path (commandline -ct))" -d 'write the summary as JSON too; - for JSON alone on standard output'
+complete -c moe-live -n '_shtab_moe_live_using merge' -l full -d 'all tables on a terminal too, as in a pipe'
+complete -c moe-live -n '_shtab_moe_live_using merge' -l top -x -d 'experts a list of the summary has (default 10)'
+complete -c moe-live -n '_shtab_moe_live_using merge; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'what --state wrote'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a formats -d 'what is read: each format with an example'
 complete -c moe-live -n '_shtab_moe_live_using formats' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a completion -d 'complete command lines in bash, zsh or fish'
