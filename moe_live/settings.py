@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from types import MappingProxyType
 from typing import SupportsIndex, TypeVar
 
 MAX_LAYERS = 1024
@@ -43,20 +44,24 @@ DEFAULT_WINDOW = 256
 """Decode steps that are called the latest, unless the user says otherwise."""
 
 
-FORMATS = (
-    "llama-server",
-    "table",
-    "json-lines",
-    "ggml-moe-log",
-    "expert-trace",
-    "selected-experts",
-    "bracketed",
-    "commas",
-    "counts",
-    "numpy-array",
-    "numpy-archive",
+FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        "llama-server": "llama_server",
+        "table": "table",
+        "json-lines": "json_lines",
+        "ggml-moe-log": "patterns",
+        "expert-trace": "patterns",
+        "selected-experts": "patterns",
+        "bracketed": "patterns",
+        "commas": "patterns",
+        "counts": "counts",
+        "numpy-array": "numpy_array",
+        "numpy-archive": "numpy_archive",
+    }
 )
-"""Names of what logs may be written in."""
+"""Names of what logs may be written in, with the module in `formats` that reads each.
+
+Of several that a log may be of the first is taken; and the very first for a log that fits none."""
 
 
 class RowMode(StrEnum):

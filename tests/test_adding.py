@@ -28,7 +28,7 @@ STATISTIC = {
     "report": "reports/sections/first_choices.py",
     "view": "dashboard/views/first_choices.py",
 }
-"""The new files, by the names of those in `added`."""
+"""The new files, by the names of those in `added`, without ending."""
 
 STATISTIC_LINES: tuple[Line, ...] = (
     (
@@ -48,6 +48,12 @@ STATISTIC_LINES: tuple[Line, ...] = (
 
 OUTPUT = {"output": "outputs/token_file.py"}
 OUTPUT_LINES: tuple[Line, ...] = (("outputs/table.py", '    "metrics",\n', '    "token_file",\n'),)
+
+
+DIALECT = {"../formats/ranked": "formats/ranked.py"}
+DIALECT_LINES: tuple[Line, ...] = (
+    ("settings.py", '        "counts": "counts",\n', '        "ranked": "ranked",\n'),
+)
 
 
 def with_added(root: Path, files: Mapping[str, str], lines: Iterable[Line]) -> Path:
@@ -146,3 +152,14 @@ def test_each_section_has_a_field_of_the_type_that_it_makes(section: Section) ->
 
 def test_each_field_has_a_section() -> None:
     assert [field.name for field in fields(Sections)] == [section.field for section in Section]
+
+
+def test_a_dialect_is_one_file_and_one_line(tmp_path: Path) -> None:
+    assert len(DIALECT) == len(DIALECT_LINES) == 1
+    root, log = with_added(tmp_path, DIALECT, DIALECT_LINES), tmp_path / "ranked.log"
+    log.write_bytes(b"layer 3\n  51\n  12\nlayer 7\n  2\n  5\n" * 40)
+    found = json.loads(run(root, str(log), "--json", "-"))
+    assert (found["source"]["format"], found["rows"]["logged"]) == ("ranked", 80)
+    assert found["layers"][0]["counts"][12] == 40
+    assert "ranked\n    layer 3\n" in run(root, "formats")
+    assert json.loads(run(root, str(log), "--format", "ranked", "--json", "-"))["layers"] == found["layers"]

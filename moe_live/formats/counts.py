@@ -132,3 +132,6 @@ def counts(told: Mapping[str, str]) -> Dialect:
         open=partial(CountsDecoder, told),
         named=counts,
     )
+
+
+DIALECTS = (counts({}),)

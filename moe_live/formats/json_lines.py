@@ -410,3 +410,6 @@ def json_lines(told: Mapping[str, str]) -> Dialect:
         resumed=partial(_resumed, told),
         named=json_lines,
     )
+
+
+DIALECTS = (json_lines({}),)

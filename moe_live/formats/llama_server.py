@@ -298,3 +298,5 @@ LLAMA_SERVER = Dialect(
     fault=fault,
     places=places,
 )
+
+DIALECTS = (LLAMA_SERVER,)

@@ -125,11 +125,13 @@ def fault(line: bytes) -> str:
     return "no archive that numpy.savez writes" if line.startswith(MAGIC) else array_fault(line)
 
 
-NUMPY_ARCHIVE = Dialect(
-    name="numpy-archive",
-    example="experts.npz: such arrays, each of a text of its own",
-    recognize=recognize,
-    open=NumpyArchiveDecoder,
-    fault=fault,
-    is_text=False,
+DIALECTS = (
+    Dialect(
+        name="numpy-archive",
+        example="experts.npz: such arrays, each of a text of its own",
+        recognize=recognize,
+        open=NumpyArchiveDecoder,
+        fault=fault,
+        is_text=False,
+    ),
 )

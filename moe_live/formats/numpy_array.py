@@ -164,11 +164,13 @@ def fault(line: bytes) -> str:
     return "not (tokens, layers, k) integers in C order"
 
 
-NUMPY_ARRAY = Dialect(
-    name="numpy-array",
-    example="experts.npy: (tokens, layers, k) integers, as vLLM and SGLang return them",
-    recognize=recognize,
-    open=NumpyDecoder,
-    fault=fault,
-    is_text=False,
+DIALECTS = (
+    Dialect(
+        name="numpy-array",
+        example="experts.npy: (tokens, layers, k) integers, as vLLM and SGLang return them",
+        recognize=recognize,
+        open=NumpyDecoder,
+        fault=fault,
+        is_text=False,
+    ),
 )

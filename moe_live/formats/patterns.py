@@ -154,7 +154,7 @@ def _dialect(name: str, pattern: re.Pattern[bytes], example: str) -> Dialect:
     )
 
 
-PATTERNS = [
+DIALECTS = (
     _dialect("ggml-moe-log", _GGML_MOE_LOG, "blk.0.ffn_gate_exps.weight 43 34 20"),
     _dialect("expert-trace", _EXPERT_TRACE, "[EXPERT-TRACE] Layer 5: Experts [3, 17]"),
     _dialect(
@@ -162,4 +162,4 @@ PATTERNS = [
     ),
     _dialect("bracketed", _BRACKETS, "3,[51, 1, 12]"),
     replace(_dialect("commas", _COMMAS, "3,51,1,12"), recognize=recognize_commas),
-]
+)

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from types import MappingProxyType
 
-from moe_live.formats.counts import counts
 from moe_live.formats.dialect import Decoder, Dialect, Fit
-from moe_live.formats.json_lines import json_lines
-from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.formats.nearest import is_foreign_table, nearest
-from moe_live.formats.numpy_archive import NUMPY_ARCHIVE
-from moe_live.formats.numpy_array import NUMPY_ARRAY
-from moe_live.formats.patterns import PATTERNS
 from moe_live.formats.prefixes import Recoder, UnwrappingDecoder, Wrapping, unwrapped
 from moe_live.formats.records import LineTally, Records
 from moe_live.formats.spans import SAMPLE_BYTES
-from moe_live.formats.table import table
+from moe_live.settings import FORMATS
 
 DIALECTS: list[Dialect] = [
-    LLAMA_SERVER,
-    table({}),
-    json_lines({}),
-    *PATTERNS,
-    counts({}),
-    NUMPY_ARRAY,
-    NUMPY_ARCHIVE,
+    dialect
+    for module in dict.fromkeys(FORMATS.values())
+    for dialect in import_module(f"moe_live.formats.{module}").DIALECTS
 ]
-"""Of several that are possible the first is taken; and the very first for a log that fits none."""
+"""All, in the order of `FORMATS`."""
 
 _TABLE = "table"
 
-USUAL = LLAMA_SERVER.name
+USUAL = DIALECTS[0].name
 """The dialect that needs no mention."""
 
 _NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})

@@ -435,3 +435,6 @@ def table(told: Mapping[str, str]) -> Dialect:
         resumed=partial(_resumed, told),
         named=table,
     )
+
+
+DIALECTS = (table({}),)

@@ -67,3 +67,5 @@ def fault(line: bytes) -> str:
 
 
 RANKED = Dialect("ranked", "layer 3\n  51\n  12", recognize, RankedDecoder, fault)
+
+DIALECTS = (RANKED,)
