@@ -82,7 +82,7 @@ GONE = {
     "pairs": {"coactivation"},
     "transitions": {"transitions"},
     SAMPLE: {"history", "transitions", "drift", "labels", "label_divergences"},
-    "locality": {"locality", "union"},
+    "locality": {"locality", "union", "cache_gain"},
     "drift": {"drift"},
     "history": {"history"},
     "labels": {"labels", "label_divergences"},

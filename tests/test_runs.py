@@ -80,6 +80,28 @@ def test_rows_count_by_the_verdict_on_their_run(reason: Break | None) -> None:
     assert "most prompt rows of this run are not real" in rows.verdict
 
 
+def test_in_a_run_that_is_strided_in_part_all_rows_of_sound_steps_count() -> None:
+    kinds = served(5, strided=True), served(6, strided=False)
+    steps = [step for both in zip(*kinds, strict=False) for step in both]
+    text = HEADER + b"".join(step.text for step in steps)
+    found = []
+    for cuts in (range(0), range(0, len(text), 4099)):
+        analyzer = Analyzer(Settings(n_experts=SHAPE.n_experts))
+        for begin, end in pairwise([0, *cuts, len(text)]):
+            analyzer.feed(text[begin:end])
+        analyzer.finish()
+        found.append(analyzer.snapshot())
+    assert plain(found[0]) == plain(found[1])
+    bad, good = (
+        truth(list(some), strided=strided) for some, strided in ((steps[::2], True), (steps[1::2], False))
+    )
+    np.testing.assert_array_equal(found[0].counts, bad + good)
+    rows = found[0].rows
+    assert rows.soundness is Verdict.MIXED
+    assert rows.counted == rows.logged - rows.unrecoverable == (bad + good).sum() / SHAPE.top_k
+    assert rows.recovered < bad.sum() / SHAPE.top_k
+
+
 def test_rows_count_as_asked_in_every_run() -> None:
     runs = [(served(1, strided=True), True), (served(2, strided=False), False)]
     for mode in (RowMode.LOGGED, RowMode.VERIFIED):

@@ -181,7 +181,7 @@ class AgreementCounter:
                 row_block[mine], row_layer[mine], token[mine], np.ones(len(experts), np.bool_), experts
             ).select(one_k[row_block[mine]])
             self._n_experts = max(self._n_experts, int(rows.experts.max(initial=0)) + 1)
-            recovered = examine(rows.select(n_rows[rows.step] > 1), self._evidence)
+            _, recovered = examine(rows.select(n_rows[rows.step] > 1), self._evidence)
             place = np.where(rows.token > 0, Place.LATER, Place.FIRST)
             place[n_rows[rows.step] == 1] = Place.SINGLE
             for found, places in ((rows, place), (recovered, np.full(len(recovered), Place.RECOVERED))):

@@ -98,15 +98,16 @@ class StepGates:
 class StepBatch:
     """Complete steps, or parts of a very long one, in the order of the log.
 
-    The rows come in several sets. `single` are the rows of one-row blocks, right however the logger strides.
-    The rows of blocks with several rows come twice: as the log has them, and `verified` as far as they can be
-    believed in a strided log (row 0 of each block, and rows recovered from the others). As the log has them,
-    they are `written`, but those that name an expert twice `repeating`: a strided logger writes such where a
-    row takes in the end of one ranking and the beginning of the next, and no sound one does.
-    `single` + `written` is what holds if the log is sound, `single` + `verified` what holds if it is strided,
-    and `single` + `written` + `repeating` is every row that the one or the other may have written. Rows that
-    neither writes are `impossible`: they name an expert twice, and they stand alone or first in their block,
-    or in a block whose first row does so too, or where rows differ in k.
+    The rows come in several sets. `single` are the rows of one-row blocks, right however the logger strides;
+    `proven` those of steps whose blocks of several rows no strided logger writes.
+    The rows of other blocks with several rows come twice: as the log has them, and `verified` as far as they
+    can be believed in a strided log (row 0 of each block, and rows recovered from the others). As the log has
+    them, they are `written`, but those that name an expert twice `repeating`: a strided logger writes such
+    where a row takes in the end of one ranking and the beginning of the next, and no sound one does.
+    `certain` are the first two. They and `written` hold if the log is sound, they and `verified` if it is
+    strided, and they, `written` and `repeating` are every row that the one or the other may have written.
+    Rows that neither writes are `impossible`: they name an expert twice, and they stand alone or first in
+    their block, or in a block whose first row does so too, or where rows differ in k.
     Each set is a tuple with one entry for each k that occurs: nearly always one.
 
     Attributes:
@@ -119,6 +120,7 @@ class StepBatch:
             is, a forward pass is several steps, one for each of its sequences; the first of them `begins`.
         highest: highest layer with expert rows seen so far, -1 for none.
         single: rows of one-row blocks.
+        proven: rows of sound steps.
         written: rows of other blocks as logged, but for those that name an expert twice.
         repeating: those of them.
         impossible: how many rows of each k neither kind of logger writes.
@@ -140,4 +142,10 @@ class StepBatch:
     impossible: Counter[int]
     verified: tuple[ExpertRows, ...]
     gates: tuple[StepGates, ...]
+    proven: tuple[ExpertRows, ...] = ()
     evidence: StrideEvidence = field(default_factory=StrideEvidence)
+
+    @property
+    def certain(self) -> tuple[ExpertRows, ...]:
+        """The rows that are real whatever the logger does with others."""
+        return (*self.single, *self.proven)

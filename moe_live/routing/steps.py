@@ -267,6 +267,7 @@ class StepAssembler:
             sequence=np.full(n_steps, -1),
             highest=self.highest,
             single=_filled(sets.single),
+            proven=_filled(sets.proven),
             written=_filled(sets.written),
             repeating=_filled(sets.repeating),
             impossible=sets.impossible,
@@ -369,6 +370,7 @@ class _RowSets:
     """The sets of rows of a `StepBatch`, as they are filled."""
 
     single: list[ExpertRows] = field(default_factory=list)
+    proven: list[ExpertRows] = field(default_factory=list)
     written: list[ExpertRows] = field(default_factory=list)
     repeating: list[ExpertRows] = field(default_factory=list)
     verified: list[ExpertRows] = field(default_factory=list)
@@ -405,7 +407,16 @@ class _RowSets:
         several, stays = table.select(~is_single), ~is_single
         explained, tested = explained[stays], (explained & ~is_apart)[stays]
         self.single.append(table.select(is_single if distinct is None else is_single & distinct))
-        self.verified.append(examine(several.select(tested), evidence))
+        # Where a step has rows that no sound logger writes, or that tell nothing, it is not proven sound.
+        doubtful = ~tested if distinct is None else ~(tested & distinct[stays])
+        is_sound, verified = examine(several.select(tested), evidence, several.step[doubtful])
+        self.verified.append(verified)
+        if is_sound.any():
+            self.proven.append(several.select(tested).select(is_sound))
+            left = ~tested
+            left[tested] = ~is_sound
+            stays[stays] = left
+            several, tested, explained = several.select(left), tested[left], explained[left]
         if distinct is not None:
             self.repeating.append(several.select(~distinct[stays] & explained))
             several, tested = several.select(distinct[stays]), tested[distinct[stays]]

@@ -91,6 +91,7 @@ class Texts:
             label=batch.label[step][kept],
             sequence=tokens.sequence[head][kept],
             single=moved(batch.single),
+            proven=moved(batch.proven),
             written=moved(batch.written),
             repeating=moved(batch.repeating),
             verified=moved(batch.verified),

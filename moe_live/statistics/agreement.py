@@ -184,8 +184,9 @@ class Pairing:
     Rows are held until both logs have come to their step: read them in turns, and that is little.
 
     Attributes:
-        single, written, verified: over the sets of rows of that name; see `StepBatch`.
-        rows: all rows of `single` and `written` of each log.
+        single, written, verified: over the sets of rows of that name, those that are proven in both of the
+            last; see `StepBatch`.
+        rows: all rows of `certain` and `written` of each log.
     """
 
     def __init__(self) -> None:
@@ -198,8 +199,9 @@ class Pairing:
         """Add complete steps of log 0 or 1."""
         number = np.arange(len(batch.kind)) + self._steps[log]
         self._steps[log] += len(batch.kind)
-        self.rows[log] += sum(map(len, (*batch.single, *batch.written)))
-        for held, tables in zip(self._held[log], (batch.single, batch.written, batch.verified), strict=True):
+        self.rows[log] += sum(map(len, (*batch.certain, *batch.written)))
+        sets = batch.single, (*batch.proven, *batch.written), (*batch.proven, *batch.verified)
+        for held, tables in zip(self._held[log], sets, strict=True):
             held += [_Rows(_keys(rows, number), rows.experts.copy()) for rows in tables if len(rows)]
         self._pair(min(self._steps) - 1)
 

@@ -41,7 +41,7 @@ class Beginnings:
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
         first = np.full(len(batch.kind), MAX_LAYERS)
-        for rows in filter(len, (*batch.single, *batch.written, *batch.repeating)):
+        for rows in filter(len, (*batch.certain, *batch.written, *batch.repeating)):
             begins = np.flatnonzero(np.append(True, rows.step[1:] != rows.step[:-1]))
             step = rows.step[begins]
             first[step] = np.minimum(first[step], rows.layer[begins])

@@ -55,8 +55,8 @@ class Analysis:
     rows: in one and the same object for as long as no step tells them apart.
 
     Attributes:
-        certain: over the rows that count in any case: the `single` ones, and of the blocks of several rows of
-            earlier runs those that count.
+        certain: over the rows that count in any case: the `certain` ones, and of the others of earlier runs
+            those that count.
         written, verified: over the sets of rows of that name of the run that goes on; see `StepBatch`.
         as_logged: over the steps with `certain` and `written` rows.
         as_verified: over the steps with `certain` and `verified` rows.
@@ -79,21 +79,21 @@ class Analysis:
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
         kind = batch.kind
-        if sum(map(len, (*batch.single, *batch.written, *batch.verified))) > ENOUGH:
+        if sum(map(len, (*batch.certain, *batch.written, *batch.verified))) > ENOUGH:
             self.flush()  # what waits would be joined to what is enough by itself
         # The arrays of a batch are used again for the next one; what is put off is kept by several.
-        single, written, verified = (
-            tuple(rows.copy() for rows in tables) for tables in (batch.single, batch.written, batch.verified)
+        certain, written, verified = (
+            tuple(rows.copy() for rows in tables) for tables in (batch.certain, batch.written, batch.verified)
         )
-        self.certain.update(single, batch)
+        self.certain.update(certain, batch)
         self.written.update(written, batch)
         self.verified.update(verified, batch)
         self.others.feed(batch)
         if any((kind[rows.step] != Kind.PREFILL).any() for rows in (*written, *batch.repeating)):
             self._tell_apart()
-        self.as_logged.update((*single, *written), batch)
+        self.as_logged.update((*certain, *written), batch)
         if self.as_verified is not self.as_logged:
-            self.as_verified.update((*single, *verified), batch)
+            self.as_verified.update((*certain, *verified), batch)
         self._keep_up()
 
     def chosen(self, *, verified: bool) -> Chosen:
@@ -183,8 +183,8 @@ class Statistics:
         draft_rows: how many there are of each layer.
         beginnings: the layers with which they begin.
         runs: of the server, each with its verdict.
-        certain: over the rows that count in any case: the `single` ones, and of the blocks of several rows of
-            earlier runs those that count.
+        certain: over the rows that count in any case: the `certain` ones, and of the others of earlier runs
+            those that count.
         written, repeating, verified: over the sets of rows of that name of the run that goes on.
         earlier_layers: in rows of runs that have ended, and
         earlier_experts: the highest expert in these, plus one.
@@ -246,7 +246,7 @@ class Statistics:
         self.beginnings.update(batch)
         self.failures.attempt("usage", lambda: self._count(batch), None)
         self.runs.last.update(batch)
-        for rows in (*batch.single, *batch.written, *batch.repeating):
+        for rows in (*batch.certain, *batch.written, *batch.repeating):
             self.top_k[rows.experts.shape[1]] += len(rows)
         self.impossible.update(batch.impossible)
         for gates in batch.gates:
@@ -272,7 +272,7 @@ class Statistics:
             self.drafts.update([ExpertRows(zero, layer, zero, zero == 0, table)], kind)
 
     def _count(self, batch: StepBatch) -> None:
-        self.certain.update(batch.single, batch.kind)
+        self.certain.update(batch.certain, batch.kind)
         self.written.update(batch.written, batch.kind)
         self.repeating.update(batch.repeating, batch.kind)
         self.verified.update(batch.verified, batch.kind)

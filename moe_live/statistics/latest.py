@@ -264,8 +264,8 @@ class LatestSteps:
         capacity: uses to keep of each; 0 if none are wanted.
 
     Attributes:
-        logged: over `single` + `written` rows of the batches; see `StepBatch`.
-        verified: over `single` + `verified` rows.
+        logged: over `certain` + `written` rows of the batches; see `StepBatch`.
+        verified: over `certain` + `verified` rows.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -277,8 +277,8 @@ class LatestSteps:
         """Add complete steps."""
         if not self.wanted:
             return
-        self.logged.update((*batch.single, *batch.written), batch.kind, batch.begins)
-        self.verified.update((*batch.single, *batch.verified), batch.kind, batch.begins)
+        self.logged.update((*batch.certain, *batch.written), batch.kind, batch.begins)
+        self.verified.update((*batch.certain, *batch.verified), batch.kind, batch.begins)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.isolation import Failures
-from moe_live.routing.batch import StepBatch
+from moe_live.routing.batch import ExpertRows, StepBatch
 from moe_live.routing.evidence import StrideEvidence, Verdict
 from moe_live.settings import MAX_LAYERS, RowMode
 
@@ -86,7 +86,7 @@ class RunRows:
     """The rows of a run that goes on, set by set; see `StepBatch`.
 
     Attributes:
-        by_layer: (5, MAX_LAYERS) int64, how many there are of each layer: single, written, repeating,
+        by_layer: (6, MAX_LAYERS) int64, how many there are of each layer: single, proven, written, repeating,
             verified, and those of these that were recovered: not the first of their block.
         n_experts: the highest expert seen, plus one.
         lowest, highest: layers seen; -1 for none.
@@ -94,7 +94,7 @@ class RunRows:
         evidence: how the blocks of several rows look.
     """
 
-    by_layer: NDArray[np.int64] = field(default_factory=lambda: np.zeros((5, MAX_LAYERS), np.int64))
+    by_layer: NDArray[np.int64] = field(default_factory=lambda: np.zeros((6, MAX_LAYERS), np.int64))
     n_experts: int = 0
     lowest: int = -1
     highest: int = -1
@@ -103,21 +103,31 @@ class RunRows:
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
-        for rows in (*batch.single, *batch.written, *batch.repeating):
+        for rows in (*batch.certain, *batch.written, *batch.repeating):
             self._span(int(rows.layer.min()), int(rows.layer.max()))
             self.n_experts = max(self.n_experts, int(rows.experts.max()) + 1)
-        for of_set, tables in enumerate((batch.single, batch.written, batch.repeating, batch.verified)):
+        sets = batch.single, batch.proven, batch.written, batch.repeating, batch.verified
+        for of_set, tables in enumerate(sets):
             for rows in tables:
                 self.by_layer[of_set] += np.bincount(rows.layer, minlength=MAX_LAYERS)
         for rows in batch.verified:
             self.by_layer[-1] += np.bincount(rows.layer[rows.token > 0], minlength=MAX_LAYERS)
         self.evidence.add(batch.evidence, self.steps)
-        for where, tables in (("alone", batch.single), ("first", batch.verified)):
-            for rows in tables:
-                if self.evidence.wants(where, rows.experts.shape[1]):
-                    first = rows.select(rows.token == 0)
-                    self.evidence.lay(where, first.step + self.steps, first.layer, first.experts)
+        for where, tables in (("alone", batch.single), ("first", (*batch.proven, *batch.verified))):
+            for k in {rows.experts.shape[1] for rows in tables}:
+                if self.evidence.wants(where, k):
+                    first = [each.select(each.token == 0) for each in tables if each.experts.shape[1] == k]
+                    self._lay(where, first)
         self.steps += len(batch.kind)
+
+    def _lay(self, where: str, tables: Sequence[ExpertRows]) -> None:
+        """Lay rows with one k side by side, in the order of their steps."""
+        step, layer, experts = (
+            np.concatenate(parts)
+            for parts in zip(*((rows.step, rows.layer, rows.experts) for rows in tables), strict=True)
+        )
+        order = np.lexsort((layer, step))
+        self.evidence.lay(where, step[order] + self.steps, layer[order], experts[order])
 
     def _span(self, lowest: int, highest: int) -> None:
         if lowest >= 0:
@@ -150,13 +160,13 @@ class RunRows:
             verdict: on this run.
             chosen: which of its rows count.
         """
-        single, written, repeating, verified, recovered = self.by_layer
+        single, proven, written, repeating, verified, recovered = self.by_layer
         several = verified if chosen.verified else written + repeating * chosen.repeating
         is_sound = verdict is Verdict.SOUND
         return np.stack(
             (
-                single + written + repeating,
-                single + several,
+                single + proven + written + repeating,
+                single + proven + several,
                 recovered * (not is_sound),
                 (written + repeating - verified) * (not is_sound),
                 repeating * is_sound,
@@ -219,7 +229,7 @@ class Runs:
     def run(self, failures: Failures) -> Run:
         """The run that goes on, judged by all that was seen of it; undecided if that fails."""
         rows = self.last
-        single, _, _, verified, _ = rows.by_layer.sum(axis=1).tolist()
+        single, _, _, _, verified, _ = rows.by_layer.sum(axis=1).tolist()
         verdict = failures.attempt(STRIDE_TEST, lambda: rows.verdict(self._n_experts), Verdict.UNKNOWN)
         chosen = choice(verdict, self.mode)
         found = Totals(*rows.totals(verdict, chosen).sum(axis=1).tolist())

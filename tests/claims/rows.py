@@ -18,6 +18,9 @@ from tests.claims.data import SHAPES, TEXTS, UNIFORM, Text, chosen
 
 LAYERS = 4
 
+SURELY_TOLD = 50.0
+"""-log2 of the chance that all blocks of a sound step pass, from which on it is told from a strided one."""
+
 SOUND_SHAPES = (
     *((shape, "text") for shape in SHAPES),
     *(((16, 4), router) for router in ("groups", "round robin")),
@@ -34,27 +37,40 @@ class Log:
 
     Attributes:
         text: its bytes.
-        known: (LAYERS, n_experts) selections of the rows that hold where the log may be strided: the first of
+        least: (LAYERS, n_experts) selections of the rows that hold where the log may be strided: the first of
             each block, and what can be recovered.
+        most: the same with all rows of the steps that are sound.
+        told: whether each of these is sure to be told from strided ones.
         chance: that as many blocks of a sound log pass; 1 for a sound log.
     """
 
     text: bytes
-    known: NDArray[np.int64]
+    least: NDArray[np.int64]
+    most: NDArray[np.int64]
+    told: bool = False
     chance: float = 1.0
 
 
 @dataclass
 class Tally:
-    """What was said of so many logs."""
+    """What was said of so many logs.
+
+    Attributes:
+        said: how often each word.
+        wrong: of which logs it was, and how.
+        told: in how many mixed ones each sound step is long enough to be told, so that all its rows count.
+    """
 
     said: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    told: int = 0
 
     def lines(self, name: str) -> Iterator[str]:
         """The report."""
-        yield f"{name}: {self.said.total()} logs: " + ", ".join(
-            f"{n} {word}" for word, n in self.said.items()
+        yield (
+            f"{name}: {self.said.total()} logs: "
+            + ", ".join(f"{n} {word}" for word, n in self.said.items())
+            + (f"; in {self.told} all rows of sound steps count" if self.told else "")
         )
         yield from self.wrong
 
@@ -106,7 +122,8 @@ def sound(rng: np.random.Generator, number: int, blocks: int = 60) -> Log:
     steps = []
     for step in np.split(rows, blocks):
         steps += [step[:length], *(step[i : i + 1] for i in range(length, length + alone))]
-    return Log(b"".join(map(lines_of, steps)), np.zeros((LAYERS, shape[0]), np.int64))
+    none = np.zeros((LAYERS, shape[0]), np.int64)
+    return Log(b"".join(map(lines_of, steps)), none, none)
 
 
 def mixed(rng: np.random.Generator, number: int, blocks: int = 120) -> Log:
@@ -115,7 +132,7 @@ def mixed(rng: np.random.Generator, number: int, blocks: int = 120) -> Log:
     length = int(rng.integers(2, 9))
     is_strided = rng.random(blocks) < rng.uniform(0.05, 0.95)
     popularity = float(rng.choice([0, 0.5, 1, 2])) * rng.normal(size=(LAYERS, n_experts))
-    known = np.zeros((LAYERS, n_experts), np.int64)
+    least, sound_rows = np.zeros((2, LAYERS, n_experts), np.int64)
     steps, passed, tested = [], 0, 0
     size = min(length * k, n_experts)  # of a chunk
     for wrong in is_strided.tolist():
@@ -131,9 +148,13 @@ def mixed(rng: np.random.Generator, number: int, blocks: int = 120) -> Log:
             passed, tested = passed + sum(passes), tested + len(passes)
             recovered = (length - 1) * k // n_experts if all(passes) and length * k >= n_experts else 0
             for token in range(recovered + 1):
-                np.add.at(known[layer], flat[token * n_experts : token * n_experts + k], 1)
+                np.add.at(least[layer], flat[token * n_experts : token * n_experts + k], 1)
+            if not wrong:
+                np.add.at(sound_rows[layer], flat[(recovered + 1) * k :], 1)
         steps.append(lines_of(step))
-    return Log(b"".join(steps), known, _tail(tested, passed, 2.0 ** -chance_bits(size, k, n_experts)))
+    bits = chance_bits(size, k, n_experts)
+    told = LAYERS * bits * (length * k // size) >= SURELY_TOLD
+    return Log(b"".join(steps), least, least + sound_rows, told, _tail(tested, passed, 2.0**-bits))
 
 
 def _tail(n: int, c: int, p: float) -> float:
@@ -162,7 +183,9 @@ def of_sound_logs(logs: int, seed: int) -> Tally:
 
 
 def of_mixed_logs(logs: int, seed: int) -> Tally:
-    """What is said of logs that are strided in part; wrong is also one whose rows are not the truth.
+    """What is said of logs that are strided in part; wrong is also one that counts what is not the truth.
+
+    All rows of sound steps count where these are long enough to be told; of shorter ones the first.
 
     Of 8 experts chance makes permutations, and so rows that seem to be recovered.
     """
@@ -175,10 +198,15 @@ def of_mixed_logs(logs: int, seed: int) -> Tally:
         tally.said[found.value] += 1
         if found is Verdict.SOUND and log.chance < 1e-6:
             tally.wrong.append(f"log {number}, {shape}: sound, by a chance of {log.chance:.1e}")
+        if found not in (Verdict.STRIDED, Verdict.MIXED) or shape[0] <= 8:
+            continue
+        counts = snapshot.counts
+        if found is Verdict.MIXED and log.told:
+            tally.told += 1
         if (
-            found in (Verdict.STRIDED, Verdict.MIXED)
-            and shape[0] > 8
-            and (snapshot.counts != log.known).any()
+            (counts < log.least).any()
+            or (counts > log.most).any()
+            or (log.told and (counts != log.most).any())
         ):
             tally.wrong.append(f"log {number}, {shape}: rows that count are not the truth")
     return tally

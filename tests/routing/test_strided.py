@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,7 +61,8 @@ def test_what_is_recovered_from_strided_blocks_is_the_truth(
     n_experts, top_k = shape
     rng = np.random.default_rng(seed)
     truth = [rankings(rng, length, n_experts, 1.0) for length in lengths]
-    found = examine(rows_of([strided(ranked, top_k) for ranked in truth]), StrideEvidence())
+    proven, found = examine(rows_of([strided(ranked, top_k) for ranked in truth]), StrideEvidence())
+    assert not proven.any()
     expected = [
         (step, token, tuple(ranked[token, :top_k].tolist()))
         for step, ranked in enumerate(truth)
@@ -129,6 +131,35 @@ def test_a_log_that_is_strided_in_part_is_called_so() -> None:
     assert judged(bad, 64) is Verdict.STRIDED
     assert judged(good, 64) is Verdict.SOUND
     assert judged(bad + good, 64) is Verdict.MIXED
+
+
+@given(st.integers(0, 2**32), st.sampled_from([(16, 4), (64, 6), (160, 8)]), st.integers(2, 40))
+def test_a_step_is_proven_sound_if_enough_of_its_blocks_fail(
+    seed: int, shape: tuple[int, int], length: int
+) -> None:
+    """Steps of 12 layers; every third one is sound, every third one strided with a block that lost a line."""
+    n_experts, top_k = shape
+    rng = np.random.default_rng(seed)
+    blocks, kinds = [], []
+    for step in range(9):
+        for layer in range(12):
+            ranked = rankings(rng, length, n_experts, 1.0)
+            block = ranked[:, :top_k] if step % 3 == 0 else strided(ranked, top_k)
+            if step % 3 == 2 and layer == 5 and length > 2:
+                block = np.delete(block, 1, axis=0)
+            blocks.append(block)
+            kinds += [(step, layer)] * len(block)
+    step, layer = np.array(kinds).T
+    rows = replace(rows_of(blocks), step=step, layer=layer.astype(np.uint16))
+    proven, verified = examine(rows, StrideEvidence())
+    told = 12 * chance_bits(min(length * top_k, n_experts), top_k, n_experts) > 60
+    if told:
+        assert proven.tolist() == (step % 3 == 0).tolist()
+    assert not proven[step % 3 != 0].any()
+    assert not np.isin(verified.step, step[proven]).any()
+    doubted, kept = examine(rows, StrideEvidence(), np.array([0]))
+    assert doubted.tolist() == (proven & (step != 0)).tolist()
+    assert 0 in kept.step
 
 
 def test_one_damaged_block_among_many_does_not_hide_strided_rows() -> None:
