@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from moe_live.formatting import percents, size
+from moe_live.formatting import chosen_size, percents
 from moe_live.statistics.sizing import CacheSize
 
 POLICIES = {
@@ -36,4 +36,4 @@ def slots_sentence(entry: CacheSize, layers: tuple[int, ...]) -> str:
     for slots, run in groupby(counted, key=lambda pair: pair[1]):
         of = [layer for layer, _ in run]
         runs.append(f"{of[0]}-{of[-1]}: {slots}" if len(of) > 1 else f"{of[0]}: {slots}")
-    return f"slots at {size(entry.rates.bytes)}, by layer: {', '.join(runs)}"
+    return f"slots at {chosen_size(entry.rates.bytes)}, by layer: {', '.join(runs)}"

@@ -17,6 +17,7 @@ from dataclasses import replace
 from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
+from moe_live import view_names
 from moe_live.capture.supervisor import LaunchError
 from moe_live.commands import COMMANDS
 from moe_live.config import RUN, Config, parse
@@ -24,11 +25,12 @@ from moe_live.descriptors import can_open
 from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
 from moe_live.outlet import Outlet
 from moe_live.outputs.live import LiveOutputs
+from moe_live.plans.given import UNKNOWN_SIZES, Given
 from moe_live.settings import DEFAULT_LATEST_USES
 
 if TYPE_CHECKING:
     from moe_live.capture.run import CommandSource
-    from moe_live.plans.live_cache import LiveCaches
+    from moe_live.plans.live import LivePlans
     from moe_live.running import Run
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
@@ -157,8 +159,7 @@ def run(config: Config) -> int:
         raise UsageError("--browse needs a terminal, and no --no-dashboard, --only or --json -")
     _check_descriptors(config)
     from moe_live.conclusion import conclude, tell_of_nothing
-    from moe_live.plans.cache import with_cache
-    from moe_live.plans.live_cache import LiveCaches
+    from moe_live.plans.live import LivePlans, with_plans
     from moe_live.plans.progress import bar
     from moe_live.reports.files import check_destination
     from moe_live.reports.unusable import has_usable_lines
@@ -176,19 +177,19 @@ def run(config: Config) -> int:
     for destination in filter(None, (output.destination for output in config.outputs)):
         check_destination(destination.path, destination.what, taken)
         taken.append((destination.path, f"where {destination.what} goes"))
-    known = _expert_sizes(config)
+    given = _given(config)
     problem: MoeLiveError | None = None
-    caches = LiveCaches(known, config.budgets)
+    plans = LivePlans(given)
     is_browsed = (config.browse or not config.paths) and _has_dashboard(config)
-    if known and (is_browsed or config.once is not None):
+    if given.asked or is_browsed or (config.once is not None and _shown_once(config.once)):
         config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))
-    # Sizes that nobody asked for are for the eye.
-    outputs = LiveOutputs(config.outputs, caches.add_to if config.budgets else lambda snapshot: snapshot)
+    # Plans that nobody asked for are for the eye.
+    outputs = LiveOutputs(config.outputs, lambda snapshot: plans.add_to(snapshot, given.asked))
     with Signals() as signals, _source(config, signals) as (source, names, command):
         session = _session(config, source, names)
         try:
             with outputs:
-                _show(session, signals, config, outputs, expert_bytes=known, caches=caches)
+                _show(session, signals, config, outputs, plans)
         except UsageError:
             raise
         except MoeLiveError as error:  # what was read until then still has its summary
@@ -197,11 +198,11 @@ def run(config: Config) -> int:
         if command is not None and problem is None:
             _end_command(command, session, signals)
         snapshot = _finish(session, signals)
-        if config.budgets:
-            with bar("caches") as progress:
-                snapshot = with_cache(snapshot, known, config.budgets, progress)
-        elif config.once is not None:
-            snapshot = caches.add_to(snapshot)
+        if config.once is not None:
+            snapshot = plans.add_to(snapshot, _shown_once(config.once))
+        if given.asked and (config.once is None or config.outputs):
+            with bar("plans") as progress:
+                snapshot = with_plans(snapshot, given, progress)
         if config.paths and not ended and (asked is not None or (config.browse and problem is None)):
             read = session.status().source
             whole = "" if read.total is None else f" of {read.total:,}"
@@ -213,7 +214,7 @@ def run(config: Config) -> int:
         ended_by = _ended_by(asked, signals.stop)
         with signals.breaking(), _standard_output(ended_by):
             outputs.take_steps(session)
-            conclude(snapshot, status, config, outputs, known)
+            conclude(snapshot, status, config, outputs)
         ended_by = _ended_by(ended_by, signals.stop)
     if problem is not None:
         raise problem
@@ -224,26 +225,35 @@ def run(config: Config) -> int:
     return 0 if ended_by is None else 128 + ended_by
 
 
-def _expert_sizes(config: Config) -> dict[int, int] | int:
-    """The bytes of an expert: as the options tell, or the model that the command loads; 0 if not known.
+def _given(config: Config) -> Given:
+    """What plans go by: the options, and the model that the command loads.
 
     Raises:
-        UsageError: they are needed and not known, or the model that the user names cannot be read.
+        UsageError: the model cannot be read, and the user names it, or asks for what needs it.
     """
-    from moe_live.plans.cache import known_sizes
+    from moe_live.plans.expert_bytes import model_bytes
 
-    if config.model is not None or config.expert_bytes is not None:
-        return known_sizes(config.model, config.expert_bytes)
-    model = None
-    if config.launch is not None:
-        from moe_live.capture.model_name import model_file
+    given = config.given
+    if config.model is not None:
+        return replace(given, model=model_bytes(config.model))
+    if config.launch is None or given.expert_bytes:
+        return given
+    from moe_live.capture.model_name import model_file
 
-        model = model_file(config.launch.command[1:], os.environ)
-    if config.budgets:
-        return known_sizes(model, None)
-    with suppress(UsageError):  # it is the command's to complain
-        return 0 if model is None else known_sizes(model, None)
-    return 0
+    model = model_file(config.launch.command[1:], os.environ)
+    with nullcontext() if given.budgets else suppress(UsageError):  # it is the command's to complain
+        if model is not None:
+            return replace(given, model=model_bytes(model))
+        if given.budgets:
+            raise UsageError(UNKNOWN_SIZES)
+    return given
+
+
+def _shown_once(name: str) -> frozenset[str]:
+    """The plan of a view."""
+    from moe_live.dashboard.views import VIEWS
+
+    return frozenset({VIEWS[list(view_names.VIEWS).index(name)].plan} - {""})
 
 
 def _check_descriptors(config: Config) -> None:
@@ -347,9 +357,7 @@ def _show(
     signals: Signals,
     config: Config,
     outputs: LiveOutputs,
-    *,
-    expert_bytes: dict[int, int] | int,
-    caches: LiveCaches,
+    plans: LivePlans,
 ) -> None:
     """Read until the end, a key or a signal, and show how it goes."""
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
@@ -371,13 +379,12 @@ def _show(
             shown,
             signals,
             publish=outputs.update,
-            complete=caches.add_to,
+            complete=plans.add_to,
             keep=keep,
             refresh=config.refresh,
             color=config.color,
             theme=Theme(config.theme),
             ascii_only=config.ascii,
-            expert_bytes=expert_bytes,
             stays=config.browse,
         )
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 
 from moe_live.config import Config
@@ -22,13 +21,7 @@ _NO_COLOR = {"auto": None, "always": False, "never": True}
 """What rich is told; None leaves it to NO_COLOR."""
 
 
-def conclude(
-    snapshot: Snapshot,
-    status: Status,
-    config: Config,
-    outputs: LiveOutputs,
-    expert_bytes: Mapping[int, int] | int,
-) -> None:
+def conclude(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutputs) -> None:
     """Write all that is asked for: each of it even if another fails, and at last what was written.
 
     Args:
@@ -36,7 +29,6 @@ def conclude(
         status: at the end of reading.
         config: of the run.
         outputs: of the run, closed.
-        expert_bytes: bytes of an expert, by layer or of all; 0 where they are not known.
 
     Raises:
         MoeLiveError: something could not be written.
@@ -48,20 +40,14 @@ def conclude(
         if config.json_alone:
             reports.callback(sys.stdout.write, json_text(snapshot))
         elif usable and not config.stdout_taken:
-            reports.callback(_tell, snapshot, status, config, outputs, expert_bytes)
+            reports.callback(_tell, snapshot, status, config, outputs)
         reports.callback(outputs.finish, snapshot)
 
 
-def _tell(
-    snapshot: Snapshot,
-    status: Status,
-    config: Config,
-    outputs: LiveOutputs,
-    expert_bytes: Mapping[int, int] | int,
-) -> None:
+def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutputs) -> None:
     """What there is to be seen."""
     if config.once is not None:
-        _print_frame(snapshot, status, config, config.once, expert_bytes)
+        _print_frame(snapshot, status, config, config.once)
     elif config.full or not sys.stdout.isatty():
         write_summary(snapshot, sys.stdout, top=config.top)
     else:
@@ -72,9 +58,7 @@ def _tell(
         write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])
 
 
-def _print_frame(
-    snapshot: Snapshot, status: Status, config: Config, view: str, expert_bytes: Mapping[int, int] | int
-) -> None:
+def _print_frame(snapshot: Snapshot, status: Status, config: Config, view: str) -> None:
     """One view in the size of the terminal, or of an ordinary one, and in colour if a terminal shows it."""
     from moe_live.dashboard.print import print_view
     from moe_live.dashboard.screen import color_system
@@ -94,7 +78,6 @@ def _print_frame(
         sys.stdout,
         view=view,
         look=look,
-        expert_bytes=expert_bytes,
         styled=styled,
         width=width,
         height=height,

@@ -20,8 +20,11 @@ from moe_live.formats.columns import Column
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.plans.cache import add_budget, add_sizes
+from moe_live.plans.given import Given
+from moe_live.plans.offload import add_vram
+from moe_live.plans.placement import add_devices
+from moe_live.plans.prune import add_drop
 from moe_live.settings import (
-    DEFAULT_LATEST_USES,
     DEFAULT_MAX_SLOTS,
     DEFAULT_WINDOW,
     FORMATS,
@@ -113,9 +116,8 @@ class Config:
     ascii: bool
     full: bool
     top: int
-    budgets: tuple[int, ...]
     model: str | None
-    expert_bytes: int | None
+    given: Given
     jobs: int
     outputs: tuple[Output, ...]
 
@@ -238,11 +240,15 @@ def whole_parser() -> Parser:
 
 
 def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None = None) -> Config:
-    if options.budget and options.only is not None:
-        parser.error("--budget needs more than --only frequency counts: leave one out")
+    for name in ("budget", "vram", "devices", "drop"):
+        if options.only is not None and getattr(options, name):
+            parser.error(f"--{name} needs more than --only frequency counts: leave one out")
+    if options.replicas and not options.devices:
+        parser.error("--replicas goes with --devices G")
     sizes_given = options.model is not None or options.expert_bytes is not None
-    if sizes_given and not options.budget and options.paths and not (options.browse or options.once):
-        parser.error("--model and --expert-bytes go with --budget SIZE, --once or a dashboard")
+    sized = options.budget or options.vram or options.browse or options.once
+    if sizes_given and options.paths and not sized:
+        parser.error("--model and --expert-bytes go with --budget SIZE, --vram SIZE, --once or a dashboard")
     return Config(
         paths=options.paths,
         follow=options.follow,
@@ -263,7 +269,6 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             columns=options.columns,
             label=options.label,
             counts_only=options.only is not None,
-            latest_uses=DEFAULT_LATEST_USES if options.budget else 0,
             reset_on_restart=options.reset_on_restart,
         ),
         label_file=options.label_file,
@@ -277,9 +282,16 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         ascii=options.ascii,
         full=options.full,
         top=options.top,
-        budgets=tuple(options.budget),
         model=options.model,
-        expert_bytes=options.expert_bytes,
+        given=Given(
+            expert_bytes=options.expert_bytes or 0,
+            budgets=tuple(options.budget),
+            vram=options.vram or 0,
+            reserve=options.reserve,
+            devices=options.devices or 0,
+            replicas=options.replicas,
+            drop=options.drop,
+        ),
         jobs=options.jobs or _cores(),
         outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
@@ -457,6 +469,9 @@ def _add_options(
     )
     add_budget(output)
     add_sizes(output)
+    add_vram(output, required=False)
+    add_devices(output, required=False)
+    add_drop(output)
     for kind in OUTPUTS:
         kind.add(output)
     output.add_argument(

@@ -32,10 +32,35 @@ def size(number: float) -> str:
     return f"{figure[:-1]} {figure[-1]}B" if figure[-1:].isalpha() else f"{figure} B"
 
 
-def gibibytes(number: float) -> str:
-    """Bytes in units of 2^30, as memory is counted: 11.2 GiB."""
-    value = number / (1 << 30)
-    return f"{value:.2f} GiB" if value < 9.995 else f"{value:,.1f} GiB"
+def memory(number: float) -> str:
+    """Bytes as memory is counted, in at most eight columns: 512 B, 2.92 MiB, 11.2 GiB.
+
+    >>> memory(512), memory(3059712), memory(1023 << 20), memory(12 << 30)
+    ('512 B', '2.92 MiB', '1.00 GiB', '12.0 GiB')
+    """
+    if not math.isfinite(number):
+        return "–"
+    for unit in ("", "Ki", "Mi", "Gi", "Ti"):
+        if number < 999.5 or unit == "Ti":
+            break
+        number /= 1024
+    digits = 0 if not unit or number >= 99.95 else 1 if number >= 9.995 else 2
+    return f"{number:.{digits}f} {unit}B"
+
+
+def chosen_size(count: int) -> str:
+    """Bytes that somebody chose, in at most eight columns: in a unit in which they are round, if in any.
+
+    >>> chosen_size(8 << 30), chosen_size(25 * 10**9), chosen_size(1536 << 20), chosen_size(123456789)
+    ('8 GiB', '25 GB', '1.5 GiB', '118 MiB')
+    """
+    for base, suffix in ((1000, "B"), (1024, "iB")):
+        for power, prefix in enumerate("MGT", start=2):
+            if base**power <= count < 999.5 * base**power:
+                shown = f"{count / base**power:.3g}"
+                if round(float(shown) * base**power) == count:
+                    return f"{shown} {prefix}{suffix}"
+    return memory(count)
 
 
 def percent(share: float) -> str:
@@ -108,6 +133,21 @@ def tenths(number: float) -> str:
 def percents(share: float) -> str:
     """A share with one decimal, for columns of them: 7.3%, 100.0%; – where undefined."""
     return f"{100 * share:.1f}%" if math.isfinite(share) else "–"
+
+
+def leading(words: Iterable[str], width: int) -> str:
+    """As many of the words as fit, and … for the others.
+
+    >>> leading(["12", "7", "130"], 8), leading(["12", "7", "130"], 7)
+    ('12 7 130', '12 7 …')
+    """
+    shown, all_words = "", list(words)
+    for place, word in enumerate(all_words, start=1):
+        more = f"{shown} {word}".lstrip()
+        if len(more) + 2 * (place < len(all_words)) > width:
+            return f"{shown} …".lstrip()
+        shown = more
+    return shown
 
 
 def ranges(numbers: Iterable[int], dash: str = "-") -> str:

@@ -26,6 +26,9 @@ from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budg
 from moe_live.statistics.labels import PERIODS, LabelDivergence, Labels, LabelUsage, SpecificExpert
 from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.offload import Offloading
+from moe_live.statistics.placement import Placements
+from moe_live.statistics.pruning import Pruning
 from moe_live.statistics.runs import Run
 from moe_live.statistics.sections import Section, Sections
 from moe_live.statistics.sizing import CacheSizing
@@ -64,8 +67,11 @@ __all__ = [
     "LayerUsage",
     "Model",
     "Moments",
+    "Offloading",
     "PairDistance",
     "PhaseCount",
+    "Placements",
+    "Pruning",
     "Rows",
     "Section",
     "Sections",
@@ -112,7 +118,7 @@ class Model:
         top_k: experts a row, of most rows.
         gate_layers: layers with gate inputs, ascending.
         n_embd: numbers a gate input, of most gate inputs.
-        expert_bytes: the bytes of an expert, by layer, as far as the log tells it.
+        expert_bytes: the bytes of an expert, by layer, as far as the log, or the user, tells it.
     """
 
     layers: tuple[int, ...]
@@ -317,7 +323,11 @@ class Snapshot(Sections):
         overall: the same, all layers added up by expert id.
         distances: between the gate inputs of consecutive layers.
         warnings: what a reader must know before believing the figures, one sentence each.
-        cache: what caches of the sizes that were asked for would have served; None if none were.
+        cache: what caches of some sizes would have served; None, as all plans are, if it was not asked for.
+        prune: how many experts of each layer may go, and what would be lost with them on unseen steps.
+        offload: which layers' experts go into the memory of the CPU.
+        placement: which expert goes on which device.
+        unplanned: why plans that were asked for could not be made, a sentence by the name of each.
         gate_mass: of each layer with weights; empty if the log has none.
         drafts: layers that are no part of the model's steps, ascending; no other figure knows them.
         phase: the steps whose selections count, as the user chose; None if he did not.
@@ -339,6 +349,10 @@ class Snapshot(Sections):
     distances: Distances
     warnings: tuple[str, ...]
     cache: CacheSizing | None = None
+    prune: Pruning | None = None
+    offload: Offloading | None = None
+    placement: Placements | None = None
+    unplanned: Mapping[str, str] = field(default_factory=dict)
     gate_mass: tuple[LayerGateMass, ...] = ()
     drafts: tuple[DraftHead, ...] = ()
     phase: Phase | None = None

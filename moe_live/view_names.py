@@ -14,6 +14,8 @@ VIEWS: dict[str, str] = {
     "time": "over_time",
     "labels": "labels",
     "cache": "cache",
+    "offload": "offload",
+    "placement": "placement",
     "prune": "prune",
     "input": "incoming",
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from moe_live.dashboard.canvas import Line, flow, text
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import FAINT, STRONG
-from moe_live.formatting import gibibytes, percents
+from moe_live.formatting import memory, percents
 from moe_live.snapshot import LayerLocality, Snapshot
 from moe_live.verdicts import CACHED
 
@@ -30,19 +30,16 @@ def resize(state: ViewState, snapshot: Snapshot, by: int) -> None:
         state.cache = max(1, min(n_experts, wanted))
 
 
-def bytes_cached(expert_bytes: Mapping[int, int] | int, layers: Sequence[int], experts: int) -> int | None:
-    """Bytes of so many experts of each of the layers; None if those of a layer are not known."""
-    if not isinstance(expert_bytes, int):
-        known = [expert_bytes.get(layer, 0) for layer in layers]
-        return experts * sum(known) if all(known) else None
-    return experts * expert_bytes * len(layers) if expert_bytes else None
+def bytes_cached(snapshot: Snapshot, experts: int) -> int | None:
+    """Bytes of so many experts of each layer; None if those of a layer are not known."""
+    known = [snapshot.model.expert_bytes.get(entry.layer, 0) for entry in snapshot.layers]
+    return experts * sum(known) if all(known) else None
 
 
-def size_marks(snapshot: Snapshot, state: ViewState, sizes: Sequence[int]) -> list[str]:
+def size_marks(snapshot: Snapshot, sizes: Sequence[int]) -> list[str]:
     """Sizes of caches as they stand below a curve of all layers."""
-    layers = [entry.layer for entry in snapshot.layers]
-    found = [(size, bytes_cached(state.expert_bytes, layers, size)) for size in sizes]
-    return [f"{size}" if taken is None else f"{size} {gibibytes(taken)}" for size, taken in found]
+    found = [(size, bytes_cached(snapshot, size)) for size in sizes]
+    return [f"{size}" if taken is None else f"{size} {memory(taken)}" for size, taken in found]
 
 
 def cache_line(
@@ -61,13 +58,13 @@ def cache_line(
     fixed = np.average([layer.of_caches(layer.static_hit_rate) for layer in layers], axis=0, weights=uses)
     n_experts = len(recent)
     experts = experts_cached(state, n_experts)
-    taken = bytes_cached(state.expert_bytes, [entry.layer for entry in snapshot.layers], experts)
+    taken = bytes_cached(snapshot, experts)
     chance = np.arange(1, n_experts + 1) / n_experts
     knee = int(np.nanargmax(recent - chance)) + 1
     held: Line = (text(f"{experts} of {n_experts}", STRONG), text(" + -", FAINT))
     return flow(
         [
-            (*held, text(f" {gibibytes(taken)}", STRONG)) if taken is not None else held,
+            (*held, text(f" {memory(taken)}", STRONG)) if taken is not None else held,
             (text("last ", FAINT), text(percents(float(recent[experts - 1])))),
             (text("most ", FAINT), text(percents(float(fixed[experts - 1])))),
             (text("chance ", FAINT), text(percents(float(chance[experts - 1])))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -90,7 +90,6 @@ def draw_static(
     height: int,
     view: str = "Overview",
     look: Look | None = None,
-    expert_bytes: Mapping[int, int] | int = 0,
 ) -> Frame:
     """A view as it looks at a fixed size: for tests, pictures and documents; no terminal is needed.
 
@@ -98,9 +97,7 @@ def draw_static(
         ValueError: there is no such view.
     """
     titles = [known.title for known in VIEWS]
-    state = ViewState(
-        view=titles.index(view), look=look or Look(), phase=phase_of(snapshot), expert_bytes=expert_bytes
-    )
+    state = ViewState(view=titles.index(view), look=look or Look(), phase=phase_of(snapshot))
     return compose(snapshot, status, state, width, height)
 
 

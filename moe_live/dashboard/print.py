@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TextIO
 
@@ -23,7 +22,6 @@ def print_view(
     *,
     view: str,
     look: Look,
-    expert_bytes: Mapping[int, int] | int = 0,
     styled: bool,
     width: int,
     height: int,
@@ -36,7 +34,6 @@ def print_view(
         out: where to.
         view: its name, of those in `view_names`.
         look: what `out` can show.
-        expert_bytes: bytes of an expert, by layer or of all; 0 where they are not known.
         styled: whether escape codes mean anything there.
         width: columns there are; the smallest dashboard takes more if need be, as it does of
         height: lines, one of them for the prompt that follows.
@@ -44,7 +41,7 @@ def print_view(
     title = VIEWS[list(view_names.VIEWS).index(view)].title
     still = replace(status, bytes_per_second=0.0, lines_per_second=0.0, prefill=UNTIMED, decode=UNTIMED)
     size = {"width": max(width, MIN_WIDTH), "height": max(height, MIN_HEIGHT)}
-    frame = draw_static(snapshot, still, view=title, look=look, expert_bytes=expert_bytes, **size)
+    frame = draw_static(snapshot, still, view=title, look=look, **size)
     lines = [ansi(line, look) for line in frame.lines] if styled else frame.plain.splitlines()
     encoding = out.encoding or "utf-8"
     text = "\n".join(line.rstrip() for line in lines[:-1]).rstrip("\n") + "\n"

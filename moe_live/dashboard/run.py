@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -20,7 +20,7 @@ from moe_live.dashboard.screen import ColorChoice, Screen, color_system
 from moe_live.dashboard.state import Kept, ViewState
 from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.trend import TrendRecorder
-from moe_live.dashboard.view import layer_index, phase_of
+from moe_live.dashboard.view import View, layer_index, phase_of
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
@@ -47,16 +47,23 @@ _LATE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What a snapshot is to hold beside what each one does: the arguments of `Session.snapshot`."""
+    """What a snapshot is to hold beside what each does: plans, and the arguments of `Session.snapshot`."""
 
     sections: frozenset[Section]
+    plans: frozenset[str] = frozenset()
     pairs_of: frozenset[int] | None = frozenset()
     anew: bool = False
 
 
+Complete = Callable[[Snapshot, Collection[str]], Snapshot]
 Keep = Callable[[Kept, Snapshot, Frame], str]
 
-_EVERYTHING = _Scope(frozenset(Section), pairs_of=None, anew=True)
+_PLANS = frozenset(view.plan for view in VIEWS if view.plan)
+_EVERYTHING = _Scope(frozenset(Section), _PLANS, pairs_of=None, anew=True)
+
+
+def _of_view(view: View) -> _Scope:
+    return _Scope(view.sections, frozenset({view.plan} - {""}))
 
 
 class Reason(Enum):
@@ -80,13 +87,12 @@ def run_dashboard(
     signals: Signals,
     *,
     publish: Callable[[Session], object] = lambda _: None,
-    complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
+    complete: Complete = lambda snapshot, _: snapshot,
     keep: Keep | None = None,
     refresh: float = 4.0,
     color: ColorChoice = "auto",
     theme: Theme = Theme.AUTO,
     ascii_only: bool = False,
-    expert_bytes: Mapping[int, int] | int = 0,
     stays: bool = False,
     output: int = 1,
 ) -> Ending:
@@ -99,14 +105,13 @@ def run_dashboard(
         session: what is shown.
         signals: entered already.
         publish: called at every turn without a key, for outputs that follow.
-        complete: adds to the figures what they are not made with.
+        complete: adds to the figures the plans of these names.
         keep: writes something to a file, of a snapshot with everything and the frame that is shown; returns
             its path. MoeLiveError if it cannot be written.
         refresh: frames a second, when something changes; fewer if they are expensive.
         color: whether to use colours.
         theme: the background of the terminal, or that it is asked for.
         ascii_only: whether to show nothing but ASCII.
-        expert_bytes: bytes of an expert, by layer or of all; 0 where they are not known.
         stays: whether the end of the input ends nothing: what it came to is looked at.
         output: descriptor of the terminal.
 
@@ -131,7 +136,6 @@ def run_dashboard(
             complete=complete,
             keep=keep,
             stays=stays,
-            expert_bytes=expert_bytes,
         )
         return loop.run(asks=asks)
 
@@ -148,10 +152,9 @@ class _Loop:
         look: Look,
         *,
         publish: Callable[[Session], object] = lambda _: None,
-        complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
+        complete: Complete = lambda snapshot, _: snapshot,
         keep: Keep | None = None,
         stays: bool = False,
-        expert_bytes: Mapping[int, int] | int = 0,
     ) -> None:
         self._session = session
         self._signals = signals
@@ -164,7 +167,7 @@ class _Loop:
         self._problem: MoeLiveError | None = None
         self._period = 1 / refresh
         self._screen = Screen(terminal.write)
-        self._state = ViewState(look=look, mouse=True, expert_bytes=expert_bytes)
+        self._state = ViewState(look=look, mouse=True)
         self._trend = TrendRecorder()
         self._decoder = KeyDecoder()
         self._early: list[Event] = []
@@ -174,7 +177,7 @@ class _Loop:
         self._drawing = 0.0
         self._drawn_at = -1e9
         terminal.tell_of_mouse(wanted=True)
-        self._refresh(_Scope(VIEWS[self._state.view].sections))
+        self._refresh(_of_view(VIEWS[self._state.view]))
         self._state.phase = phase_of(self._snapshot)
 
     def run(self, *, asks: bool = False) -> Ending:
@@ -275,7 +278,7 @@ class _Loop:
         if self._keep is None:
             return "nothing is written from here"
         try:
-            path = self._keep(self._state.kept, self._complete(self._session.snapshot()), self._frame)
+            path = self._keep(self._state.kept, self._complete(self._session.snapshot(), _PLANS), self._frame)
         except MoeLiveError as error:
             return printable(str(error))
         return f"written: {printable(path)}"
@@ -312,17 +315,17 @@ class _Loop:
         """What the view shows; while paused, what any view may show, all of one moment."""
         if self._state.paused:
             return _EVERYTHING
-        sections = VIEWS[self._state.view].sections
-        layers = self._snapshot.layers
-        if Section.PAIRS not in sections or not layers:
-            return _Scope(sections)
-        return _Scope(sections, frozenset({layers[layer_index(self._snapshot, self._state.selection)].layer}))
+        scope, layers = _of_view(VIEWS[self._state.view]), self._snapshot.layers
+        if Section.PAIRS not in scope.sections or not layers:
+            return scope
+        chosen = layers[layer_index(self._snapshot, self._state.selection)].layer
+        return replace(scope, pairs_of=frozenset({chosen}))
 
     def _refresh(self, scope: _Scope) -> None:
         """Make the figures anew."""
         begun = time.monotonic()
         snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
-        self._snapshot = self._complete(snapshot)
+        self._snapshot = self._complete(snapshot, scope.plans)
         older = self._session.source.status().state in (State.READING, State.ENDED)
         self._state.trend = self._trend.note(begun, self._snapshot, older=older)
         self._scope = scope

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -116,7 +115,6 @@ class ViewState:
         look: what the terminal can show.
         trend: how decode went in the last minutes.
         cache: experts a layer in the cache that is asked about; 0 for a fourth of them.
-        expert_bytes: bytes of an expert, by layer or of all; 0 where they are not known.
         places: where each view stands, by index.
     """
 
@@ -137,7 +135,6 @@ class ViewState:
     look: Look = field(default_factory=Look)
     trend: Trend = field(default_factory=Trend)
     cache: int = 0
-    expert_bytes: Mapping[int, int] | int = 0
     places: defaultdict[int, Place] = field(default_factory=lambda: defaultdict(Place))
 
     _HELP = -1

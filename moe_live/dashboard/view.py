@@ -13,6 +13,7 @@ from moe_live.dashboard.selection import Axis, Selection
 from moe_live.dashboard.state import Phase, ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
 from moe_live.snapshot import LayerUsage, Section, Snapshot, Usage
+from moe_live.wrapping import wrap
 
 Axes = Callable[[Snapshot, ViewState], Axis]
 
@@ -29,6 +30,7 @@ class View:
         gist: how to read it in one line, shown above the figures; "" if they speak for themselves.
         reading: how to read the figures at length, for the help.
         sections: the sections of the snapshot it needs.
+        plan: the plan it shows, which is made only for it; "" for none.
         rows: what the arrows up and down move over; None where they scroll lines, if there is more.
         columns: what the arrows left and right move over; None for nothing.
         details: whether it tells more of the chosen row than stands in it.
@@ -47,6 +49,7 @@ class View:
     gist: str
     reading: str
     sections: frozenset[Section] = frozenset()
+    plan: str = ""
     rows: Axes | None = None
     columns: Axes | None = None
     details: bool = False
@@ -70,6 +73,14 @@ def absent(snapshot: Snapshot) -> list[Line]:
     if snapshot.counts_only:
         return [(text("Left out: more layers and experts than any model has.", CAUTION),)]
     return [(text("One moment …", FAINT),)]
+
+
+def unplanned(name: str, snapshot: Snapshot, width: int) -> list[Line]:
+    """Instead of the figures of a plan: why there are none."""
+    reason = snapshot.unplanned.get(name)
+    if reason is None or not snapshot.layers or snapshot.lacks_rows:
+        return absent(snapshot)
+    return [(text(part, CAUTION),) for part in wrap(f"{reason[0].upper()}{reason[1:]}.", width, 3)]
 
 
 def counts_of(usage: Usage, phase: Phase) -> NDArray[np.int64]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import byte_count, file_name
-from moe_live.errors import MoeLiveError, UsageError
+from moe_live.errors import MoeLiveError
+from moe_live.plans.given import Given
 from moe_live.plans.plan import Plan, Progress
 from moe_live.plans.result import Result
 
@@ -24,8 +24,11 @@ one cache over all layers and one a layer, and the most used experts of one half
 other half.
 """
 
+LIVE_USES = 1 << 16
+"""Uses of experts that are replayed for one size: 92 decode steps of 89 layers, top-8; fewer for several."""
 
-UNKNOWN_SIZES = "how large the experts are is not known: give --model GGUF or --expert-bytes N"
+_OVERHEAD = 4
+"""What a replay costs whatever the sizes are, in those of one size."""
 
 
 def add_sizes(parser: argparse._ActionsContainer) -> None:
@@ -52,34 +55,9 @@ def add_budget(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def known_sizes(model: str | None, expert_bytes: int | None) -> dict[int, int] | int:
-    """The bytes of an expert, by layer or of all, as the options tell.
-
-    Raises:
-        UsageError: they do not, or the model cannot be read, or has no experts.
-    """
-    from moe_live.plans.expert_bytes import model_bytes
-
-    if model is not None:
-        return model_bytes(model).expert
-    if expert_bytes is None:
-        raise UsageError(UNKNOWN_SIZES)
-    return expert_bytes
-
-
-def with_cache(
-    snapshot: Snapshot, known: dict[int, int] | int, budgets: Sequence[int], progress: Progress
-) -> Snapshot:
-    """The snapshot with what caches of these sizes would have served; with a warning where that fails."""
-    try:
-        return replace(snapshot, cache=sizing_of(snapshot.latest, known, budgets, progress))
-    except MoeLiveError as error:
-        return replace(snapshot, warnings=(*snapshot.warnings, f"caches were not tried: {error}"))
-
-
 def sizing_of(
     uses: Uses | None,
-    known: dict[int, int] | int,
+    known: Mapping[int, int] | int,
     budgets: Sequence[int],
     progress: Progress = lambda _: None,
 ) -> CacheSizing:
@@ -116,24 +94,34 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    known = options.model is not None or options.expert_bytes is not None
-    options.known = known_sizes(options.model, options.expert_bytes) if known else 0
+    from moe_live.plans.expert_bytes import model_bytes
+
+    options.given = Given(
+        None if options.model is None else model_bytes(options.model),
+        options.expert_bytes or 0,
+        tuple(options.budget),
+    )
+
+
+def _figures(snapshot: Snapshot, given: Given, progress: Progress) -> CacheSizing:
+    return sizing_of(snapshot.latest, given.known_sizes(snapshot.model), given.budgets, progress)
+
+
+def _live_uses(given: Given) -> int:
+    return LIVE_USES * (_OVERHEAD + 1) // (_OVERHEAD + len(given.budgets or SHARES))
 
 
 def _make(options: argparse.Namespace, snapshot: Snapshot, progress: Progress) -> Result:
     from moe_live.caching import slots_sentence
-    from moe_live.formatting import size
+    from moe_live.formatting import memory
     from moe_live.reports.numbers import number, percent
     from moe_live.reports.sections.cache import budget_json, rates_json, sizing_lines
 
-    known = options.known or dict(snapshot.model.expert_bytes)
-    if not known:
-        raise UsageError(UNKNOWN_SIZES)
-    sizing = sizing_of(snapshot.latest, known, options.budget, progress)
+    sizing = _figures(snapshot, options.given, progress)
     lines = list(sizing_lines(sizing, snapshot.steps.decode, options.bandwidth))
     if sizing.knee is not None:
         lines.append(
-            f"cache knee: the curve of LRU bends most at {size(sizing.knee)}, where it serves "
+            f"cache knee: the curve of LRU bends most at {memory(sizing.knee)}, where it serves "
             f"{percent(sizing.knee_rate)}"
         )
     lines += [slots_sentence(entry, sizing.layers) for entry in sizing.sizes if options.budget]
@@ -167,4 +155,13 @@ def _times(sizing: CacheSizing, bandwidth: int | None) -> list[dict[str, Any]] |
     ]
 
 
-PLAN = Plan("cache", "does an expert cache pay, and how large", _DESCRIPTION, _add, _check, _make)
+PLAN = Plan(
+    "cache",
+    "does an expert cache pay, and how large",
+    _DESCRIPTION,
+    _add,
+    _check,
+    _make,
+    _figures,
+    _live_uses,
+)

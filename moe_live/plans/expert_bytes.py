@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ def _is_other(name: str) -> bool:
     return _EXPERTS.fullmatch(name) is None and name != "token_embd.weight"
 
 
-def of_layers(known: dict[int, int] | int, layers: Sequence[int]) -> NDArray[np.int64]:
+def of_layers(known: Mapping[int, int] | int, layers: Sequence[int]) -> NDArray[np.int64]:
     """Bytes of an expert of each of the layers (len(layers),).
 
     Args:

@@ -127,6 +127,32 @@ def _joined(pieces: Iterable[_Piece]) -> _Piece:
     )
 
 
+_NOTHING = _Piece(
+    np.zeros(0, np.int64), np.zeros(0, np.uint16), np.zeros(0, np.uint16), np.zeros(0, np.int32)
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """The uses of some steps, whatever came before.
+
+    Attributes:
+        steps: how many; those with uses are told of below.
+        number: (s,) index of each.
+        kind: (s,) of each.
+        tokens: (s,) of each.
+        uses: (s,) of each.
+        piece: all of them.
+    """
+
+    steps: int
+    number: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    tokens: NDArray[np.int64]
+    uses: NDArray[np.int64]
+    piece: _Piece
+
+
 class LatestUses:
     """The uses of the latest steps: as many whole steps as have `capacity` uses at most.
 
@@ -172,22 +198,15 @@ class LatestUses:
             begins: (s,) False where a step belongs to the forward pass of the one before: they are one here,
                 and prefill if one of them is. None for no such steps.
         """
-        tables = [rows for rows in tables if len(rows)]
-        if tables:
-            tokens = np.zeros(len(kind), np.int64)
-            for rows in tables:
-                np.maximum.at(tokens, rows.step, rows.token + 1)
-            if begins is not None and not begins[1:].all():
-                first = np.flatnonzero(np.concatenate(([True], begins[1:])))
-                number = np.cumsum(np.concatenate(([False], begins[1:])))
-                tables = [replace(rows, step=number[rows.step]) for rows in tables]
-                kind, tokens = np.minimum.reduceat(kind, first), np.add.reduceat(tokens, first)
-            piece = _uses(tables)
-            uses = np.bincount(piece.step, minlength=len(kind))
-            steps = np.flatnonzero(uses)
-            piece = replace(piece, step=piece.step + self._steps)
-            self._append(steps + self._steps, kind[steps], tokens[steps], uses[steps], [piece])
-        self._steps += len(kind)
+        self.take(_part(tables, kind, begins))
+
+    def take(self, part: _Part) -> None:
+        """Add the steps of a part."""
+        piece = replace(part.piece, step=part.piece.step + self._steps)
+        self._append(
+            part.number + self._steps, part.kind, part.tokens, part.uses, [piece] if len(piece.step) else []
+        )
+        self._steps += part.steps
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
@@ -218,8 +237,7 @@ class LatestUses:
             kinds: those that count as decode: with or without `Kind.UNDECIDED`.
             n_experts: experts of a layer, at least the highest id plus one.
         """
-        none = np.zeros(0, np.uint16)
-        kept = _joined(self._pieces or [_Piece(none.astype(np.int64), none, none, none.astype(np.int32))])
+        kept = _joined(self._pieces or [_NOTHING])
         layers, slot = np.unique(kept.layer, return_inverse=True)
         return Uses(
             tuple(layers.tolist()),
@@ -277,8 +295,12 @@ class LatestSteps:
         """Add complete steps."""
         if not self.wanted:
             return
-        self.logged.update((*batch.certain, *batch.written), batch.kind, batch.begins)
-        self.verified.update((*batch.certain, *batch.verified), batch.kind, batch.begins)
+        blocks = any(map(len, (*batch.written, *batch.verified)))
+        part = _part((*batch.certain, *batch.written), batch.kind, batch.begins)
+        self.logged.take(part)
+        if blocks:
+            part = _part((*batch.certain, *batch.verified), batch.kind, batch.begins)
+        self.verified.take(part)
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
@@ -295,6 +317,27 @@ class LatestSteps:
         self.logged += other.logged
         self.verified += other.verified
         return self
+
+
+def _part(tables: Sequence[ExpertRows], kind: NDArray[np.int8], begins: NDArray[np.bool_] | None) -> _Part:
+    """The uses of steps; see `LatestUses.update`."""
+    steps = len(kind)
+    tables = [rows for rows in tables if len(rows)]
+    if not tables:
+        none = np.zeros(0, np.int64)
+        return _Part(steps, none, kind[:0], none, none, _NOTHING)
+    tokens = np.zeros(steps, np.int64)
+    for rows in tables:
+        np.maximum.at(tokens, rows.step, rows.token + 1)
+    if begins is not None and not begins[1:].all():
+        first = np.flatnonzero(np.concatenate(([True], begins[1:])))
+        number = np.cumsum(np.concatenate(([False], begins[1:])))
+        tables = [replace(rows, step=number[rows.step]) for rows in tables]
+        kind, tokens = np.minimum.reduceat(kind, first), np.add.reduceat(tokens, first)
+    piece = _uses(tables)
+    uses = np.bincount(piece.step, minlength=len(kind))
+    used = np.flatnonzero(uses)
+    return _Part(len(kind), used, kind[used], tokens[used], uses[used], piece)
 
 
 def _uses(tables: Sequence[ExpertRows]) -> _Piece:

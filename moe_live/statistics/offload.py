@@ -55,6 +55,36 @@ class Offload:
     read: NDArray[np.float64]
     gains: bool
 
+    @property
+    def slow(self) -> NDArray[np.bool_]:
+        """(layers,) those that are: by use if that gains."""
+        return self.by_use if self.gains else self.by_number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offloading:
+    """Which layers' experts go where, and what that rests on.
+
+    Attributes:
+        layers: numbers of the layers, ascending.
+        steps: decode steps.
+        room: bytes of fast memory for experts.
+        layer_bytes: (layers,) bytes of all experts of each layer.
+        distinct: (layers, len(BATCHES)) different experts of so many successive decode steps.
+        choice: of layers.
+        arguments: what llama.cpp is given for it.
+        knows_others: whether what of the model is no expert was taken off the room.
+    """
+
+    layers: tuple[int, ...]
+    steps: int
+    room: int
+    layer_bytes: NDArray[np.int64]
+    distinct: NDArray[np.float64]
+    choice: Offload
+    arguments: tuple[str, ...]
+    knows_others: bool
+
 
 def offload(
     uses: Uses, expert_bytes: NDArray[np.int64], layer_bytes: NDArray[np.int64], capacity: int

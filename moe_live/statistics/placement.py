@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,10 @@ def balancedness(
         counts: (layers, n_experts) selections; places of one expert share them evenly.
         devices: how many.
     """
-    load = device_loads(placement, counts, devices)
+    return _evenness(device_loads(placement, counts, devices))
+
+
+def _evenness(load: NDArray[np.float64]) -> NDArray[np.float64]:
     most = load.max(axis=1)
     even: NDArray[np.float64] = load.mean(axis=1) / np.where(most > 0, most, np.nan)
     return even
@@ -116,9 +120,11 @@ class UnseenLoad:
             the mean of both ways; NaN in a layer without load.
         beside: the rule that has as many places and knows nothing of the load; "" for such a rule itself.
         gain: how much more even than under that one; None for such a rule itself.
+        by_device: (devices,) share of the load of all layers that each device has there.
     """
 
     by_layer: NDArray[np.float64]
+    by_device: NDArray[np.float64]
     beside: str = ""
     gain: Gain | None = None
 
@@ -132,6 +138,37 @@ class UnseenLoad:
         """Of the layers with load; NaN without any."""
         known = self.by_layer[np.isfinite(self.by_layer)]
         return float(known.mean()) if len(known) else math.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placements:
+    """Where the experts of each layer would go, and what that rests on.
+
+    Attributes:
+        layers: numbers of the layers, ascending.
+        n_experts: experts a layer.
+        devices: how many.
+        steps: decode steps it was learned and tested on.
+        rules: how even each rule makes the load of steps that it has not seen.
+        experts: (layers, places) the expert of each place, learned on all steps.
+    """
+
+    layers: tuple[int, ...]
+    n_experts: int
+    devices: int
+    steps: int
+    rules: Mapping[str, UnseenLoad]
+    experts: NDArray[np.int64]
+
+    @property
+    def replicas(self) -> int:
+        """Places of a layer beyond one an expert."""
+        return int(self.experts.shape[1]) - self.n_experts
+
+    @property
+    def rule(self) -> UnseenLoad:
+        """The one by which the experts are placed: the last."""
+        return list(self.rules.values())[-1]
 
 
 def on_unseen(
@@ -152,12 +189,12 @@ def on_unseen(
     found: dict[str, UnseenLoad] = {}
     if shape[1] % devices == 0:
         blind = contiguous(*shape)
-        found["contiguous"] = UnseenLoad(_both_ways((blind, blind), halves, devices))
+        found["contiguous"] = UnseenLoad(*_both_ways((blind, blind), halves, devices))
         found["greedy"] = _learned(halves, devices, shape[1], "contiguous", found["contiguous"])
     if places > shape[1]:
         # Replicas make any load more even, as they share its chances: what is learned must do better.
         blind = balanced(np.ones(shape, np.int64), devices, places)
-        found["any replicas"] = UnseenLoad(_both_ways((blind, blind), halves, devices))
+        found["any replicas"] = UnseenLoad(*_both_ways((blind, blind), halves, devices))
         found["replicated"] = _learned(halves, devices, places, "any replicas", found["any replicas"])
     return found
 
@@ -171,14 +208,16 @@ def _learned(
 ) -> UnseenLoad:
     """What `balanced` does with so many places, beside the rule that knows nothing."""
     first, second = (balanced(counts, devices, places) for counts in halves)
-    by_layer = _both_ways((first, second), halves, devices)
-    return UnseenLoad(by_layer, beside, gain_of_layers(by_layer - blind.by_layer))
+    by_layer, by_device = _both_ways((first, second), halves, devices)
+    return UnseenLoad(by_layer, by_device, beside, gain_of_layers(by_layer - blind.by_layer))
 
 
 def _both_ways(
     learned: tuple[NDArray[np.int64], NDArray[np.int64]],
     halves: tuple[NDArray[np.int64], NDArray[np.int64]],
     devices: int,
-) -> NDArray[np.float64]:
-    """The balancedness of what was learned on each half in the other."""
-    return (balancedness(learned[0], halves[1], devices) + balancedness(learned[1], halves[0], devices)) / 2
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of what was learned on each half, in the other: balancedness (layers,), shares of load (devices,)."""
+    loads = device_loads(learned[0], halves[1], devices), device_loads(learned[1], halves[0], devices)
+    every = (loads[0] + loads[1]).sum(axis=0)
+    return (_evenness(loads[0]) + _evenness(loads[1])) / 2, every / max(every.sum(), 1.0)

@@ -14,6 +14,19 @@ from moe_live.statistics.latest import Uses
 
 
 @dataclass(frozen=True, slots=True)
+class Pruning:
+    """What may go.
+
+    Attributes:
+        drop: share of each layer's experts.
+        unseen: the test on unseen steps; None without two decode steps.
+    """
+
+    drop: float
+    unseen: Unseen | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unseen:
     """What the least used experts of one half of the decode steps lose in the other, both ways.
 

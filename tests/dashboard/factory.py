@@ -25,16 +25,23 @@ from moe_live.snapshot import (
     LayerUsage,
     Model,
     Moments,
+    Offloading,
     PairDistance,
     PhaseCount,
+    Placements,
+    Pruning,
     Rows,
     Snapshot,
     Usage,
     Uses,
 )
 from moe_live.sources.source import SourceStatus, State
+from moe_live.statistics.blocks import Gain
 from moe_live.statistics.drift import BLOCKS, Window, drift
 from moe_live.statistics.labels import divergences, usages
+from moe_live.statistics.offload import Offload
+from moe_live.statistics.placement import UnseenLoad
+from moe_live.statistics.pruning import lost_unseen
 from moe_live.statistics.replay import CacheRates, Served
 from moe_live.statistics.sizing import CacheSize
 
@@ -151,6 +158,7 @@ def with_sections(bare: Snapshot) -> Snapshot:
         "a label that is rather long": counts // 1000,
     }
     periods = dict(zip(by_label, (5, 4, 3), strict=True))
+    latest = uses(numbers, counts.shape[1])
     return replace(
         bare,
         locality=tuple(locality(entry.layer, entry.usage.decode, 8) for entry in bare.layers),
@@ -159,8 +167,11 @@ def with_sections(bare: Snapshot) -> Snapshot:
         drift=drift(Window(256, 256, blocks), 4 * run, np.stack([run] * 8), 8),
         history=History(517, np.full(32, 20), shifted.astype(np.int64) // 32),
         labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8, periods), periods),
-        latest=uses(numbers, counts.shape[1]),
+        latest=latest,
         cache=sizing(numbers, counts.shape[1]),
+        prune=Pruning(0.1, lost_unseen(latest, 0.1)),
+        offload=offloading(numbers, counts.shape[1]),
+        placement=placements(numbers, counts.shape[1]),
     )
 
 
@@ -194,6 +205,44 @@ def sizing(layers: tuple[int, ...], experts: int) -> CacheSizing:
     shares = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
     sizes = tuple(one(share, gains) for share, gains in zip(shares, judged, strict=True))
     return CacheSizing(layers, expert_bytes, total, 38, 2, 4.8e8, sizes, total // 3, 0.51)
+
+
+def offloading(layers: tuple[int, ...], experts: int) -> Offloading:
+    """The last half of the layers on the GPU; by use it would be every second one."""
+    rows = np.arange(len(layers))
+    by_number, by_use = rows < len(layers) // 2, rows % 2 == 0
+    slow = "|".join(str(layer) for layer in np.array(layers)[by_number])
+    return Offloading(
+        layers,
+        40,
+        20 << 30,
+        experts * np.where(rows % 2, 8_000_000, 6_500_000),
+        np.stack([8.0 + rows % 3, 28.8 + rows, 56.0 + rows, np.full(len(layers), math.nan)], axis=1),
+        Offload(by_number, by_use, np.linspace(6.1e7, 8.4e7, len(layers)), gains=False),
+        ("-ngl", "999", "-ot", rf"blk\.({slow})\.ffn_.*_exps\.=CPU"),
+        knows_others=False,
+    )
+
+
+def placements(layers: tuple[int, ...], experts: int) -> Placements:
+    """Four devices, with replicas that are of use, and a layer without load."""
+    places = -(-experts // 4) * 4 + 4
+    rows = np.arange(len(layers))
+    even = np.where(rows == 2, np.nan, 0.5 + rows % 7 / 20)
+    by_device = np.array([0.31, 0.24, 0.23, 0.22])
+    return Placements(
+        layers,
+        experts,
+        4,
+        40,
+        {
+            "contiguous": UnseenLoad(even, by_device),
+            "greedy": UnseenLoad(even + 0.1, by_device, "contiguous", Gain(0.1, 0.04)),
+            "any replicas": UnseenLoad(even[::-1], by_device),
+            "replicated": UnseenLoad(even[::-1] + 0.2, by_device, "any replicas", Gain(0.2, 0.01)),
+        },
+        np.arange(places) * 7 % experts + 0 * rows[:, None],
+    )
 
 
 def locality(layer: int, decode: NDArray[np.int64], top_k: int) -> LayerLocality:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +15,18 @@ from moe_live.dashboard.cache_size import bytes_cached, experts_cached, size_mar
 from moe_live.dashboard.frame import compose
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.views import VIEWS
+from moe_live.snapshot import Snapshot
 from moe_live.verdicts import CACHED
-from tests.dashboard.factory import status
+from tests.dashboard.factory import snapshot, status
 from tests.dashboard.test_golden import FULL
 
 LOCALITY = next(i for i, view in enumerate(VIEWS) if view.title == "Locality")
 N_EXPERTS = len(FULL.overall.counts)
 GIB = 1 << 30
+
+
+def of_size(of: Snapshot, known: dict[int, int]) -> Snapshot:
+    return replace(of, model=replace(of.model, expert_bytes=known))
 
 
 def line(state: ViewState, width: int = 120) -> str:
@@ -78,15 +84,16 @@ def test_the_knee_is_farthest_above_chance() -> None:
 
 @pytest.mark.parametrize(
     ("known", "expected"),
-    [(0, None), (GIB, 6 * GIB), ({3: GIB, 4: 2 * GIB}, 9 * GIB), ({3: GIB}, None), ({}, None)],
+    [({3: GIB, 4: 2 * GIB}, 9 * GIB), ({3: GIB}, None), ({}, None)],
 )
-def test_bytes_are_those_of_all_layers_or_none(known: dict[int, int] | int, expected: int | None) -> None:
-    assert bytes_cached(known, [3, 4], 3) == expected
+def test_bytes_are_those_of_all_layers_or_none(known: dict[int, int], expected: int | None) -> None:
+    assert bytes_cached(of_size(snapshot(2, 8, first=3), known), 3) == expected
 
 
 def test_bytes_stand_beside_experts() -> None:
     layers = len(FULL.layers)
-    state = ViewState(view=LOCALITY, cache=32, expert_bytes=GIB)
-    assert f"32 of {N_EXPERTS} + - {32 * layers:.1f} GiB" in line(state)
-    assert size_marks(FULL, state, [1, 32]) == [f"1 {layers:.1f} GiB", f"32 {32 * layers:.1f} GiB"]
-    assert size_marks(FULL, ViewState(), [1, 32]) == ["1", "32"]
+    sized = of_size(FULL, dict.fromkeys(FULL.model.layers, GIB))
+    shown = compose(sized, status(), ViewState(view=LOCALITY, cache=32), 120, 40).plain
+    assert f"32 of {N_EXPERTS} + - {32 * layers} GiB" in shown
+    assert size_marks(sized, [1, 32]) == [f"1 {layers:.1f} GiB", f"32 {32 * layers} GiB"]
+    assert size_marks(FULL, [1, 32]) == ["1", "32"]

@@ -24,6 +24,8 @@ from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
 from moe_live.dashboard.views.over_time import heat_over_time
 from moe_live.formats.records import LineTally
+from moe_live.plans.given import Given
+from moe_live.plans.live import LivePlans
 from moe_live.running import Status
 from moe_live.snapshot import LayerUsage, Snapshot, Usage
 from moe_live.sources.source import State
@@ -285,6 +287,7 @@ def test_views_of_a_log_that_is_only_counted_say_so(title: str) -> None:
 def test_of_counts_alone_every_view_has_something_to_say(view: View) -> None:
     counts = "".join(f"{layer},{expert},{expert * 7 % 50}\n" for layer in (3, 4) for expert in range(16))
     known = snapshot_of(f"layer_id,expert_id,count\n{counts}".encode())
+    known = LivePlans(Given()).add_to(known, {view.plan} - {""})
     shown = compose(known, status(), ViewState(view=VIEWS.index(view)), 100, 40).plain
     has_figures = view.title in {
         "Overview",

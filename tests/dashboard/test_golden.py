@@ -45,6 +45,17 @@ CASES: dict[str, tuple[Snapshot, Status]] = {
     "few": (snapshot(1, 64, first=5, scale=5, pairs=1, strided=None), status()),
     "bare": (snapshot(24, 160, pairs=0, sections=False), status(label="code")),
     "unlabelled": (replace(FULL, labels=Labels((), (), {})), status()),
+    "unplanned": (
+        replace(
+            snapshot(24, 160, pairs=0, sections=False),
+            unplanned={
+                "cache": "how large the experts are is not known: give --model GGUF or --expert-bytes N",
+                "offload": "how much memory the GPU has is not known: give --vram SIZE, as 20GiB",
+                "placement": "how many devices there are is not known: give --devices G",
+            },
+        ),
+        status(),
+    ),
     "gates": (snapshot(0, 0, pairs=2, strided=None), status()),
     "waiting": (nothing(), status(State.WAITING, position=0, size=None, detail="no such file: /var/log")),
     "silent": (nothing(), status(position=0, size=0)),
@@ -65,7 +76,8 @@ OTHERS["Heatmap"] += [("big", 80, 24), ("gates", 80, 24)]
 OTHERS["Balance"] += [("gates", 80, 24)]
 OTHERS["Pairs"] += [("bare", 80, 24)]
 OTHERS["Prune"] += [("bare", 80, 24), ("few", 80, 24), ("gates", 80, 24)]
-OTHERS["Cache"] += [("bare", 80, 24), ("few", 80, 24), ("gates", 80, 24)]
+for title in ("Cache", "Offload", "Placement"):
+    OTHERS[title] += [(case, 80, 24) for case in ("bare", "unplanned", "few", "gates")]
 for title in ("Overview", "Heatmap", "Experts", *ANALYSIS):
     OTHERS[title] += [("small", 80, 24)]
 for title in ("Overview", "Layers", *ANALYSIS):

@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from types import SimpleNamespace
@@ -112,7 +112,7 @@ def run(
     asks: bool = False,
     stays: bool = False,
     keep: loop.Keep | None = None,
-    complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
+    complete: loop.Complete = lambda snapshot, _: snapshot,
 ) -> tuple[Ending, Terminal, Session]:
     signals = Signals()
     terminal = Terminal(script, signals, drawing)
@@ -140,11 +140,16 @@ def test_q_ends_it() -> None:
 
 
 def test_figures_are_completed_before_they_are_shown() -> None:
-    def complete(snapshot: Snapshot) -> Snapshot:
+    asked = []
+
+    def complete(snapshot: Snapshot, plans: Collection[str]) -> Snapshot:
+        asked.append(set(plans))
         return replace(snapshot, warnings=("completed by somebody",))
 
-    _, terminal, _ = run([b"", b"", b"q"], complete=complete)
+    _, terminal, _ = run([*REST, b"x", *REST, b" ", *REST], complete=complete)
     assert "completed by somebody" in "".join(terminal.frames)
+    every = {"cache", "offload", "placement", "prune"}
+    assert [plans for plans, _ in groupby(asked)] == [set(), {"prune"}, every]
 
 
 def test_a_signal_ends_it_and_is_told() -> None:

@@ -47,17 +47,17 @@ def test_a_plan_in_words(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert lines[:5] == [
         "cache size: the latest 200 of 200 decode steps replayed",
-        "cache size: experts of 1.00 MB, 96.0 MB in all; a decode token uses 12.0 MB",
+        "cache size: experts of 977 KiB, 91.6 MiB in all; a decode token uses 11.4 MiB",
         "cache size: share of uses found in caches that are empty at first",
         "cache size: *: a cache a layer, of an equal part, or of a step if that is larger",
         "cache size: static: the most used experts of one half of the steps tested on the other",
     ]
     assert lines[5].split()[4:] == ["optimum", "LRU", "LFU", "LRU*", "LFU*", "static"]
-    assert lines[6].startswith("cache size   24.0 MB   25.0%   ")
-    assert "cache time: milliseconds a decode token to load what is missing at 10.0 GB/s" in lines
-    assert any(line.startswith("cache at 24.0 MB: LFU* serves ") for line in lines)
+    assert lines[6].startswith("cache size     24 MB   25.0%   ")
+    assert "cache time: milliseconds a decode token to load what is missing at 10 GB/s" in lines
+    assert any(line.startswith("cache at 24 MB: LFU* serves ") for line in lines)
     assert any(line.startswith("cache knee: the curve of LRU bends most at ") for line in lines)
-    slots = [line for line in lines if line.startswith("slots at 48.0 MB, by layer: ")]
+    slots = [line for line in lines if line.startswith("slots at 48 MB, by layer: ")]
     assert sum(int(part.split(":")[1]) for part in slots[0].split("layer: ")[1].split(", ")) == 48
     assert max(map(len, lines)) < 90
 
@@ -88,7 +88,7 @@ def test_the_summary_tries_the_sizes_asked_for(log: str, capsys: pytest.CaptureF
     assert found["cache"] == [entry | {"steps": plan["steps"]} for entry in plan["cache"]]
     assert found["budget"] == plan["budget"]
     assert [sum(entry["slots"]) for entry in found["budget"]] == [24, 48]
-    assert "cache size   24.0 MB" in printed(capsys, *arguments)
+    assert "cache size     24 MB" in printed(capsys, *arguments)
 
 
 def test_it_is_the_same_from_a_pipe_and_by_several_processes(
@@ -127,7 +127,7 @@ def test_the_view_of_a_finished_log_knows_the_sizes_that_are_given(
     log: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = printed(capsys, "--once=cache", log, "--expert-bytes", "1MB")
-    assert "of 200 decode steps   experts of 1.00 MB" in out
+    assert "of 200 decode steps   experts of 977 KiB" in out
     assert sum(line.count("%") >= 5 for line in out.splitlines()) == 8
     assert "is not known" in printed(capsys, "--once=cache", log)
 
@@ -143,7 +143,7 @@ def test_the_view_of_a_finished_log_knows_the_sizes_that_are_given(
         (["plan", "cache", "LOG", "--model", "/nonexistent"], "cannot read /nonexistent"),
         (["plan", "cache", "LOG", "--expert-bytes", "1", "--json", "LOG"], "it is the log itself"),
         (["plan", "cache", "/nonexistent", "--expert-bytes", "1"], "cannot read /nonexistent"),
-        (["LOG", "--budget", "1GB"], "give --model GGUF or --expert-bytes N"),
+        (["LOG", "--replicas", "8"], "--replicas goes with --devices"),
         (["LOG", "--expert-bytes", "1GB"], "go with --budget SIZE"),
         (["LOG", "--budget", "1", "--expert-bytes", "1", "--only", "frequency"], "leave one out"),
     ],
@@ -166,7 +166,7 @@ def test_a_log_without_decode_steps_has_no_plan(tmp_path: Path, capsys: pytest.C
     assert main(["plan", "cache", *arguments]) == 1
     assert "there is no whole decode step" in capsys.readouterr().err
     summary = printed(capsys, *arguments, "--budget", "5")
-    assert "warning: caches were not tried: there is no whole decode step" in summary
+    assert "warning: the plan cache was not made: there is no whole decode step" in summary
 
 
 def test_byte_counts() -> None:

@@ -124,12 +124,12 @@ def test_in_words(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main(["plan", "offload", *arguments]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "offload: the latest 200 decode steps; 10.0 GB of the GPU for experts"
+    assert out[0] == "offload: the latest 200 decode steps; 10 GB of the GPU for experts"
     assert out[1].endswith("is not known without --model: leave room for it")
     assert [line.split()[-1] for line in out[4:8]] == ["CPU", "CPU", "GPU", "GPU"]
     assert (
         out[8]
-        == "offload: experts of 2 of 4 layers on the CPU: a token reads 2.40 GB there, 40.0 ms at 60.0 GB/s"
+        == "offload: experts of 2 of 4 layers on the CPU: a token reads 2.24 GiB there, 40.0 ms at 60 GB/s"
     )
     assert out[9:] == ["offload: llama-server -ngl 999 --n-cpu-moe 3"]
     assert max(map(len, out)) < 110

@@ -10,11 +10,10 @@ from moe_live.dashboard.listing import Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, GOOD, STRONG, TITLE
-from moe_live.dashboard.view import View, absent
-from moe_live.formatting import percents, size, whole
+from moe_live.dashboard.view import View, unplanned
+from moe_live.formatting import chosen_size, memory, percents, whole
 from moe_live.snapshot import CacheSizing, Section, Snapshot
 from moe_live.statistics.sizing import CacheSize
-from moe_live.wrapping import wrap
 
 _BAR = 24
 _FEWEST_LAYERS = 5
@@ -33,11 +32,11 @@ def _policy(name: str) -> Column[CacheSize]:
 
 
 _SIZES: tuple[Column[CacheSize], ...] = (
-    Column("size", 8, lambda entry: size(entry.rates.bytes)),
+    Column("size", 8, lambda entry: chosen_size(entry.rates.bytes)),
     Column("of all", 6, lambda entry: percents(entry.chance)),
     *map(_policy, POLICIES),
     Column("gains", 5, lambda entry: _GAINS[entry.gains]),
-    Column("loaded", 8, lambda entry: size(entry.served.missed), optional=1),
+    Column("loaded", 8, lambda entry: memory(entry.served.missed), optional=1),
     Column("", _BAR, lambda entry: text(bar(entry.served.rate, _BAR), BAR), right=False, optional=6),
 )
 
@@ -62,51 +61,33 @@ def _slots(sizing: CacheSizing) -> list[_Slots]:
 
 def _column(place: int, entry: CacheSize) -> Column[_Slots]:
     """Of the sizes the middle ones make way where it is narrow."""
-    return Column(size(entry.rates.bytes), 8, lambda row: str(row.slots[place]), optional=place % 2)
+    return Column(chosen_size(entry.rates.bytes), 8, lambda row: str(row.slots[place]), optional=place % 2)
 
 
 def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
     return _LAYERS.axis([] if snapshot.cache is None else _slots(snapshot.cache), state)
 
 
-def _missing(snapshot: Snapshot, state: ViewState, width: int) -> list[Line]:
-    """Why there is no table."""
-    if not state.expert_bytes:
-        reason = (
-            "How large the experts are is not known: start moe-live with --model GGUF or --expert-bytes N, "
-            "and with --budget SIZE for other sizes than eight shares of them."
-        )
-    elif snapshot.steps.decode < 2:
-        reason = "No decode steps so far: caches matter in decode, one token after the other."
-    elif snapshot.latest is None:
-        return absent(snapshot)
-    else:
-        reason = "The model that is given has no experts in a layer of the log: it is another one."
-    return [(text(part, CAUTION),) for part in wrap(reason, width, 3)]
-
-
 def _title(sizing: CacheSizing, snapshot: Snapshot) -> list[Line]:
-    low, high = (size(int(count)) for count in (sizing.expert_bytes.min(), sizing.expert_bytes.max()))
+    low, high = (memory(int(count)) for count in (sizing.expert_bytes.min(), sizing.expert_bytes.max()))
     items: list[Line] = [
         (text(f"The latest {whole(sizing.steps)} of {whole(snapshot.steps.decode)} decode steps", TITLE),),
         (text("experts of ", FAINT), text(low if low == high else f"{low} to {high}")),
-        (text("all ", FAINT), text(size(sizing.total))),
-        (text("a token uses ", FAINT), text(size(sizing.token_bytes))),
+        (text("all ", FAINT), text(memory(sizing.total))),
+        (text("a token uses ", FAINT), text(memory(sizing.token_bytes))),
     ]
     if sizing.knee is not None:
         items.append(
-            (text("knee of LRU ", FAINT), text(f"{size(sizing.knee)}: {percents(sizing.knee_rate)}"))
+            (text("knee of LRU ", FAINT), text(f"{memory(sizing.knee)}: {percents(sizing.knee_rate)}"))
         )
     return items
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """The sizes, whether each gains, and where there is room the experts of each layer."""
-    if not snapshot.layers or snapshot.lacks_rows:
-        return absent(snapshot)
     sizing = snapshot.cache
     if sizing is None:
-        return _missing(snapshot, state, width)
+        return unplanned("cache", snapshot, width)
     table = Table(_SIZES, width)
     title = _title(sizing, snapshot)
     if table.narrow:
@@ -139,6 +120,7 @@ VIEW = View(
         "fit are known with hindsight: what to give each layer."
     ),
     sections=frozenset({Section.LATEST}),
+    plan="cache",
     rows=_axis,
     opens=True,
 )

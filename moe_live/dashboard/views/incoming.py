@@ -128,7 +128,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="i",
     title="Input",
-    brief="Input",
+    brief="In",
     render=render,
     gist="",
     reading=(

@@ -160,7 +160,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="L",
     title="Labels",
-    brief="Lab",
+    brief="La",
     render=render,
     gist="Do prompt types use other experts? Layers: in how many, by more than noise.",
     reading=(

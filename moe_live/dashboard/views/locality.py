@@ -133,7 +133,7 @@ def hits(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[
     head = flow([(text(f"Hits by experts in the cache, {whose}", TITLE),), key], width)
     chance = np.arange(1, n_experts + 1) / n_experts
     sizes = [max(1, n_experts * part // 4) for part in range(5)]
-    marks = list(map(str, sizes)) if chosen else size_marks(snapshot, state, sizes)
+    marks = list(map(str, sizes)) if chosen else size_marks(snapshot, sizes)
     return [
         *head,
         *curve(
@@ -157,7 +157,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         title.append((text("few steps", CAUTION),))
     head = [verdict_line(Subject.CACHE, snapshot, width)]
     used = [layer for layer in layers if layer.uses]
-    if used and (state.cache or state.expert_bytes or height >= _ROOMY):
+    if used and (state.cache or snapshot.model.expert_bytes or height >= _ROOMY):
         head += cache_line(snapshot, used, state, width)
     if height >= _ROOMY:
         head += _means(layers, width)
@@ -187,7 +187,7 @@ VIEW = View(
         "row use, on average. Caches: how many of the experts a step needs are among the n used last "
         "(LRU, empty at first) and among the n most used (known with hindsight), – where n cannot hold "
         "the experts of a step: all of a step are looked up before any is given up; + and - ask about "
-        "another size, in GiB of all layers too where --model or --expert-bytes tells those of an "
+        "another size, in GiB of all layers too where the log, --model or --expert-bytes tells those of an "
         "expert. Knee: the size that is farthest above chance. Reused: steps until an expert is used "
         "again, half of them and 90 % of them. A cache of a fourth of the experts is said to pay if it "
         f"avoids at least {PAYS:.0%} of the misses of as many experts drawn at random, to help from "

@@ -88,7 +88,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="0",
     title="Next layer",
-    brief="Next",
+    brief="Nex",
     render=render,
     gist="Could experts be fetched ahead? Found: share foretold by those one layer before.",
     reading=(

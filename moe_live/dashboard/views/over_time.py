@@ -182,7 +182,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="t",
     title="Time",
-    brief="Time",
+    brief="Ti",
     render=render,
     gist="Drift: how far the latest steps lie from the run. Below the limit: noise.",
     reading=(

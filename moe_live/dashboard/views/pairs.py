@@ -110,7 +110,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
 VIEW = View(
     key="9",
     title="Pairs",
-    brief="Pair",
+    brief="Pai",
     render=render,
     gist="Lift 2: together twice as often as unrelated experts. Only beyond chance.",
     reading=(

@@ -12,13 +12,10 @@ from moe_live.dashboard.listing import GUTTER, Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
-from moe_live.dashboard.view import View, absent
-from moe_live.formatting import expected, percent, whole
+from moe_live.dashboard.view import View, unplanned
+from moe_live.formatting import expected, leading, percent, whole
 from moe_live.snapshot import Section, Snapshot
-from moe_live.statistics.pruning import Unseen, least_used, lost_unseen, share_lost
-
-_DROPPED = 0.1
-"""Share of each layer's experts."""
+from moe_live.statistics.pruning import least_used, share_lost
 
 _LEAST = "least used"
 
@@ -61,7 +58,9 @@ def _columns(width: int) -> list[Column[_Row]]:
     """The figures, and of the experts as many as there is room for."""
     room = width - GUTTER - sum(column.width + 2 for column in _FIGURES)
     names = min(max(room, len(_LEAST)), _NAMES)
-    named: Column[_Row] = Column(_LEAST, names, lambda row: _named(row.least, names), right=False, optional=1)
+    named: Column[_Row] = Column(
+        _LEAST, names, lambda row: leading(map(str, row.least), names), right=False, optional=1
+    )
     return [*_FIGURES, named]
 
 
@@ -76,26 +75,11 @@ _LISTING: Listing[_Row] = Listing(
 )
 
 
-def _named(experts: tuple[int, ...], width: int) -> str:
-    """As many of their numbers as fit."""
-    shown = ""
-    for place, expert in enumerate(experts, start=1):
-        more = f"{shown} {expert}".lstrip()
-        if len(more) + 2 * (place < len(experts)) > width:
-            return f"{shown} …"
-        shown = more
-    return shown
-
-
-def _unseen(snapshot: Snapshot) -> Unseen | None:
-    return None if snapshot.latest is None else lost_unseen(snapshot.latest, _DROPPED)
-
-
-def _rows(snapshot: Snapshot, unseen: Unseen | None) -> list[_Row]:
-    counts = snapshot.counts
-    if not counts.any():
+def _rows(snapshot: Snapshot) -> list[_Row]:
+    counts, pruning = snapshot.counts, snapshot.prune
+    if pruning is None or not counts.any():
         return []
-    dropped = least_used(counts, _DROPPED)
+    dropped, unseen = least_used(counts, pruning.drop), pruning.unseen
     mass = {layer.layer: layer.mass for layer in snapshot.gate_mass}
     rows = []
     for of_layer, gone, entry, balance in zip(
@@ -119,44 +103,45 @@ def _rows(snapshot: Snapshot, unseen: Unseen | None) -> list[_Row]:
 
 
 def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
-    return _LISTING.axis(_rows(snapshot, _unseen(snapshot)), state)
+    return _LISTING.axis(_rows(snapshot), state)
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
-    """What a tenth of each layer's experts would take away, and whether that holds on unseen steps."""
-    if not snapshot.layers:
-        return absent(snapshot)
-    unseen = _unseen(snapshot)
-    rows = _rows(snapshot, unseen)
-    counts = snapshot.counts
+    """What the least used experts of each layer would take away, and whether that holds on unseen steps."""
+    pruning, counts = snapshot.prune, snapshot.counts
+    if pruning is None:
+        return unplanned("prune", snapshot, width)
     title: list[Line] = [
-        (text(f"The {_DROPPED:.0%} of each layer used least", TITLE),),
-        (text("all layers lose ", FAINT), text(percent(share_lost(counts, least_used(counts, _DROPPED))))),
+        (text(f"The {pruning.drop:.0%} of each layer used least", TITLE),),
+        (
+            text("all layers lose ", FAINT),
+            text(percent(share_lost(counts, least_used(counts, pruning.drop)))),
+        ),
     ]
-    if unseen is not None:
+    if (unseen := pruning.unseen) is not None:
         title.append(
             (text(f"unseen, of {whole(unseen.steps)} decode steps ", FAINT), text(percent(unseen.lost)))
         )
         title.append((_HOLDS[unseen.holds],))
-    return _LISTING.lines(rows, _columns(width), state, width=width, height=height, title=title)
+    return _LISTING.lines(_rows(snapshot), _columns(width), state, width=width, height=height, title=title)
 
 
 VIEW = View(
     key="x",
     title="Prune",
-    brief="Pru",
+    brief="Pr",
     render=render,
     gist="What goes with the least used experts. Usage alone proves none useless.",
     reading=(
         "Lost is the share of a layer's selections, prompts included, that its least used tenth of experts "
         "has, known with hindsight; mass the share of its gate mass, where the log has weights; random what "
         "as many experts at random would have. Unseen: chosen in one half of the latest decode steps, lost "
-        "in the other, both ways; these steps are kept if --model or --expert-bytes is given, or moe-live "
-        "run finds the model. Unused experts stand beside the number that even use would leave. What is rare "
-        "here may be what other input needs: prune, then measure the smaller model. moe-live plan prune LOG "
-        "writes the list."
+        "in the other, both ways. Unused experts stand beside the number that even use would leave. What is "
+        "rare here may be what other input needs: prune, then measure the smaller model. moe-live plan prune "
+        "LOG writes the list."
     ),
     sections=frozenset({Section.LATEST}),
+    plan="prune",
     rows=_axis,
     opens=True,
     sorts=_LISTING.sorts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moe_live.caching import POLICIES, gain_sentence, slots_sentence
-from moe_live.formatting import size
+from moe_live.formatting import chosen_size, memory
 from moe_live.reports.numbers import decimals, number, percent
 from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Budget, CacheSizing, Snapshot
@@ -22,11 +22,11 @@ def sizing_lines(sizing: CacheSizing, steps: int, bandwidth: int | None = None) 
     """
     between = f"; {sizing.prefill} prefill steps pass through" if sizing.prefill else ""
     yield f"cache size: the latest {sizing.steps} of {steps} decode steps replayed{between}"
-    low, high = (size(int(count)) for count in (sizing.expert_bytes.min(), sizing.expert_bytes.max()))
+    low, high = (memory(int(count)) for count in (sizing.expert_bytes.min(), sizing.expert_bytes.max()))
     each = low if low == high else f"{low} to {high}"
     yield (
-        f"cache size: experts of {each}, {size(sizing.total)} in all; a decode token uses "
-        f"{size(sizing.token_bytes)}"
+        f"cache size: experts of {each}, {memory(sizing.total)} in all; a decode token uses "
+        f"{memory(sizing.token_bytes)}"
     )
     yield "cache size: share of uses found in caches that are empty at first"
     yield "cache size: *: a cache a layer, of an equal part, or of a step if that is larger"
@@ -34,15 +34,15 @@ def sizing_lines(sizing: CacheSizing, steps: int, bandwidth: int | None = None) 
     yield "cache size             of all" + "".join(f"{name:>8}" for name in POLICIES.values())
     for entry in sizing.sizes:
         rates = "".join(f"{percent(getattr(entry.rates, name).rate):>8}" for name in POLICIES)
-        yield f"cache size {size(entry.rates.bytes):>9} {percent(entry.chance):>7}{rates}"
+        yield f"cache size {chosen_size(entry.rates.bytes):>9} {percent(entry.chance):>7}{rates}"
     if bandwidth is not None:
-        yield f"cache time: milliseconds a decode token to load what is missing at {size(bandwidth)}/s"
+        yield f"cache time: milliseconds a decode token to load what is missing at {chosen_size(bandwidth)}/s"
         for entry in sizing.sizes:
             times = (1000 * getattr(entry.rates, name).missed / bandwidth for name in POLICIES)
             cells = "".join(f"{decimals(time, 1):>8}" for time in times)
-            yield f"cache time {size(entry.rates.bytes):>9} {'':>7}{cells}"
+            yield f"cache time {chosen_size(entry.rates.bytes):>9} {'':>7}{cells}"
     for entry in sizing.sizes:
-        yield f"cache at {size(entry.rates.bytes)}: {gain_sentence(entry)}"
+        yield f"cache at {chosen_size(entry.rates.bytes)}: {gain_sentence(entry)}"
 
 
 def rates_json(entry: CacheSize) -> Json:
@@ -103,7 +103,9 @@ def _budget(budget: Budget) -> Json:
 
 def _gists(snapshot: Snapshot) -> Iterator[Gist]:
     if snapshot.cache is not None and snapshot.cache.sizes:
-        facts = [f"{size(entry.rates.bytes)}: {gain_sentence(entry)}" for entry in snapshot.cache.sizes]
+        facts = [
+            f"{chosen_size(entry.rates.bytes)}: {gain_sentence(entry)}" for entry in snapshot.cache.sizes
+        ]
         yield Gist("budget", facts)
 
 
