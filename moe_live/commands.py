@@ -1,39 +1,54 @@
-"""The subcommands, by name: what each does, and how it is run."""
+"""The subcommands, by name: what each does, and where it is. A module is imported when its command is run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from moe_live import completion, format_list, merging
-from moe_live.capture import cli as capture
-from moe_live.plans import cli as plans
-
-_MODULES = (capture, plans, merging, format_list, completion)
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A subcommand.
 
     Attributes:
         help: what it does, in a few words.
-        run: takes the arguments from its name on, and returns the exit status.
+        module: the module that has it: `run_subcommand` takes the arguments from its name on, and returns the
+            exit status; `add_parsers` adds the parsers of all commands there.
     """
 
     help: str
-    run: Callable[[Sequence[str]], int]
+    module: str
+
+    def run(self, argv: Sequence[str]) -> int:
+        """Run `argv`, which begins with the name; returns the exit status.
+
+        Raises:
+            MoeLiveError: something a user can act on.
+        """
+        status: int = import_module(self.module).run_subcommand(argv)
+        return status
 
 
-COMMANDS: dict[str, Command] = {
-    name: Command(what, module.run_subcommand)
-    for module in _MODULES
-    for name, what in module.SUBCOMMANDS.items()
-}
+COMMANDS: Mapping[str, Command] = MappingProxyType(
+    {
+        "capture": Command(
+            "write the log of a server as it is, or of a model run here", "moe_live.capture.cli"
+        ),
+        "tap": Command(
+            "the library to preload into a server, for units and containers", "moe_live.capture.cli"
+        ),
+        "verify": Command("hold a log against the routers of its model", "moe_live.capture.cli"),
+        "plan": Command("what to do with the figures: cache, prune ...", "moe_live.plans.cli"),
+        "compare": Command("two runs side by side: is it still the same model?", "moe_live.plans.cli"),
+        "merge": Command("states of several runs or servers as one", "moe_live.merging"),
+        "formats": Command("what is read: each format with an example", "moe_live.format_list"),
+        "completion": Command("complete command lines in bash, zsh or fish", "moe_live.completion"),
+    }
+)
 
 
 def add_parsers(subparsers: Any) -> None:
     """Add those of all commands to what `ArgumentParser.add_subparsers` returned."""
-    for module in _MODULES:
-        module.add_parsers(subparsers)
+    for module in dict.fromkeys(command.module for command in COMMANDS.values()):
+        import_module(module).add_parsers(subparsers)

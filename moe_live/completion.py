@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from moe_live.arguments import Parser
-
-SUBCOMMANDS = {"completion": "complete command lines in bash, zsh or fish"}
-"""Each with what it does."""
+from moe_live.commands import COMMANDS
 
 FILES = {"bash": "moe-live.bash", "zsh": "_moe-live", "fish": "moe-live.fish"}
 """The names of the files, by shell."""
@@ -31,7 +29,7 @@ examples:
 
 
 def run_subcommand(argv: Sequence[str]) -> int:
-    """Run `argv`, which begins with one of `SUBCOMMANDS`; returns the exit status.
+    """Run `argv`, which begins with one of its commands; returns the exit status.
 
     Raises:
         MoeLiveError: something a user can act on.
@@ -46,10 +44,10 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 
 def add_parsers(subparsers: Any) -> None:
-    """Add those of `SUBCOMMANDS` to what `ArgumentParser.add_subparsers` returned."""
+    """Add those of its commands to what `ArgumentParser.add_subparsers` returned."""
     parser = subparsers.add_parser(
         "completion",
-        help=SUBCOMMANDS["completion"],
+        help=COMMANDS["completion"].help,
         description=_HELP,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

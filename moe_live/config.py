@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -151,6 +150,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         return _parse_run(argv[1:])
     parser = _parser()
     if argv and argv[0].isalpha() and not os.path.lexists(argv[0]):
+        import difflib
+
         *names, last = _HELP
         meant = difflib.get_close_matches(argv[0], _HELP, 1)
         parser.error(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +52,8 @@ def default_options(path: Path) -> list[str]:
     words = []
     for key, value in found.items():
         if key not in KEYS:
+            import difflib
+
             meant = difflib.get_close_matches(key, KEYS, 1)
             way = f"did you mean {meant[0]}?" if meant else f"known are {', '.join(KEYS)}"
             raise UsageError(f"unknown key {printable(key)} in {shown}; {way}")

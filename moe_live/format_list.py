@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from moe_live.arguments import Parser
-
-SUBCOMMANDS = {"formats": "what is read: each format with an example"}
-"""Each with what it does."""
+from moe_live.commands import COMMANDS
 
 
 def run_subcommand(argv: Sequence[str]) -> int:
-    """Run `argv`, which begins with one of `SUBCOMMANDS`; returns the exit status.
+    """Run `argv`, which begins with one of its commands; returns the exit status.
 
     Raises:
         UsageError: the arguments are wrong.
@@ -30,9 +28,9 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 
 def add_parsers(subparsers: Any) -> None:
-    """Add those of `SUBCOMMANDS` to what `ArgumentParser.add_subparsers` returned."""
+    """Add those of its commands to what `ArgumentParser.add_subparsers` returned."""
     subparsers.add_parser(
         "formats",
-        help=SUBCOMMANDS["formats"],
+        help=COMMANDS["formats"].help,
         description="Print the names of what logs may be written in, each with an example.",
     )

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import Parser, file_name, whole_number
+from moe_live.commands import COMMANDS
 from moe_live.errors import UsageError, printable
 from moe_live.settings import MAX_EXPERTS
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Analyzer
-
-SUBCOMMANDS = {"merge": "states of several runs or servers as one"}
-"""What it does."""
 
 _DESCRIPTION = """\
 Add up states, as --state and Analyzer.save write them: the summary is that of one run over all their logs, in
@@ -45,7 +43,7 @@ def add_parsers(subparsers: Any) -> None:
     """Add `merge` to what `ArgumentParser.add_subparsers` returned."""
     parser = subparsers.add_parser(
         "merge",
-        help=SUBCOMMANDS["merge"],
+        help=COMMANDS["merge"].help,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

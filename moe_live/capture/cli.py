@@ -17,19 +17,13 @@ from typing import TYPE_CHECKING, Any
 from moe_live.arguments import Parser, address, file_name, layer_set, whole_number
 from moe_live.capture.guard import Access, parse_origin
 from moe_live.capture.launch import CommandParser, add_tap_options
+from moe_live.commands import COMMANDS
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.network import MAX_KEY, key_in, listen, parse_key
 
 if TYPE_CHECKING:
     from moe_live.capture.engine import EngineSettings
     from moe_live.capture.recorder import Recorder
-
-SUBCOMMANDS = {
-    "capture": "write the log of a server as it is, or of a model run here",
-    "tap": "the library to preload into a server, for units and containers",
-    "verify": "hold a log against the routers of its model",
-}
-"""Each with what it does."""
 
 _MAX_PROMPT = 16 << 20  # bytes
 
@@ -81,7 +75,7 @@ exit status: 0 all rows compared are right; 1 some are wrong, or there is nothin
 
 
 def run_subcommand(argv: Sequence[str]) -> int:
-    """Run `argv`, which begins with one of `SUBCOMMANDS`; returns the exit status.
+    """Run `argv`, which begins with one of its commands; returns the exit status.
 
     Raises:
         MoeLiveError: something a user can act on.
@@ -96,7 +90,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 
 def add_parsers(subparsers: Any) -> None:
-    """Add those of `SUBCOMMANDS` to what `ArgumentParser.add_subparsers` returned."""
+    """Add those of its commands to what `ArgumentParser.add_subparsers` returned."""
     add_capture_parser(subparsers)
     add_tap_parser(subparsers)
     add_verify_parser(subparsers)
@@ -106,7 +100,7 @@ def add_capture_parser(subparsers: Any) -> None:
     """Add `capture` to what `ArgumentParser.add_subparsers` returned."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "capture",
-        help=SUBCOMMANDS["capture"],
+        help=COMMANDS["capture"].help,
         usage=_CAPTURE_USAGE,
         description=_CAPTURE_HELP,
         epilog=_CAPTURE_EPILOG,
@@ -191,7 +185,7 @@ def add_verify_parser(subparsers: Any) -> None:
     """Add `verify` to what `ArgumentParser.add_subparsers` returned."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "verify",
-        help=SUBCOMMANDS["verify"],
+        help=COMMANDS["verify"].help,
         description=_VERIFY_HELP,
         epilog=_VERIFY_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -215,7 +209,7 @@ def add_tap_parser(subparsers: Any) -> None:
     """Add `tap` to what `ArgumentParser.add_subparsers` returned."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "tap",
-        help=SUBCOMMANDS["tap"],
+        help=COMMANDS["tap"].help,
         description=_TAP_HELP,
         epilog=_TAP_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

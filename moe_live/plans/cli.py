@@ -10,17 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from moe_live.arguments import Parser, file_name
+from moe_live.commands import COMMANDS
 from moe_live.plans.compare import add_compare, run_compare
 from moe_live.plans.options import add_reading
 from moe_live.plans.progress import bar
 from moe_live.plans.result import write_result
 from moe_live.plans.table import PLANS
-
-SUBCOMMANDS = {
-    "plan": "what to do with the figures: cache, prune ...",
-    "compare": "two runs side by side: is it still the same model?",
-}
-"""Each with what it does."""
 
 _EPILOG = """\
 A plan rests on the decode steps of finished logs. What it learns it learns on one half of them, and what it
@@ -29,7 +24,7 @@ would have gained is tested on the other half.
 
 
 def run_subcommand(argv: Sequence[str]) -> int:
-    """Run `argv`, which begins with one of `SUBCOMMANDS`; returns the exit status.
+    """Run `argv`, which begins with one of its commands; returns the exit status.
 
     Raises:
         MoeLiveError: something a user can act on.
@@ -42,9 +37,9 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 
 def add_parsers(subparsers: Any) -> None:
-    """Add those of `SUBCOMMANDS` to what `ArgumentParser.add_subparsers` returned."""
+    """Add those of its commands to what `ArgumentParser.add_subparsers` returned."""
     parser = subparsers.add_parser(
-        "plan", help=SUBCOMMANDS["plan"], description="Make a plan from logs.", epilog=_EPILOG
+        "plan", help=COMMANDS["plan"].help, description="Make a plan from logs.", epilog=_EPILOG
     )
     whats = parser.add_subparsers(required=True, metavar="WHAT", parser_class=Parser)
     for plan in PLANS:
@@ -53,7 +48,7 @@ def add_parsers(subparsers: Any) -> None:
         added.add_argument("logs", type=file_name, nargs="+", metavar="LOG", help="finished logs, .gz too")
         plan.add(added)
         add_reading(added)
-    add_compare(subparsers, SUBCOMMANDS["compare"])
+    add_compare(subparsers, COMMANDS["compare"].help)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -112,6 +111,8 @@ class Watcher:
 
     def _schedule(self, directory: Path) -> ObservedWatch:
         # Imported here: most of the time to start is not ours, and not every source is watched.
+        import logging  # noqa: PLC0415
+
         from watchdog.events import (  # noqa: PLC0415
             DirDeletedEvent,
             FileDeletedEvent,
