@@ -28,6 +28,7 @@ from moe_live.sources.source import Break
 from moe_live.state.file import pack, read, unusable, write
 from moe_live.state.graph import Frozen, freeze
 from moe_live.statistics.collection import GATE_MASS, Statistics
+from moe_live.statistics.runs import Runs
 from moe_live.statistics.step_distances import StepDistance, StepDistances
 
 _NOT_KEPT = frozenset(("_settings", "_watch", "_goes_on", "_steps"))
@@ -92,6 +93,7 @@ class Analyzer:
             server may be one that began there. No snapshot is made of it alone.
         keep_steps: whether the distances of each step are kept until `take_steps` is called.
         watch: is given each batch of complete steps too, after they are counted; its arrays are used again.
+        weights: whether the rows that `watch` is given have their weights.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Analyzer:
         goes_on: bool = False,
         keep_steps: bool = False,
         watch: Callable[[StepBatch], object] = lambda _: None,
+        weights: bool = False,
     ) -> None:
         self._settings = settings or Settings()
         self._paths = paths
@@ -112,7 +115,8 @@ class Analyzer:
             dialect=dialect,
             known=candidates(self._settings.format, dict(self._settings.columns)),
         )
-        self._assembler = StepAssembler(max_slots=self._settings.max_slots)
+        self._weights = weights
+        self._assembler = StepAssembler(max_slots=self._settings.max_slots, weights=weights)
         self._assembler.label = self._settings.label
         self._sieve = Sieve()
         self._draft_layers = DraftLayers()
@@ -295,7 +299,7 @@ class Analyzer:
             pass
         if not same_server:
             label = self._assembler.label
-            self._assembler = StepAssembler(max_slots=self._settings.max_slots)
+            self._assembler = StepAssembler(max_slots=self._settings.max_slots, weights=self._weights)
             self._assembler.label = label
             self._sieve = Sieve()
             self._highest = -1
@@ -478,6 +482,19 @@ class Analyzer:
             self._statistics.merge(pieces, goes_on=True)
         else:
             self._statistics.merge(pieces, goes_on=goes_on)
+
+    def learn(self, other: Analyzer) -> None:
+        """Take over which layer is the last, from another that has read the same log, before anything is fed.
+
+        So each step has at once the kind that it turned out to have.
+        """
+        self._assembler.absorb(other._assembler)
+        self._highest = self._assembler.highest
+
+    @property
+    def runs(self) -> Runs:
+        """The runs of the server so far; the one that goes on has been seen by `watch` already."""
+        return self._statistics.runs
 
     @property
     def tally(self) -> LineTally:

@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple, NoReturn
 
 from moe_live.errors import UsageError
@@ -47,6 +48,16 @@ def file_name(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty path names no file")
     return text
+
+
+def label_of(path: str) -> str:
+    """What a log is called as a label.
+
+    >>> label_of("/logs/math.log.gz"), label_of("code.1.log"), label_of(".log")
+    ('math', 'code.1', '.log')
+    """
+    name = PurePath(path).name.removesuffix(".gz")
+    return PurePath(name).stem
 
 
 class Address(NamedTuple):

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "verify": Command("hold a log against the routers of its model", "moe_live.capture.cli"),
         "plan": Command("what to do with the figures: cache, prune ...", "moe_live.plans.cli"),
         "compare": Command("two runs side by side: is it still the same model?", "moe_live.plans.cli"),
+        "rows": Command("a log as a table of its rows: Parquet or CSV", "moe_live.tables.cli"),
         "merge": Command("states of several runs or servers as one", "moe_live.merging"),
         "formats": Command("what is read: each format with an example", "moe_live.format_list"),
         "completion": Command("complete command lines in bash, zsh or fish", "moe_live.completion"),

@@ -7,15 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, Literal
 
-from moe_live.arguments import Parser, file_name, frame_rate, layer_set, whole_number
+from moe_live.arguments import Parser, file_name, frame_rate, label_of, layer_set, whole_number
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
 from moe_live.commands import COMMANDS, add_parsers
 from moe_live.defaults import config_file, default_options
 from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.formats.columns import Column
+from moe_live.formats.columns import column_names
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.plans.cache import add_budget, add_sizes
@@ -273,7 +272,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             reset_on_restart=options.reset_on_restart,
         ),
         label_file=options.label_file,
-        file_labels=tuple(map(_file_label, options.paths)) if options.label_by_file else (),
+        file_labels=tuple(map(label_of, options.paths)) if options.label_by_file else (),
         dashboard=options.dashboard and options.only is None,
         once=options.once,
         browse=options.browse,
@@ -296,29 +295,6 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         jobs=options.jobs or _cores(),
         outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
-
-
-def column_names(text: str) -> tuple[tuple[str, str], ...]:
-    """What a file calls its columns, such as layer=layer_no,experts=sel, as pairs."""
-    pairs = []
-    for part in text.split(","):
-        column, equals, name = part.partition("=")
-        if not equals or not name or column not in list(Column):
-            raise argparse.ArgumentTypeError(
-                f"{part!r} is not a column such as layer=NAME; there are {', '.join(Column)}"
-            )
-        pairs.append((column, name))
-    return tuple(pairs)
-
-
-def _file_label(path: str) -> str:
-    """What a log is called as a label.
-
-    >>> _file_label("/logs/math.log.gz"), _file_label("code.1.log"), _file_label(".log")
-    ('math', 'code.1', '.log')
-    """
-    name = PurePath(path).name.removesuffix(".gz")
-    return PurePath(name).stem
 
 
 def _cores() -> int:

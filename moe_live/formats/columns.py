@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -136,3 +137,16 @@ def columns(
         else [min(indices, key=lambda index: _PLACE.get(names[index], -1))]
         for column, indices in found.items()
     }
+
+
+def column_names(text: str) -> tuple[tuple[str, str], ...]:
+    """What a file calls its columns, such as layer=layer_no,experts=sel, as pairs."""
+    pairs = []
+    for part in text.split(","):
+        column, equals, name = part.partition("=")
+        if not equals or not name or column not in list(Column):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not a column such as layer=NAME; there are {', '.join(Column)}"
+            )
+        pairs.append((column, name))
+    return tuple(pairs)

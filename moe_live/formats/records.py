@@ -61,10 +61,13 @@ class Experts:
         tables: (n_k, k) uint16 for each k that occurs, ascending: the rows that have it, in their order, best
             expert first. Usually transposed views of contiguous (k, n_k).
         width: (n,) uint16, the k of each row, if several occur; else None.
+        weights: (n_k, k) float64 for each of `tables`, what the experts are multiplied with, NaN where that
+            is not told. Empty where nobody asked, or no row tells; see `weighted`.
     """
 
     tables: tuple[NDArray[np.uint16], ...] = ()
     width: NDArray[np.uint16] | None = None
+    weights: tuple[NDArray[np.float64], ...] = ()
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
@@ -72,30 +75,56 @@ class Experts:
     def part(self, begin: int, end: int) -> Experts:
         """Rows `begin` to before `end`; shares the arrays."""
         if self.width is None:
-            return Experts(tuple(table[begin:end] for table in self.tables if begin < end))
-        tables = []
+            if begin >= end:
+                return Experts()
+            return Experts(
+                tuple(table[begin:end] for table in self.tables),
+                weights=tuple(weights[begin:end] for weights in self.weights),
+            )
+        tables, kept = [], []
         width = self.width[begin:end]
-        for table in self.tables:
+        for place, table in enumerate(self.tables):
             is_mine = self.width[:end] == table.shape[1]
             first = int(np.count_nonzero(is_mine[:begin]))
             if last := int(np.count_nonzero(is_mine[begin:])):
                 tables.append(table[first : first + last])
-        return Experts(tuple(tables), width if len(tables) > 1 else None)
+                kept += [weights[first : first + last] for weights in self.weights[place : place + 1]]
+        return Experts(tuple(tables), width if len(tables) > 1 else None, tuple(kept))
 
     def copy(self) -> Experts:
         """The same in memory of its own."""
         width = None if self.width is None else self.width.copy()
-        return Experts(tuple(table.T.copy().T for table in self.tables), width)
+        weights = tuple(weights.copy() for weights in self.weights)
+        return Experts(tuple(table.T.copy().T for table in self.tables), width, weights)
 
     @classmethod
     def joined(cls, parts: Sequence[Experts]) -> Experts:
         """The rows of all parts, one after the other."""
         by_k: dict[int, list[NDArray[np.uint16]]] = {}
+        weights: dict[int, list[NDArray[np.float64]]] = {}
+        has_weights = any(part.weights for part in parts)
         for part in parts:
-            for table in part.tables:
+            for place, table in enumerate(part.tables):
                 by_k.setdefault(table.shape[1], []).append(table.T)
+                if has_weights:
+                    told = part.weights[place] if part.weights else np.full(table.shape, np.nan)
+                    weights.setdefault(table.shape[1], []).append(told)
         tables = tuple(np.concatenate(by_k[k], axis=1).T for k in sorted(by_k))
-        return cls(tables, np.concatenate([part.widths() for part in parts]) if len(tables) > 1 else None)
+        width = np.concatenate([part.widths() for part in parts]) if len(tables) > 1 else None
+        return cls(tables, width, tuple(np.concatenate(weights[k]) for k in sorted(weights)))
+
+    def weighted(self, told: RowWeights) -> Experts:
+        """The same rows with what is told of their weights."""
+        if not len(told):
+            return self
+        width, found = self.widths(), []
+        for table in self.tables:
+            k = table.shape[1]
+            weights = np.full(table.shape, np.nan)
+            mine = told.select((told.width == k) & (width[told.row] == k))
+            weights[(np.cumsum(width == k) - 1)[mine.row]] = mine.values.reshape(-1, k)
+            found.append(weights)
+        return Experts(self.tables, self.width, tuple(found))
 
     def select(self, rows: NDArray[np.bool_]) -> Experts:
         """The rows at which the (n,) mask is True, in memory of their own."""

@@ -7,8 +7,10 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.sources.stream import own_descriptor
@@ -59,6 +61,34 @@ def write_text(text: str, path: str, what: str) -> None:
         ) from error
 
 
+@contextmanager
+def file_in_place(path: str, what: str) -> Iterator[IO[bytes]]:
+    """A file to be written little by little that appears, or changes, as a whole at the end of this.
+
+    What fails leaves what was there. A file that is there keeps its owner, group and mode; a device or pipe
+    is simply written to.
+
+    Args:
+        path: of the file.
+        what: is written, for the message.
+
+    Raises:
+        MoeLiveError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if not is_replaced(path):
+            with _opened(path) as file:
+                yield file
+            return
+        with _replacement(target) as file:
+            yield file
+    except OSError as error:
+        raise MoeLiveError(
+            f"cannot write {what} to {printable(path)}: {error.strerror}; name another file"
+        ) from error
+
+
 def is_replaced(path: str) -> bool:
     """Whether `write_text` puts a file in the place of what may be there, as far as can be known."""
     return own_descriptor(path) is None and stat.S_ISREG(_mode(Path(os.path.realpath(path))) or stat.S_IFREG)
@@ -98,28 +128,34 @@ def _problem(path: str, taken: Iterable[tuple[str, str]]) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    target = Path(os.path.realpath(path))
+    target, data = Path(os.path.realpath(path)), text.encode("utf-8")
     if not is_replaced(path):
-        descriptor = own_descriptor(path)
-        with open(
-            path if descriptor is None else descriptor,
-            "w",
-            encoding="utf-8",
-            closefd=descriptor is None,
-            opener=lambda name, _: os.open(name, os.O_WRONLY),
-        ) as file:
-            file.write(text)
+        with _opened(path) as file:
+            file.write(data)
         return
     try:
-        _replace(target, text)
+        with _replacement(target) as file:
+            file.write(data)
     except OSError as error:
         if error.errno not in _NOT_REPLACED or not _is_writable(target):
             raise
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(data)
 
 
-def _replace(target: Path, text: str) -> None:
-    """Put a new file in the place of what may be there.
+def _opened(path: str) -> IO[bytes]:
+    """What is there, such as a device or a pipe, to be written to."""
+    descriptor = own_descriptor(path)
+    return open(
+        path if descriptor is None else descriptor,
+        "wb",
+        closefd=descriptor is None,
+        opener=lambda name, _: os.open(name, os.O_WRONLY),
+    )
+
+
+@contextmanager
+def _replacement(target: Path) -> Iterator[IO[bytes]]:
+    """A new file that is put in the place of what may be there.
 
     Raises:
         OSError: that may not be done, or `target` had better be written to.
@@ -129,13 +165,12 @@ def _replace(target: Path, text: str) -> None:
     try:
         with open(
             temporary,
-            "x",
-            encoding="utf-8",
+            "xb",
             opener=lambda name, flags: os.open(name, flags, 0o666 if former is None else 0o600),
         ) as file:
             if former is not None and sys.platform != "win32":
                 _take_after(file.fileno(), former, or_else=not _is_writable(target))
-            file.write(text)
+            yield file
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

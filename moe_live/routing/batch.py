@@ -35,6 +35,8 @@ class ExpertRows:
             prompt.
         experts: (n, k) uint16, best first; usually the transposed view of a contiguous (k, n), which has the
             name `by_rank` where it is handed on.
+        weights: (n, k) float64, what the experts are multiplied with, NaN where that is not told; None where
+            it is told of none of the rows, or nobody asked for it.
     """
 
     step: NDArray[np.int64]
@@ -42,6 +44,7 @@ class ExpertRows:
     token: NDArray[np.int64]
     whole: NDArray[np.bool_]
     experts: NDArray[np.uint16]
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.layer)
@@ -49,7 +52,12 @@ class ExpertRows:
     def copy(self) -> ExpertRows:
         """The same in memory of its own."""
         return ExpertRows(
-            self.step.copy(), self.layer.copy(), self.token.copy(), self.whole.copy(), self.experts.T.copy().T
+            self.step.copy(),
+            self.layer.copy(),
+            self.token.copy(),
+            self.whole.copy(),
+            self.experts.T.copy().T,
+            None if self.weights is None else self.weights.copy(),
         )
 
     def select(self, rows: NDArray[np.bool_]) -> ExpertRows:
@@ -63,6 +71,7 @@ class ExpertRows:
             self.whole[rows],
             # Indexing would leave the rows contiguous, with an inner axis of k; so do not.
             np.compress(rows, self.experts.T, axis=1).T,
+            None if self.weights is None else self.weights[rows],
         )
 
 

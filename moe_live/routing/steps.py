@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ class StepAssembler:
 
     Args:
         max_slots: tokens a decode step has at most.
+        weights: whether rows keep their weights.
 
     Attributes:
         heads: which layers come in steps of their own.
@@ -59,13 +60,14 @@ class StepAssembler:
         label: of the steps that begin from now on.
     """
 
-    def __init__(self, *, max_slots: int = DEFAULT_MAX_SLOTS) -> None:
+    def __init__(self, *, max_slots: int = DEFAULT_MAX_SLOTS, weights: bool = False) -> None:
         self.heads = Heads()
         self.highest = -1
         self.label = ""
         self._open_label = ""
         self._shown_last = -1
         self._max_slots = max_slots
+        self._weights = weights
         self._held: list[Lines] = []
         self._held_lines = self._held_values = 0
         self._first_layer: int | None = None  # of a step whose beginning was passed on already
@@ -84,6 +86,8 @@ class StepAssembler:
         Args:
             records: the next lines, at most `MAX_HELD_LINES` of them.
         """
+        if self._weights:
+            records = replace(records, experts=records.experts.weighted(records.weights))
         lines = Lines.of(records)
         places = [place for place, _ in records.labels]
         names = [self.label, *(name for _, name in records.labels)]
@@ -445,7 +449,8 @@ def _tables(
         whole = np.repeat(whole, blocks.length)
         is_apart = np.repeat(of_head, blocks.length)
     experts = lines.experts
-    rows = ExpertRows(step, layer, token, whole, experts.tables[0] if experts.tables else _NO_ROW)
+    table, weights = (experts.tables or (_NO_ROW,))[0], (experts.weights or (None,))[0]
+    rows = ExpertRows(step, layer, token, whole, table, weights)
     if experts.width is None:
         yield rows, alone, np.ones(len(rows), np.bool_), is_apart
     else:
@@ -470,9 +475,12 @@ def _by_width(
     width = experts.widths()
     uniform = np.minimum.reduceat(width, blocks.start) == np.maximum.reduceat(width, blocks.start)
     uniform = np.repeat(uniform, blocks.length)
-    for table in experts.tables:
+    for place, table in enumerate(experts.tables):
         mine = np.flatnonzero(width == table.shape[1])
-        rows_of_k = ExpertRows(rows.step[mine], rows.layer[mine], rows.token[mine], rows.whole[mine], table)
+        weights = experts.weights[place] if experts.weights else None
+        rows_of_k = ExpertRows(
+            rows.step[mine], rows.layer[mine], rows.token[mine], rows.whole[mine], table, weights
+        )
         yield rows_of_k, alone[mine], uniform[mine], is_apart[mine]
 
 

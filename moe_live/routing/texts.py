@@ -184,6 +184,7 @@ def _moved(rows: ExpertRows, step: NDArray[np.int64]) -> ExpertRows:
         rows.token[order],
         rows.whole[order],
         np.take(rows.experts.T, order, axis=1).T,
+        None if rows.weights is None else rows.weights[order],
     )
 
 

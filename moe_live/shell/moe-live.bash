@@ -6,7 +6,7 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_moe_live_plan_subparsers=(cache offload placement prune)
-_shtab_moe_live_subparsers=(run capture tap verify plan compare merge formats completion)
+_shtab_moe_live_subparsers=(run capture tap verify plan compare rows merge formats completion)
 
 _shtab_moe_live_run_option_strings=(-h --help --log --log-limit --weights --drafts --output --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --no-dashboard --refresh --color --theme --ascii --version)
 _shtab_moe_live_capture_option_strings=(-h --help --model --log --gate-layers --prompt --prompt-file --serve --cors --api-key --api-key-file --n-predict --ctx-size --ubatch-size --threads --n-gpu-layers --seed)
@@ -18,6 +18,7 @@ _shtab_moe_live_plan_placement_option_strings=(-h --help --devices --replicas --
 _shtab_moe_live_plan_prune_option_strings=(-h --help --drop --test --by --list --json --rows --n-experts --max-slots --uses)
 _shtab_moe_live_plan_option_strings=(-h --help)
 _shtab_moe_live_compare_option_strings=(-h --help --labels --same-text --other-texts --fail-below --json --rows --n-experts --max-slots --uses)
+_shtab_moe_live_rows_option_strings=(-h --help --to --format --columns --label-by-file)
 _shtab_moe_live_merge_option_strings=(-h --help --state --json --full --top)
 _shtab_moe_live_formats_option_strings=(-h --help)
 _shtab_moe_live_completion_option_strings=(-h --help)
@@ -59,6 +60,8 @@ _shtab_moe_live_plan_prune___list_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_plan_prune___json_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_compare_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_compare___json_COMPGEN=_shtab_compgen_files
+_shtab_moe_live_rows_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_moe_live_rows___to_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_merge_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_merge___state_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_merge___json_COMPGEN=_shtab_compgen_files
@@ -86,8 +89,9 @@ _shtab_moe_live_plan_prune___by_choices=(count mass)
 _shtab_moe_live_plan_prune___rows_choices=(auto logged verified)
 _shtab_moe_live_plan_pos_0_choices=(cache offload placement prune)
 _shtab_moe_live_compare___rows_choices=(auto logged verified)
+_shtab_moe_live_rows___format_choices=(llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive)
 _shtab_moe_live_completion_pos_0_choices=(bash zsh fish)
-_shtab_moe_live_pos_0_choices=(run capture tap verify plan compare merge formats completion)
+_shtab_moe_live_pos_0_choices=(run capture tap verify plan compare rows merge formats completion)
 _shtab_moe_live___from_choices=(start end)
 _shtab_moe_live___format_choices=(llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive)
 _shtab_moe_live___rows_choices=(auto logged verified)
@@ -136,6 +140,10 @@ _shtab_moe_live_compare___help_nargs=0
 _shtab_moe_live_compare___labels_nargs=2
 _shtab_moe_live_compare___same_text_nargs=0
 _shtab_moe_live_compare___other_texts_nargs=0
+_shtab_moe_live_rows_pos_0_nargs=+
+_shtab_moe_live_rows__h_nargs=0
+_shtab_moe_live_rows___help_nargs=0
+_shtab_moe_live_rows___label_by_file_nargs=0
 _shtab_moe_live_merge_pos_0_nargs=+
 _shtab_moe_live_merge__h_nargs=0
 _shtab_moe_live_merge___help_nargs=0

@@ -50,8 +50,8 @@ function _shtab_moe_live_using
   test "$_shtab_moe_live_cmdpath" = "$argv"
 end
 
-set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare merge formats completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tensorrt-llm --test --theme --threads --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
+set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare rows merge formats completion
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tensorrt-llm --test --theme --threads --to --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -245,6 +245,13 @@ complete -c moe-live -n '_shtab_moe_live_using compare' -l n-experts -x -d 'expe
 complete -c moe-live -n '_shtab_moe_live_using compare' -l max-slots -x -d 'tokens a decode step has at most (default 64)'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l uses -x -d 'uses of experts that are kept, the latest (default 360000: 500 steps of 90 layers, top-8)'
 complete -c moe-live -n '_shtab_moe_live_using compare; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'two finished logs, .gz too'
+complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a rows -d 'a log as a table of its rows: Parquet or CSV'
+complete -c moe-live -n '_shtab_moe_live_using rows' -s h -l help -d 'show this help message and exit'
+complete -c moe-live -n '_shtab_moe_live_using rows' -l to -xka "(__fish_complete_path (commandline -ct))" -d 'where the table goes: a name that ends with .parquet or .csv; - for CSV on standard output'
+complete -c moe-live -n '_shtab_moe_live_using rows' -l format -xka "llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive" -d 'what the logs are written in, instead of what their first lines say: see moe-live formats'
+complete -c moe-live -n '_shtab_moe_live_using rows' -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
+complete -c moe-live -n '_shtab_moe_live_using rows' -l label-by-file -d 'label what each of the logs holds by its name: math.log is math'
+complete -c moe-live -n '_shtab_moe_live_using rows; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'finished logs, .gz too'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a merge -d 'states of several runs or servers as one'
 complete -c moe-live -n '_shtab_moe_live_using merge' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using merge' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'write the state of all together'

@@ -1,0 +1,110 @@
+"""The subcommand `moe-live rows`: a log as a table of its rows.
+
+What it needs is imported when there is something to do: not for `--help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from moe_live.arguments import Parser, file_name, label_of
+from moe_live.commands import COMMANDS
+from moe_live.errors import printable
+from moe_live.formats.columns import column_names
+from moe_live.settings import FORMATS, Settings
+
+TABLE = "the table of rows"
+
+_DESCRIPTION = """\
+Write the rows of finished logs, in any format that is read, as a table with a line for each expert of each
+row: step, layer, row, rank, expert, weight, phase, label, believed. docs/tables.md tells what they are.
+"""
+_EPILOG = """\
+examples:
+  moe-live rows moe.log --to rows.parquet                     needs the extra: pip install 'moe-live[tables]'
+  moe-live rows math.log code.log --label-by-file --to rows.csv
+  moe-live rows moe.log.gz --to - | head                      CSV on standard output
+
+The logs are read twice, since what a row is worth may show at their end: they are files, and no pipes.
+"""
+
+
+def run_subcommand(argv: Sequence[str]) -> int:
+    """Run `argv`, which begins with `rows`; returns the exit status.
+
+    Raises:
+        MoeLiveError: something a user can act on.
+    """
+    parser = Parser(prog="moe-live")
+    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
+    return _run(parser.parse_args(argv))
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add that of `rows` to what `ArgumentParser.add_subparsers` returned."""
+    parser = subparsers.add_parser(
+        "rows",
+        help=COMMANDS["rows"].help,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("logs", type=file_name, nargs="+", metavar="LOG", help="finished logs, .gz too")
+    parser.add_argument(
+        "--to",
+        type=file_name,
+        required=True,
+        metavar="FILE",
+        help="where the table goes: a name that ends with .parquet or .csv; - for CSV on standard output",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="",
+        metavar="NAME",
+        help="what the logs are written in, instead of what their first lines say: see moe-live formats",
+    )
+    parser.add_argument(
+        "--columns",
+        type=column_names,
+        default=(),
+        metavar="LIST",
+        help="what a table or JSON lines call theirs: layer=layer_no,experts=sel",
+    )
+    parser.add_argument(
+        "--label-by-file",
+        action="store_true",
+        help="label what each of the logs holds by its name: math.log is math",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from moe_live.reports.files import check_destination
+    from moe_live.tables.convert import Logs
+    from moe_live.tables.files import check_name, table_writer
+    from moe_live.tables.rows import COLUMNS
+    from moe_live.terminal import Signals
+
+    check_name(options.to)
+    if options.to != "-":
+        check_destination(options.to, TABLE, [(log, "the log itself") for log in options.logs])
+    labels = tuple(map(label_of, options.logs)) if options.label_by_file else ()
+    settings = Settings(format=options.format, columns=options.columns, counts_only=True)
+    logs = Logs(options.logs, settings, labels)
+    with Signals() as signals, signals.breaking():  # what is written in part is removed
+        snapshot = logs.examine()
+        for warning in snapshot.warnings:
+            sys.stderr.write(f"moe-live: warning: {printable(warning)}\n")
+        with table_writer(options.to, COLUMNS, TABLE) as writer:
+            lines = logs.write(snapshot, writer)
+    if options.to != "-":
+        rows = snapshot.rows
+        sys.stdout.write(
+            f"{printable(options.to)}: {lines:,} lines of {rows.logged:,} rows; {rows.verdict}\n"
+        )
+    if logs.problem is not None:
+        raise logs.problem
+    return 0

@@ -1,0 +1,88 @@
+"""Columns of tables: names, types, what they mean, and how their values come to those who write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Type(StrEnum):
+    """What a column holds; the names are those of Arrow."""
+
+    UINT16 = "uint16"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT64 = "float64"
+    STRING = "string"
+    BOOL = "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: in the table's head.
+        type: of its values.
+        what: they tell, a phrase.
+        nullable: whether some may be missing.
+    """
+
+    name: str
+    type: Type
+    what: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Names:
+    """Strings of a column.
+
+    Attributes:
+        codes: (n,) integers, which of `names` each is; -1 where none is.
+        names: those that occur, and perhaps others.
+    """
+
+    codes: NDArray[np.integer]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+Values = NDArray[Any] | Names | None
+"""Values of a column: (n,) numbers, of which NaN is none; (n,) int8 of truths, 1 and 0, of which -1 is none;
+strings; or None where all are missing."""
+
+Piece = Mapping[str, Values]
+"""Values of all columns of some consecutive lines, by name; of one column at least not None."""
+
+
+class TableWriter(Protocol):
+    """Writes a table to a file, which who opened it closes."""
+
+    def write(self, piece: Piece) -> None:
+        """Append lines.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes: write what is held, and what ends a table.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        ...
+
+
+def length(piece: Piece) -> int:
+    """How many lines it has."""
+    return next(len(values) for values in piece.values() if values is not None)

@@ -1,0 +1,144 @@
+"""Logs in any dialect to a table of their rows, in bounded memory.
+
+A log is read twice. What its rows are worth, and which of its steps are decode, may show at its very end;
+what is found the first time is said of all rows the second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+
+from moe_live.analyzer import Analyzer
+from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.isolation import Failures
+from moe_live.plans.progress import bar
+from moe_live.reports.unusable import require_usable
+from moe_live.routing.batch import Kind, StepBatch
+from moe_live.routing.evidence import Verdict
+from moe_live.session import READ_SIZE
+from moe_live.settings import Settings
+from moe_live.snapshot import Snapshot
+from moe_live.sources.archive import ArchiveSource
+from moe_live.sources.source import Break
+from moe_live.tables.columns import TableWriter, length
+from moe_live.tables.rows import Known, RowLines
+
+
+class Logs:
+    """Finished logs that are read twice.
+
+    Args:
+        paths: of the logs.
+        settings: how they are read.
+        labels: of each log; nothing for none.
+
+    Attributes:
+        problem: why not all could be read; None if it could.
+    """
+
+    def __init__(self, paths: Sequence[str], settings: Settings, labels: Sequence[str] = ()) -> None:
+        self.problem: MoeLiveError | None = None
+        self._paths = tuple(paths)
+        self._settings = settings
+        self._labels = labels
+        self._verdicts: list[Verdict] = []
+        self._bytes: list[int] = []
+        self._analyzer = Analyzer(settings, paths=self._paths, watch=self._notice)
+
+    def examine(self) -> Snapshot:
+        """Read them for the first time: the counts, and what is to be known of the rows.
+
+        Raises:
+            MoeLiveError: they cannot be read, are pipes, or have no rows.
+        """
+        self._bytes = self._feed(self._analyzer, "reading")
+        self._verdicts.append(self._analyzer.runs.run(Failures()).soundness)
+        snapshot = self._analyzer.snapshot(())
+        require_usable(snapshot)
+        if not snapshot.rows.logged:
+            told = "counts, and no rows" if snapshot.lacks_rows and snapshot.layers else "no expert rows"
+            raise MoeLiveError(f"there are {told} in {self._names}: nothing to make a table of rows of")
+        return snapshot
+
+    def write(self, snapshot: Snapshot, writer: TableWriter) -> int:
+        """Read them again, as far as before, and write their rows; returns how many lines the table has.
+
+        Args:
+            snapshot: what was found before.
+            writer: takes the lines.
+
+        Raises:
+            MoeLiveError: they are not what they were.
+            OSError: the table cannot be written.
+        """
+        decode = [Kind.DECODE, Kind.UNDECIDED] if snapshot.last_layer_known else [Kind.DECODE]
+        rows, lines = RowLines(Known(snapshot.model.layers, decode, self._verdicts)), 0
+
+        def take(batch: StepBatch) -> None:
+            nonlocal lines
+            for piece in rows.of(batch, again.runs.number - 1):
+                writer.write(piece)
+                lines += length(piece)
+
+        again = Analyzer(self._settings, paths=self._paths, watch=take, weights=True)
+        again.learn(self._analyzer)
+        self._feed(again, "writing", self._bytes)
+        if again.tally != self._analyzer.tally:
+            raise MoeLiveError(f"{self._names} changed while it was read: make the table of a copy")
+        return lines
+
+    @property
+    def _names(self) -> str:
+        return printable(self._paths[0]) if len(self._paths) == 1 else f"{len(self._paths)} files"
+
+    def _notice(self, _: StepBatch) -> None:
+        """Keep the verdict on a run that has ended."""
+        runs = self._analyzer.runs
+        if runs.number > len(self._verdicts) + 1:
+            self._verdicts.append(runs.latest[-1].soundness)
+
+    def _feed(self, analyzer: Analyzer, what: str, at_most: Sequence[int] = ()) -> list[int]:
+        """Read all logs to their end.
+
+        Args:
+            analyzer: takes what is read.
+            what: is done, for the progress bar.
+            at_most: so many bytes of each, unpacked; nothing for all.
+
+        Returns:
+            How many bytes each has.
+        """
+        source, found, shown = ArchiveSource(self._paths), [0], 0.0
+        with closing(source), bar(what) as progress:
+            size = source.status().size
+            if size is None:
+                raise UsageError("the rows of a log are read twice: give a file, not a pipe")
+            self._begin(analyzer, 0)
+            while items := self._read(source):
+                for item in items:
+                    if isinstance(item, bytes):
+                        kept = item[: at_most[len(found) - 1] - found[-1]] if at_most else item
+                        found[-1] += len(kept)
+                        analyzer.feed(kept)
+                    else:
+                        analyzer.interrupt(item)
+                        self._begin(analyzer, len(found))
+                        found.append(0)
+                if (share := source.status().position / max(size, 1)) > shown + 0.01:
+                    progress(shown := share)
+        analyzer.finish()
+        return found
+
+    def _begin(self, analyzer: Analyzer, log: int) -> None:
+        """What comes now is of this log."""
+        if self._labels:
+            analyzer.label = self._labels[log]
+
+    def _read(self, source: ArchiveSource) -> Sequence[bytes | Break]:
+        """What comes next; nothing at the end."""
+        try:
+            return source.read(READ_SIZE)
+        except MoeLiveError as problem:  # what was read until then is used
+            self.problem = problem
+            return ()
