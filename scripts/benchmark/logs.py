@@ -82,11 +82,24 @@ def ragged(rng: np.random.Generator) -> list[str]:
     return steps
 
 
+def uniform(rng: np.random.Generator) -> list[str]:
+    """Steps of one token each, of which each layer chooses one of 300 sets of experts: none is used more."""
+    sets = rng.permuted(np.tile(np.arange(N_EXPERTS), (len(LAYERS), 300, 1)), axis=2)[..., :TOP_K].tolist()
+    chosen = rng.integers(0, 300, (_BASE_TOKENS, len(LAYERS))).tolist()
+    return [
+        "".join(
+            _rows(layer, [sets[i][which]]) for i, (layer, which) in enumerate(zip(LAYERS, step, strict=True))
+        )
+        for step in chosen
+    ]
+
+
 KINDS: dict[str, Callable[[np.random.Generator], list[str]]] = {
     "decode": decode,
     "prefill": prefill,
     "mixed": mixed,
     "ragged": ragged,
+    "uniform": uniform,
 }
 
 

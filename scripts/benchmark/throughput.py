@@ -28,6 +28,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "prefill": (C, *_MOE_LIVE, "Polars, 2 threads", "DuckDB, 2 threads"),
     "mixed": (C, *_MOE_LIVE),
     "ragged": (C, *_MOE_LIVE),
+    "uniform": (C, *_MOE_LIVE),
 }
 
 
