@@ -1,6 +1,6 @@
 """Measures what the tap costs a token, in one process: more precise than between servers on a busy machine.
 
-    chrt -f 10 .venv/bin/python scripts/benchmark/tap_tokens.py [--model GGUF] [--tokens 800]
+    chrt -f 10 .venv/bin/python scripts/benchmark/tap_tokens.py [--model GGUF] [--tokens 800] [--gpu-layers N]
 
 A model is loaded twice through llama-cpp-python. The rows of the first are logged; the second is another
 model to the tap, which leaves it alone. Both compute one token in turns: the median of the differences, with
@@ -45,11 +45,14 @@ def main() -> None:
     )
     parser.add_argument("--tokens", type=int, default=800)
     parser.add_argument(
+        "--gpu-layers", type=int, default=0, help="layers on a GPU, if llama-cpp-python was built for one"
+    )
+    parser.add_argument(
         "--in-turns", action="store_true", help=argparse.SUPPRESS
     )  # the process that measures
     options = parser.parse_args()
     if options.in_turns:
-        _report(_in_turns(options.model, options.tokens + WARM_UP_TOKENS)[WARM_UP_TOKENS:])
+        _report(_in_turns(options)[WARM_UP_TOKENS:])
         return
     with tempfile.TemporaryDirectory(prefix="moe-live-tap-tokens-") as name:
         directory = Path(name)
@@ -69,21 +72,26 @@ def main() -> None:
                 model,
                 "--tokens",
                 str(options.tokens),
+                "--gpu-layers",
+                str(options.gpu_layers),
             ]
             subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=True)
 
 
-def _in_turns(path: Path, tokens: int) -> NDArray[np.float64]:
+def _in_turns(options: argparse.Namespace) -> NDArray[np.float64]:
     """(tokens, 2) float64: microseconds of each token, with its rows logged and without."""
     import llama_cpp.llama_cpp as library
 
     def context() -> Any:
-        model = library.llama_model_load_from_file(str(path).encode(), library.llama_model_default_params())
+        parameters = library.llama_model_default_params()
+        parameters.n_gpu_layers = options.gpu_layers
+        model = library.llama_model_load_from_file(str(options.model).encode(), parameters)
         settings = library.llama_context_default_params()
         settings.n_ctx, settings.n_threads, settings.n_threads_batch = CONTEXT, 1, 1
         return library.llama_init_from_model(model, settings)
 
     contexts = (context(), context())
+    tokens = options.tokens + WARM_UP_TOKENS
     taken = np.zeros((tokens, 2))
     token = (ctypes.c_int32 * 1)()
     for i in range(min(tokens, CONTEXT)):
@@ -92,6 +100,7 @@ def _in_turns(path: Path, tokens: int) -> NDArray[np.float64]:
             batch = library.llama_batch_get_one(token, 1)
             start = time.perf_counter_ns()
             library.llama_decode(contexts[which], batch)
+            library.llama_synchronize(contexts[which])
             taken[i, which] = (time.perf_counter_ns() - start) / 1e3
     return taken
 

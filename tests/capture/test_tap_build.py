@@ -79,8 +79,11 @@ def test_it_stands_before_nothing_but_what_it_must(tap_host: Built) -> None:
     ).stdout.split()
     exported = {name for name in symbols if name.startswith(("ggml", "llama"))}
     assert exported == {
-        *("ggml_backend_sched_set_eval_callback", "ggml_backend_sched_graph_compute_async"),
-        *("ggml_backend_sched_free", "llama_decode", "llama_encode", "llama_process"),
+        *(
+            f"ggml_backend_sched_{name}"
+            for name in ("set_eval_callback", "reserve", "alloc_graph", "graph_compute_async", "free")
+        ),
+        *("llama_decode", "llama_encode", "llama_process"),
         *(
             f"llama_batch_ext_{name}"
             for name in ("init", "free", "clear", "add", "add_token", "add_embd", "add_seq")

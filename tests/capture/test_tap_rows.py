@@ -51,6 +51,16 @@ def test_rows_by_their_own_stride(
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_rows_come_through_memory_that_a_device_copies_into(tap_host: Built, tmp_path: Path) -> None:
+    log, other = tmp_path / "moe.log", tmp_path / "other.log"
+    pinned = Built(tap_host.directory, environ={"HOST_MEMORY": "1"})
+    work = ("context:0", "step:3", "steps:2", "step:40", "free", "context:0", "step:7")
+    for built, path in ((pinned, log), (tap_host, other)):
+        assert built.run(path, *work, WEIGHTS="1", GATE_LAYERS="3").stderr == ""
+    assert log.read_text() == other.read_text()
+    assert log.read_text().count("# step") == 5
+
+
 def test_a_prompt_of_several_steps_has_its_output_in_the_last(tap_host: Built, tmp_path: Path) -> None:
     log = tmp_path / "moe.log"
     tap_host.run(log, "context:0:4", "step:10")
@@ -225,6 +235,7 @@ def test_renamed_libraries_and_two_copies_at_once(tap_host: Built, tmp_path: Pat
     [
         ("-DOTHER_LAYOUT", "lays out its tensors differently"),
         ("-DLACKS_GET_NAME", "has no ggml_get_name"),
+        ("-DKEEPS_NOTHING", "gives graphs their memory in another way"),
     ],
 )
 def test_it_steps_aside_where_it_does_not_fit(

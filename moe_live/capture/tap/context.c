@@ -56,11 +56,9 @@ static void leave_model(struct context *context) {
 void context_free(struct context *context) {
     leave_model(context);
     plan_free(&context->plan);
-    free(context->scratch);
+    staging_free(&context->staging, context->ggml);
     context->callback = NULL;
     context->role = UNDECIDED;
-    context->scratch = NULL;
-    context->scratch_size = 0;
     atomic_store(&context->sched, NULL);
 }
 

@@ -121,6 +121,7 @@ struct maker {
                               size_t offset);
     struct tensor *(*mul_mat)(void *context, struct tensor *a, struct tensor *b);
     struct tensor *(*set_name)(struct tensor *tensor, const char *name);
+    void (*set_output)(struct tensor *tensor);
     int64_t (*nelements)(const struct tensor *tensor);
 };
 
@@ -140,12 +141,16 @@ static const char *difference(const struct ggml *ggml, const struct maker *make,
     if (!is_matrix(ranking, GGML_TYPE_I32, 7, 5, 28) || !is_matrix(product, GGML_TYPE_F32, 4, 2, 16))
         return "types, shapes or strides";
     if (!is_matrix(chosen, GGML_TYPE_I32, 3, 5, 28) || ggml->nbytes(chosen) != 4 * 28 + 3 * 4 ||
-        make->nelements(chosen) != 15)
+        make->nelements(chosen) != 15 || chosen->view_src != ranking || ranking->view_src)
         return "views";
     if (product->src[0] != weight || product->src[1] != input || product->src[2])
         return "operands";
     if (strcmp(ggml->get_name(chosen), "probe-7") != 0)
         return "names";
+    int32_t flags = ranking->flags;
+    make->set_output(ranking);
+    if (flags & FLAG_OUTPUT || ranking->flags != (flags | FLAG_OUTPUT))
+        return "flags";
     char *data = ggml->get_data(ranking);
     if (!data || ranking->buffer || ggml->get_data(chosen) != data + 8)
         return "data";
@@ -171,13 +176,21 @@ static const char *examine(const struct ggml *ggml, const struct maker *make) {
             lacking = symbol;                                         \
     } while (0)
 
-static bool is_usable(struct ggml *ggml, void *near) {
+// `lacking`: the name of a function that is known to be missing, or NULL.
+static bool is_usable(struct ggml *ggml, void *near, const char *lacking) {
     struct maker make = {0};
-    const char *lacking = NULL;
     FIND(ggml->get_name, "ggml_get_name");
     FIND(ggml->get_data, "ggml_get_data");
     FIND(ggml->nbytes, "ggml_nbytes");
+    FIND(ggml->synchronize, "ggml_backend_sched_synchronize");
+    FIND(ggml->backend_of, "ggml_backend_sched_get_tensor_backend");
+    FIND(ggml->device_of, "ggml_backend_get_device");
+    FIND(ggml->host_memory_of, "ggml_backend_dev_host_buffer_type");
+    FIND(ggml->buffer_new, "ggml_backend_buft_alloc_buffer");
+    FIND(ggml->buffer_base, "ggml_backend_buffer_get_base");
+    FIND(ggml->buffer_free, "ggml_backend_buffer_free");
     FIND(ggml->tensor_get, "ggml_backend_tensor_get");
+    FIND(ggml->tensor_get_async, "ggml_backend_tensor_get_async");
     FIND(ggml->graph_n_nodes, "ggml_graph_n_nodes");
     FIND(ggml->graph_node, "ggml_graph_node");
     FIND(ggml->graph_get_tensor, "ggml_graph_get_tensor");
@@ -187,6 +200,7 @@ static bool is_usable(struct ggml *ggml, void *near) {
     FIND(make.view_2d, "ggml_view_2d");
     FIND(make.mul_mat, "ggml_mul_mat");
     FIND(make.set_name, "ggml_set_name");
+    FIND(make.set_output, "ggml_set_output");
     FIND(make.nelements, "ggml_nelements");
     if (lacking) {
         say(LAYOUT, "this program's ggml has no %s: nothing is logged; use a newer build of it", lacking);
@@ -213,7 +227,9 @@ static struct ggml *new_copy(void *near, void *compute) {
         free(ggml);
         return NULL;
     }
-    ggml->usable = settings.on && is_usable(ggml, near);
+    FIND(ggml->reserve, "ggml_backend_sched_reserve");
+    FIND(ggml->alloc_graph, "ggml_backend_sched_alloc_graph");
+    ggml->usable = settings.on && is_usable(ggml, near, lacking);
     ggml->next = atomic_load(&copies);
     while (!atomic_compare_exchange_weak(&copies, &ggml->next, ggml)) {
     }

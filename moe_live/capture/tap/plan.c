@@ -1,8 +1,9 @@
-// Which tensors of a graph are wanted, and when each can be read.
+// Which tensors of a graph are wanted, and that their memory is kept.
 //
-// Stopping a computation costs some microseconds (and on a GPU more), so a layer is stopped at once, if it can be:
-// where the last of its wanted tensors has been computed, and the others are still needed by what comes after.
-// Memory of a tensor is used again when nothing in the graph needs it any more.
+// Memory of a tensor is used again when nothing in the graph needs it any more, but for outputs of the graph. So what
+// is wanted is marked as an output while the graph is given its memory, and can all be read when the graph has been
+// computed: stopping at each layer costs a GPU half as much again as the token. The marks are taken away before the
+// graph is computed, since operations with outputs among them are not computed as one.
 #define _GNU_SOURCE
 #include "tap.h"
 
@@ -19,7 +20,6 @@ struct layer {
     bool twice;
     struct tensor *experts, *weights, *logits;
     int experts_node, weights_node, logits_node;
-    int experts_needed, inputs_needed;  // the last node known to read them
     int64_t scores;  // experts of the layer, 0: not known
 };
 
@@ -51,21 +51,12 @@ static struct layer *layer_of(struct layers *layers, int number) {
     if (layers->count == MAX_LAYERS)
         return NULL;
     struct layer *layer = &layers->layer[layers->count++];
-    *layer = (struct layer){.number = number, .experts_node = -1, .weights_node = -1, .logits_node = -1,
-                            .experts_needed = -1, .inputs_needed = -1};
+    *layer = (struct layer){.number = number, .experts_node = -1, .weights_node = -1, .logits_node = -1};
     return layer;
 }
 
 static struct tensor *router_input(const struct layer *layer) {
     return layer->logits ? layer->logits->src[1] : NULL;
-}
-
-// Whether `node` multiplies by `wanted`, as it is or through one view, as experts' matrices take the router's input.
-static bool reads(const struct tensor *node, const struct tensor *wanted) {
-    for (int i = 0; i < 3 && wanted; i++)
-        if (node->src[i] && (node->src[i] == wanted || node->src[i]->src[0] == wanted))
-            return true;
-    return false;
 }
 
 static bool one_of(const char *name, size_t length, const char *const names[], int count) {
@@ -80,7 +71,6 @@ static bool one_of(const char *name, size_t length, const char *const names[], i
 // Notes a node whose name is "ffn_moe_PART-LAYER".
 static void note(struct layers *layers, struct tensor *node, int index, const char *part) {
     static const char *const weights[] = {"weights", "weights_softmax", "weights_norm", "weights_scaled"};
-    static const char *const matrices[] = {"up", "gate", "gate_up", "down"};
     const char *dash = strchr(part, '-');
     int number = dash ? layer_number(dash + 1) : -1;
     struct layer *layer = number < 0 ? NULL : layer_of(layers, number);
@@ -101,11 +91,6 @@ static void note(struct layers *layers, struct tensor *node, int index, const ch
     } else if (one_of(part, length, weights, COUNT(weights)) && !layer->twice) {
         layer->weights = node;
         layer->weights_node = index;
-    } else if (one_of(part, length, matrices, COUNT(matrices))) {
-        if (reads(node, layer->experts))
-            layer->experts_needed = index;
-        if (reads(node, router_input(layer)))
-            layer->inputs_needed = index;
     }
 }
 
@@ -130,31 +115,17 @@ static bool has_room(struct plan *plan, int layers) {
     return true;
 }
 
-// Keeps the readings in the order of the nodes at which they are made.
-static void add_reading(struct plan *plan, struct reading reading) {
-    int i = plan->readings++;
-    for (; i > 0 && plan->reading[i - 1].node > reading.node; i--)
-        plan->reading[i] = plan->reading[i - 1];
-    plan->reading[i] = reading;
-}
-
 static void add_layer(struct plan *plan, const struct layer *layer) {
-    struct tensor *at = layer->experts;
-    int node = layer->experts_node, block = plan->blocks++;
+    struct reading *reading = &plan->reading[plan->readings];
+    int block = plan->blocks++;
     plan->layer[block] = layer->number;
-    if (settings.weights && layer->weights && layer->weights_node > node) {
-        at = layer->weights;
-        node = layer->weights_node;
-        add_reading(plan, (struct reading){at, layer->weights, node, block, WEIGHTS});
-    }
-    bool alive = layer->experts_needed > node;
-    add_reading(plan, (struct reading){alive ? at : layer->experts, layer->experts,
-                                       alive ? node : layer->experts_node, block, EXPERTS});
-    if (!logs_inputs(layer->number) || !takes_input(layer))
-        return;
-    alive = layer->inputs_needed > node;
-    add_reading(plan, (struct reading){alive ? at : layer->logits, router_input(layer),
-                                       alive ? node : layer->logits_node, block, INPUTS});
+    *reading++ = (struct reading){layer->experts, layer->experts, layer->experts_node, block, EXPERTS, false, false};
+    if (settings.weights && layer->weights)
+        *reading++ =
+            (struct reading){layer->weights, layer->weights, layer->weights_node, block, WEIGHTS, false, false};
+    if (logs_inputs(layer->number) && takes_input(layer))
+        *reading++ = (struct reading){router_input(layer), layer->logits, layer->logits_node, block, INPUTS, false, false};
+    plan->readings = (int)(reading - plan->reading);
 }
 
 static uint64_t mixed(uint64_t hash, uint64_t value) {
@@ -212,6 +183,7 @@ static void walk(struct layers *layers, struct plan *plan, const struct ggml *gg
 bool plan_graph(struct plan *plan, const struct ggml *ggml, void *graph) {
     struct layers *layers = malloc(sizeof *layers);
     plan->graph = NULL;
+    plan->kept = false;
     plan->nodes = ggml->graph_n_nodes(graph);
     plan->blocks = plan->readings = 0;
     if (!layers)
@@ -238,6 +210,31 @@ bool plan_holds(const struct plan *plan, const struct ggml *ggml, void *graph) {
         if (ggml->graph_node(graph, plan->reading[i].node) != plan->reading[i].at)
             return false;
     return true;
+}
+
+static bool mark(struct tensor *tensor) {
+    if (!tensor || tensor->flags & FLAG_OUTPUT)
+        return false;
+    tensor->flags |= FLAG_OUTPUT;
+    return true;
+}
+
+// While the marks are there the graph can be given its memory, and must not be computed.
+void plan_mark(struct plan *plan) {
+    for (int i = 0; i < plan->readings; i++) {
+        plan->reading[i].marked = mark(plan->reading[i].of);
+        plan->reading[i].source_marked = mark(plan->reading[i].of->view_src);
+    }
+}
+
+void plan_unmark(struct plan *plan) {
+    for (int i = 0; i < plan->readings; i++) {
+        struct tensor *of = plan->reading[i].of;
+        if (plan->reading[i].marked)
+            of->flags &= ~FLAG_OUTPUT;
+        if (plan->reading[i].source_marked)
+            of->view_src->flags &= ~FLAG_OUTPUT;
+    }
 }
 
 void plan_free(struct plan *plan) {

@@ -1,36 +1,21 @@
-// A step: what is read of a graph before, while and after it is computed.
+// A step: what is read of a graph before and after it is computed.
 #define _GNU_SOURCE
 #include "context.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static char *scratch_of(struct context *context, size_t size) {
-    if (context->scratch_size < size) {
-        free(context->scratch);
-        context->scratch = malloc(size);
-        context->scratch_size = context->scratch ? size : 0;
-    }
-    return context->scratch;
-}
-
-// Copies a matrix row by row, at its own stride, wherever it is. False: no memory.
-static bool read_matrix(struct context *context, const struct tensor *tensor, const struct matrix *matrix,
-                        int32_t *to) {
-    const struct ggml *ggml = context->ggml;
-    size_t size = ggml->nbytes(tensor);
-    if (matrix->column_stride == 4 && matrix->row_stride == 4 * (size_t)matrix->columns) {
-        ggml->tensor_get(tensor, to, 0, 4 * (size_t)matrix->rows * (size_t)matrix->columns);
-        return true;
-    }
-    const char *from = scratch_of(context, size);
-    if (!from)
-        return false;
-    ggml->tensor_get(tensor, context->scratch, 0, size);
-    for (int64_t row = 0; row < matrix->rows; row++)
+// Takes the rows of a matrix, each at its own stride, out of a copy of its tensor.
+static void take_rows(const struct matrix *matrix, const char *from, int32_t *to) {
+    for (int64_t row = 0; row < matrix->rows; row++, from += matrix->row_stride) {
+        if (matrix->column_stride == 4) {
+            memcpy(to, from, 4 * (size_t)matrix->columns);
+            to += matrix->columns;
+            continue;
+        }
         for (int64_t column = 0; column < matrix->columns; column++)
-            memcpy(to++, from + (size_t)row * matrix->row_stride + (size_t)column * matrix->column_stride, 4);
-    return true;
+            memcpy(to++, from + (size_t)column * matrix->column_stride, 4);
+    }
 }
 
 // The numbers of an input of the graph, which is read before the graph is computed: later its memory holds others.
@@ -191,7 +176,13 @@ bool step_begin(struct context *context, void *graph) {
     struct plan *plan = &context->plan;
     if (!plan_holds(plan, context->ggml, graph) && !plan_graph(plan, context->ggml, graph))
         return false;
-    struct log *log = plan->blocks ? context_log(context) : NULL;
+    if (!plan->blocks)
+        return false;
+    if (!plan->kept) {
+        say(NOT_KEPT, "this program gives graphs their memory in another way than llama.cpp does: nothing is logged");
+        return false;
+    }
+    struct log *log = context_log(context);
     if (!log)
         return false;
     struct shapes *shapes = malloc((size_t)plan->blocks * sizeof *shapes);
@@ -201,49 +192,83 @@ bool step_begin(struct context *context, void *graph) {
     find_shapes(plan, shapes);
     read_rows(context, shapes[0].has[EXPERTS] ? shapes[0].part[EXPERTS].rows : 0, &rows);
     context->step = new_step(context, log, shapes, &rows);
-    context->next_reading = 0;
     context->broken = false;
     free_rows(&rows);
     free(shapes);
     return context->step != NULL;
 }
 
-// Reads all that can be read now that `tensor` has been computed.
-static void read_at(struct context *context, const struct tensor *tensor) {
-    struct plan *plan = &context->plan;
-    for (; context->next_reading < plan->readings; context->next_reading++) {
-        const struct reading *reading = &plan->reading[context->next_reading];
-        struct block *block = &context->step->block[reading->block];
-        if (reading->at != tensor)
-            return;
-        struct matrix experts = {.rows = block->rows, .columns = block->top_k}, matrix;
-        int32_t *to = reading->part == EXPERTS ? block->experts
-                    : reading->part == WEIGHTS ? (int32_t *)(void *)block->weights : (int32_t *)(void *)block->inputs;
-        if (block->rows && to &&
-            !(matrix_of(reading, reading->part == EXPERTS ? NULL : &experts, &matrix) &&
-              read_matrix(context, reading->of, &matrix, to)))
-            context->broken = true;
-    }
+// Where the numbers of a reading belong; NULL: nowhere, they are left out.
+static int32_t *place_of(const struct step *step, const struct reading *reading) {
+    const struct block *block = &step->block[reading->block];
+    if (!block->rows)
+        return NULL;
+    return reading->part == EXPERTS ? block->experts
+         : reading->part == WEIGHTS ? (int32_t *)(void *)block->weights
+                                    : (int32_t *)(void *)block->inputs;
 }
 
+static size_t room_for(const struct context *context, const struct reading *reading) {
+    enum { LINE = 64 };
+    return (context->ggml->nbytes(reading->of) + LINE - 1) / LINE * LINE;
+}
+
+// Asks the devices for all tensors, and waits for them once. False: no memory.
+static bool copy_tensors(struct context *context) {
+    const struct ggml *ggml = context->ggml;
+    const struct plan *plan = &context->plan;
+    void *sched = atomic_load(&context->sched);
+    size_t size = 0, at = 0;
+    for (int i = 0; i < plan->readings; i++)
+        size += room_for(context, &plan->reading[i]);
+    if (!staging_has_room(&context->staging, ggml, ggml->backend_of(sched, plan->reading[0].of), size))
+        return false;
+    for (int i = 0; i < plan->readings; i++) {
+        struct tensor *of = plan->reading[i].of;
+        void *backend = ggml->backend_of(sched, of);
+        if (place_of(context->step, &plan->reading[i]) && backend)
+            ggml->tensor_get_async(backend, of, context->staging.bytes + at, 0, ggml->nbytes(of));
+        else if (place_of(context->step, &plan->reading[i]))
+            return false;
+        at += room_for(context, &plan->reading[i]);
+    }
+    ggml->synchronize(sched);
+    return true;
+}
+
+// Fills the step with what has been computed. False if something of it cannot be read.
+static bool fill_step(struct context *context) {
+    const struct plan *plan = &context->plan;
+    if (!copy_tensors(context))
+        return false;
+    const char *from = context->staging.bytes;
+    for (int i = 0; i < plan->readings; i++) {
+        const struct reading *reading = &plan->reading[i];
+        const struct block *block = &context->step->block[reading->block];
+        const struct matrix experts = {.rows = block->rows, .columns = block->top_k};
+        struct matrix matrix;
+        int32_t *to = place_of(context->step, reading);
+        if (to && !matrix_of(reading, reading->part == EXPERTS ? NULL : &experts, &matrix))
+            return false;
+        if (to)
+            take_rows(&matrix, from, to);
+        from += room_for(context, reading);
+    }
+    return true;
+}
+
+// The program's own callback, for all tensors.
 bool step_watch(struct tensor *tensor, bool ask, void *data) {
     struct context *context = data;
-    bool ours = context->next_reading < context->plan.readings &&
-                context->plan.reading[context->next_reading].at == tensor;
-    if (ask) {
-        context->asked = context->callback && context->callback(tensor, true, context->data);
-        return ours || context->asked;
-    }
-    if (ours)
-        read_at(context, tensor);
-    return context->asked ? context->callback(tensor, false, context->data) : true;
+    bool answer = context->callback(tensor, ask, context->data);
+    context->broken = context->broken || (!ask && !answer);
+    return answer;
 }
 
 // The graph has been computed, or that failed, or was broken off: then what there is of it is no step.
 void step_end(struct context *context, int status) {
     struct log *log = log_of(context->role == OF_MODEL ? MODEL : OTHERS);
-    bool whole = status == 0 && !context->broken && context->next_reading == context->plan.readings;
-    if (whole) {
+    if (status == 0 && !context->broken && fill_step(context)) {
         context->begins = false;
         context->fresh = context->step->warmup;
     } else {

@@ -6,8 +6,9 @@
 //   settings.c  what the environment tells
 //   library.c   finding what a caller would have called, and proving that tensors are laid out as declared here
 //   context.c   schedulers: which of them is the model's
-//   plan.c      which tensors of a graph are wanted, and when each of them can be read
-//   step.c      reading them
+//   plan.c      which tensors of a graph are wanted, and that their memory is kept
+//   step.c      what is read of a graph, before and after it is computed
+//   staging.c   memory for what a device is asked for
 //   batch.c     the sequence of each row, and whether it is an output
 //   text.c      a step as lines of the log
 //   log.c       the thread that writes
@@ -48,7 +49,10 @@ struct tensor {
     int32_t op_params[16];
     int32_t flags;
     struct tensor *src[10];
+    struct tensor *view_src;
 };
+
+enum { FLAG_OUTPUT = 2 };
 
 typedef bool (*eval_callback)(struct tensor *tensor, bool ask, void *data);
 
@@ -62,7 +66,17 @@ struct ggml {
     const char *(*get_name)(const struct tensor *tensor);
     void *(*get_data)(const struct tensor *tensor);
     size_t (*nbytes)(const struct tensor *tensor);
+    bool (*reserve)(void *sched, void *graph);
+    bool (*alloc_graph)(void *sched, void *graph);
+    void (*synchronize)(void *sched);
+    void *(*backend_of)(void *sched, struct tensor *tensor);
+    void *(*device_of)(void *backend);
+    void *(*host_memory_of)(void *device);
+    void *(*buffer_new)(void *memory, size_t size);
+    void *(*buffer_base)(void *buffer);
+    void (*buffer_free)(void *buffer);
     void (*tensor_get)(const struct tensor *tensor, void *data, size_t offset, size_t size);
+    void (*tensor_get_async)(void *backend, const struct tensor *tensor, void *data, size_t offset, size_t size);
     int (*graph_n_nodes)(void *graph);
     struct tensor *(*graph_node)(void *graph, int index);
     struct tensor *(*graph_get_tensor)(void *graph, const char *name);
@@ -82,15 +96,16 @@ struct ggml *ggml_called_from(void *address);
 function function_called_from(struct site sites[MAX_SITES], void *address, const char *name);
 function function_near(void *address, const char *name);
 
-// What is read of a graph when `at` has been computed: a part of a block.
+// What is read of a graph when it has been computed: a part of a block.
 enum part { EXPERTS, WEIGHTS, INPUTS };
 
 struct reading {
-    struct tensor *at;
     struct tensor *of;
-    int node;  // the index of `at` in the graph
+    struct tensor *at;  // the node by which it was found,
+    int node;           // and its index in the graph
     int block;
     enum part part;
+    bool marked, source_marked;  // as outputs by us: `of`, and what it is a view of
 };
 
 struct plan {
@@ -99,6 +114,7 @@ struct plan {
     int blocks;
     int readings;
     int capacity;  // of `reading`; `layer` has a third of it
+    bool kept;       // the memory of what is read is used for nothing else
     bool generates;  // the graph ends in the scores of the next token
     struct reading *reading;
     int32_t *layer;  // by block
@@ -108,6 +124,8 @@ struct plan {
 
 bool plan_holds(const struct plan *plan, const struct ggml *ggml, void *graph);
 bool plan_graph(struct plan *plan, const struct ggml *ggml, void *graph);
+void plan_mark(struct plan *plan);
+void plan_unmark(struct plan *plan);
 void plan_free(struct plan *plan);
 
 // A tensor seen as rows of numbers of four bytes.
@@ -211,6 +229,7 @@ enum trouble {
     CANNOT_FIND,
     CANNOT_START,
     LAYOUT,
+    NOT_KEPT,
     SETTING,
     SHAPE,
     TWICE,

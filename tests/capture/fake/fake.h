@@ -25,6 +25,7 @@ struct tensor {
     struct tensor *spoils[2];  // whose memory this one is given
     int32_t *rows;             // positions of its rows
     int layer;
+    bool kept;                 // was an output when the graph got its memory
 };
 
 typedef bool (*eval_callback)(struct tensor *tensor, bool ask, void *data);
@@ -40,6 +41,9 @@ void free_tensor(struct tensor *tensor);
 void *ggml_backend_sched_new(void);
 void ggml_backend_sched_free(void *sched);
 void ggml_backend_sched_set_eval_callback(void *sched, eval_callback callback, void *data);
+bool ggml_backend_sched_reserve(void *sched, struct graph *graph);
+bool ggml_backend_sched_alloc_graph(void *sched, struct graph *graph);
+void ggml_backend_sched_synchronize(void *sched);
 int ggml_backend_sched_graph_compute_async(void *sched, struct graph *graph);
 
 struct llama_batch {

@@ -104,6 +104,12 @@ struct tensor *ggml_mul_mat(void *context, struct tensor *a, struct tensor *b) {
     return product;
 }
 
+enum { OUTPUT = 2 };
+
+void ggml_set_output(struct tensor *tensor) {
+    tensor->flags |= OUTPUT;
+}
+
 struct tensor *ggml_set_name(struct tensor *tensor, const char *name) {
     snprintf(tensor->name, sizeof tensor->name, "%s", name);
     return tensor;
@@ -139,6 +145,59 @@ void ggml_backend_tensor_get(const struct tensor *tensor, void *data, size_t off
     memcpy(data, tensor->data + offset, size);
 }
 
+// What was asked for and has not been copied yet: that is done when somebody waits for it.
+static _Thread_local struct {
+    const struct tensor *tensor;
+    char *data;
+    size_t offset, size;
+} asked[256];
+static _Thread_local int n_asked;
+
+void ggml_backend_tensor_get_async(void *backend, const struct tensor *tensor, void *data, size_t offset, size_t size) {
+    (void)ours(backend);
+    if (offset + size > ggml_nbytes(tensor) || n_asked == sizeof asked / sizeof *asked)
+        abort();
+    memset(data, 0x55, size);
+    asked[n_asked].tensor = tensor;
+    asked[n_asked].data = data;
+    asked[n_asked].offset = offset;
+    asked[n_asked++].size = size;
+}
+
+void ggml_backend_sched_synchronize(void *sched) {
+    (void)ours(sched);
+    for (int i = 0; i < n_asked; i++)
+        ggml_backend_tensor_get(asked[i].tensor, asked[i].data, asked[i].offset, asked[i].size);
+    n_asked = 0;
+}
+
+// A scheduler has one backend, which is itself, and so is its device; HOST_MEMORY has memory of its own kind.
+void *ggml_backend_sched_get_tensor_backend(void *sched, struct tensor *tensor) {
+    (void)tensor;
+    return ours(sched);
+}
+
+void *ggml_backend_get_device(void *backend) {
+    return ours(backend);
+}
+
+void *ggml_backend_dev_host_buffer_type(void *device) {
+    return getenv("HOST_MEMORY") ? ours(device) : NULL;
+}
+
+void *ggml_backend_buft_alloc_buffer(void *type, size_t size) {
+    (void)ours(type);
+    return malloc(size);
+}
+
+void *ggml_backend_buffer_get_base(void *buffer) {
+    return buffer;
+}
+
+void ggml_backend_buffer_free(void *buffer) {
+    free(buffer);
+}
+
 int ggml_graph_n_nodes(struct graph *graph) {
     return graph->n_nodes;
 }
@@ -172,15 +231,30 @@ void ggml_backend_sched_set_eval_callback(void *sched, eval_callback callback, v
 
 static void compute(struct tensor *node) {
     for (int i = 0; i < 2; i++)
-        if (node->spoils[i])
+        if (node->spoils[i] && !node->spoils[i]->kept)
             memset(node->spoils[i]->data, 0x55, ggml_nbytes(node->spoils[i]));
     if (node->compute)
         node->compute(node);
 }
 
+bool ggml_backend_sched_reserve(void *sched, struct graph *graph) {
+    (void)ours(sched);
+    return graph->n_nodes > 0;
+}
+
+bool ggml_backend_sched_alloc_graph(void *sched, struct graph *graph) {
+    (void)ours(sched);
+    for (int i = 0; i < graph->n_nodes; i++)
+        graph->nodes[i]->kept = graph->nodes[i]->flags & OUTPUT;
+    return true;
+}
+
 // As the library does it: nodes are computed together up to one that the callback wants.
 int ggml_backend_sched_graph_compute_async(void *sched, struct graph *graph) {
     struct sched *it = ours(sched);
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->nodes[i]->flags & OUTPUT)  // would not be computed as one with others
+            abort();
     for (int first = 0; first < graph->n_nodes; first++) {
         int last = first;
         bool need = false;

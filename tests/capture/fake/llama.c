@@ -154,6 +154,10 @@ static void build(struct llama_context *it, int rows, int outputs) {
         add_node(it, new_tensor(F32, 1, 1, 1, ""), "result_embd_pooled", -1);
     it->graph_rows = rows;
     it->graph_outputs = outputs;
+#ifndef KEEPS_NOTHING
+    if (!ggml_backend_sched_reserve(it->sched, &it->graph) || !ggml_backend_sched_alloc_graph(it->sched, &it->graph))
+        abort();
+#endif
 }
 
 // Computes some entries of a batch, in this order.
