@@ -11,6 +11,7 @@ _MODULES = (
     "steps",
     "server",
     "metrics",
+    "tables",
 )
 
 OUTPUTS: tuple[OutputOptions, ...] = tuple(

@@ -8,7 +8,7 @@
 _shtab_moe_live_plan_subparsers=(cache offload placement prune)
 _shtab_moe_live_subparsers=(run capture tap verify plan compare rows merge formats completion)
 
-_shtab_moe_live_run_option_strings=(-h --help --log --log-limit --weights --drafts --output --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --no-dashboard --refresh --color --theme --ascii --version)
+_shtab_moe_live_run_option_strings=(-h --help --log --log-limit --weights --drafts --output --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --tables --no-dashboard --refresh --color --theme --ascii --version)
 _shtab_moe_live_capture_option_strings=(-h --help --model --log --gate-layers --prompt --prompt-file --serve --cors --api-key --api-key-file --n-predict --ctx-size --ubatch-size --threads --n-gpu-layers --seed)
 _shtab_moe_live_tap_option_strings=(-h --help --build)
 _shtab_moe_live_verify_option_strings=(-h --help --model --json --lookahead)
@@ -22,7 +22,7 @@ _shtab_moe_live_rows_option_strings=(-h --help --to --format --columns --label-b
 _shtab_moe_live_merge_option_strings=(-h --help --state --json --full --top)
 _shtab_moe_live_formats_option_strings=(-h --help)
 _shtab_moe_live_completion_option_strings=(-h --help)
-_shtab_moe_live_option_strings=(-h --help --follow --demo --from --jobs --label-by-file --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --no-dashboard --refresh --color --theme --ascii --version --once --browse)
+_shtab_moe_live_option_strings=(-h --help --follow --demo --from --jobs --label-by-file --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --tables --no-dashboard --refresh --color --theme --ascii --version --once --browse)
 
 _shtab_moe_live_run___log_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___drafts_COMPGEN=_shtab_compgen_files
@@ -35,6 +35,7 @@ _shtab_moe_live_run___html_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___steps_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___token_file_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___metrics_file_COMPGEN=_shtab_compgen_files
+_shtab_moe_live_run___tables_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_capture___model_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_capture___log_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_capture___prompt_file_COMPGEN=_shtab_compgen_files
@@ -75,6 +76,7 @@ _shtab_moe_live___html_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___steps_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___token_file_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___metrics_file_COMPGEN=_shtab_compgen_files
+_shtab_moe_live___tables_COMPGEN=_shtab_compgen_files
 
 _shtab_moe_live_run___format_choices=(llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive)
 _shtab_moe_live_run___rows_choices=(auto logged verified)

@@ -51,7 +51,7 @@ function _shtab_moe_live_using
 end
 
 set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare rows merge formats completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tensorrt-llm --test --theme --threads --to --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tables --tensorrt-llm --test --theme --threads --to --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -97,6 +97,7 @@ complete -c moe-live -n _shtab_moe_live_using -l token-file -xka "(__fish_comple
 complete -c moe-live -n _shtab_moe_live_using -l metrics-file -xka "(__fish_complete_path (commandline -ct))" -d 'keep the metrics in a file for node_exporter'"'"'s textfile collector; with --listen they are at /metrics (both need the extra: pip install '"'"'moe-live[metrics]'"'"')'
 complete -c moe-live -n _shtab_moe_live_using -l metrics-cache -x -d 'LRU hits in the metrics for caches of so many experts a layer: 8,16,32 (default: 1/16 to 1/2)'
 complete -c moe-live -n _shtab_moe_live_using -l metrics-experts -d 'metrics of each expert too: as many series as layers times experts, at most 50,000'
+complete -c moe-live -n _shtab_moe_live_using -l tables -xka "(__fish_complete_path (commandline -ct))" -d 'write layers, experts, pairs and so on as tables for other programs, a file each: Parquet, or CSV without the extra (pip install '"'"'moe-live[tables]'"'"')'
 complete -c moe-live -n _shtab_moe_live_using -l no-dashboard -d 'status lines instead of the dashboard'
 complete -c moe-live -n _shtab_moe_live_using -l refresh -x -d 'frames a second at most (default 4)'
 complete -c moe-live -n _shtab_moe_live_using -l color -xka "auto always never" -d 'use of colours'
@@ -147,6 +148,7 @@ complete -c moe-live -n '_shtab_moe_live_using run' -l token-file -xka "(__fish_
 complete -c moe-live -n '_shtab_moe_live_using run' -l metrics-file -xka "(__fish_complete_path (commandline -ct))" -d 'keep the metrics in a file for node_exporter'"'"'s textfile collector; with --listen they are at /metrics (both need the extra: pip install '"'"'moe-live[metrics]'"'"')'
 complete -c moe-live -n '_shtab_moe_live_using run' -l metrics-cache -x -d 'LRU hits in the metrics for caches of so many experts a layer: 8,16,32 (default: 1/16 to 1/2)'
 complete -c moe-live -n '_shtab_moe_live_using run' -l metrics-experts -d 'metrics of each expert too: as many series as layers times experts, at most 50,000'
+complete -c moe-live -n '_shtab_moe_live_using run' -l tables -xka "(__fish_complete_path (commandline -ct))" -d 'write layers, experts, pairs and so on as tables for other programs, a file each: Parquet, or CSV without the extra (pip install '"'"'moe-live[tables]'"'"')'
 complete -c moe-live -n '_shtab_moe_live_using run' -l no-dashboard -d 'status lines instead of the dashboard'
 complete -c moe-live -n '_shtab_moe_live_using run' -l refresh -x -d 'frames a second at most (default 4)'
 complete -c moe-live -n '_shtab_moe_live_using run' -l color -xka "auto always never" -d 'use of colours'

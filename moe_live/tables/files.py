@@ -51,17 +51,18 @@ def table_writer(path: str, columns: Sequence[Column], what: str) -> Iterator[Ta
     from moe_live.reports.files import file_in_place
 
     if path == "-":
-        writer = _writer(path, sys.stdout.buffer, columns)
-        yield writer
-        writer.close()
+        table = writer(path, sys.stdout.buffer, columns)
+        yield table
+        table.close()
         return
     with file_in_place(path, what) as file:
-        writer = _writer(path, file, columns)
-        yield writer
-        writer.close()
+        table = writer(path, file, columns)
+        yield table
+        table.close()
 
 
-def _writer(path: str, file: IO[bytes], columns: Sequence[Column]) -> TableWriter:
+def writer(path: str, file: IO[bytes], columns: Sequence[Column]) -> TableWriter:
+    """What writes a table to an open file: Parquet if its name says so, else CSV."""
     if path.endswith(".parquet"):
         from moe_live.tables.parquet import ParquetWriter
 

@@ -15,6 +15,7 @@ from moe_live.cli import main
 from moe_live.simulator import HEADER, ModelShape, Request, SimulatedServer
 from moe_live.tables.columns import Column
 from moe_live.tables.rows import COLUMNS
+from moe_live.tables.subjects import DISTANCES, SUBJECTS
 from tests.analysis import snapshot_of
 from tests.conftest import REPOSITORY
 
@@ -60,17 +61,31 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def test_columns_of_rows() -> None:
+def test_columns() -> None:
     assert documented(COLUMNS) in section("Rows")
+    of_summary = section("Tables of the summary")
+    for name, columns in {**{each.name: each.columns for each in SUBJECTS}, "distances": DISTANCES}.items():
+        assert documented(columns) in of_summary.split(f"\n### {name}\n")[1].split("\n### ")[0]
 
 
-def test_rows_in_other_programs(log: Path) -> None:
+@pytest.mark.parametrize(
+    ("title", "arguments"),
+    [
+        ("Rows", ["rows", "moe.log", "--to", "rows.parquet"]),
+        ("Tables of the summary", ["moe.log", "--tables", "moe-tables"]),
+    ],
+)
+def test_in_other_programs(
+    title: str, arguments: list[str], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each shows the experts that are chosen most in decode."""
     for package in ("pyarrow", "duckdb", "polars", "pandas"):
         pytest.importorskip(package)
-    assert main(["rows", str(log), "--to", str(log.parent / "rows.parquet")]) == 0
+    monkeypatch.chdir(log.parent)
+    assert main(arguments) == 0
     usages = snapshot_of(log.read_bytes()).layers
     counts = sorted((count for entry in usages for count in entry.usage.decode.tolist()), reverse=True)
-    scripts = re.split(r"^(?=import )", code(section("Rows")), flags=re.MULTILINE)[1:]
+    scripts = re.split(r"^(?=import )", code(section(title)), flags=re.MULTILINE)[1:]
     assert len(scripts) == 3
     for script in scripts:
         shown = run_there(script, log.parent)
