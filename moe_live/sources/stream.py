@@ -1,4 +1,4 @@
-"""A descriptor read once from its beginning to its end, unpacked if it is compressed: gzip, xz, bzip2."""
+"""A descriptor read once from its beginning to its end, unpacked if it is gzip, xz, bzip2 or zstd."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 import zlib
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from moe_live.errors import printable
@@ -16,7 +17,8 @@ from moe_live.errors import printable
 READ_BYTES = 1 << 20
 PACKED_BYTES = 1 << 17
 GZIP_MAGIC = b"\x1f\x8b"
-PACKED_MAGICS = (GZIP_MAGIC, b"\xfd7zXZ\0", b"BZh")
+_BZIP2_MAGIC, _ZSTD_MAGIC = b"BZh", b"\x28\xb5\x2f\xfd"
+PACKED_MAGICS = (GZIP_MAGIC, b"\xfd7zXZ\0", _BZIP2_MAGIC, _ZSTD_MAGIC)
 """How compressed files begin that are unpacked."""
 
 _OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
@@ -128,7 +130,11 @@ class ByteStream:
         return raw if self._unpacker is None else self._unpack(self._unpacker, raw, room)
 
     def _unpack(self, unpacker: _Unpacker, raw: bytes, room: int) -> bytes:
-        data = unpacker.feed(raw, room)
+        try:
+            data = unpacker.feed(raw, room)
+        except ImportError as error:
+            self._end(f"{self._name} cannot be unpacked by this Python ({error}); unpack it first")
+            return b""
         if unpacker.damage:
             self._end(f"{self._name} is damaged ({unpacker.damage}); what came before is used; make it again")
         return data
@@ -195,14 +201,16 @@ _XZ_MEMORY = 1 << 27
 
 
 class _OtherUnpacker(_Unpacker):
-    """Of xz and bzip2."""
+    """Of xz, bzip2 and zstd."""
 
     def _unpack(self, packed: bytes, room: int) -> bytes:
         try:
             if self.complete:
                 self._stream = _stream_of(packed)
             data = self._stream.decompress(packed, room)
-        except Exception as error:  # each module has its own; ImportError where Python lacks it
+        except ImportError:
+            raise
+        except Exception as error:  # each module has its own
             self._damaged(str(error).lower())
             return b""
         self.complete = self._stream.eof
@@ -215,9 +223,18 @@ def _stream_of(packed: bytes) -> Any:
     """What unpacks a stream that begins so.
 
     Raises:
-        ImportError: this Python has been built without it.
+        ImportError: this Python lacks it.
     """
-    if packed.startswith(b"B"):
+    if packed.startswith(_ZSTD_MAGIC):
+        try:
+            zstd = import_module("compression.zstd")  # from 3.14 on
+        except ImportError:
+            try:
+                zstd = import_module("backports.zstd")
+            except ImportError:
+                raise ImportError("zstd is missing: pip install 'moe-live[zstd]'") from None
+        return zstd.ZstdDecompressor()
+    if packed.startswith(_BZIP2_MAGIC):
         from bz2 import BZ2Decompressor  # noqa: PLC0415 - not every Python has it
 
         return BZ2Decompressor()

@@ -1,12 +1,14 @@
-"""Finished logs that are compressed with xz or bzip2."""
+"""Finished logs that are compressed with xz, bzip2 or zstd."""
 
 from __future__ import annotations
 
 import bz2
 import lzma
 import os
+import sys
 import tracemalloc
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,12 @@ from moe_live.sources.source import State
 from tests.sources.reader import read_to_end
 
 TEXT = b"layer_id,expert_ids\n" + b"3,1 2\n4,5 6\n" * 500
-WAYS: dict[str, Callable[[bytes], bytes]] = {"xz": lzma.compress, "bz2": bz2.compress}
+ZSTD = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+WAYS: dict[str, Callable[[bytes], bytes]] = {
+    "xz": lzma.compress,
+    "bz2": bz2.compress,
+    "zst": lambda data: ZSTD.compress(data, options={ZSTD.CompressionParameter.checksum_flag: 1}),
+}
 
 
 def unpacked(path: Path, limit: int = 1 << 16) -> tuple[bytes, str]:
@@ -60,6 +67,14 @@ def test_what_is_cut_or_damaged_is_said(way: str, tmp_path: Path) -> None:
     assert "is cut short" in unpacked(path)[1]
     path.write_bytes(packed[:100] + b"\xff" * 50 + packed[150:])
     assert "is damaged" in unpacked(path)[1]
+
+
+def test_where_zstd_is_missing_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, module, None)
+    path = tmp_path / "moe.log.zst"
+    path.write_bytes(ZSTD.compress(TEXT))
+    assert "zstd is missing: pip install 'moe-live[zstd]'); unpack it first" in unpacked(path)[1]
 
 
 @pytest.mark.parametrize("text", [b"B", b"BZ", b"\xfd7z", b"\x1f", b"BZ,1\n"])
