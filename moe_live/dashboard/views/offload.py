@@ -93,10 +93,8 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     command = f"llama-server {' '.join(map(shlex.quote, found.arguments))}"
     head: list[Line] = [(text(part, STRONG),) for part in wrap(command, width, 3)]
     room = height - len(head)
-    return [
-        *head,
-        *_LISTING.lines(_rows(found), _COLUMNS, state, width=width, height=room, title=facts),
-    ]
+    table = _LISTING.lines(_rows(found), _COLUMNS, state, width=width, height=room, title=facts)
+    return [*head, *table][:height]
 
 
 VIEW = View(

@@ -15,9 +15,9 @@ from moe_live.formatting import fraction, leading, percents, whole
 from moe_live.snapshot import Placements, Section, Snapshot
 
 _GAINS = {
-    True: ("more even than", STRONG),
-    False: ("not certainly more even than", CAUTION),
-    None: ("too few layers to tell whether it is more even than", CAUTION),
+    True: ("more even than {}", STRONG),
+    False: ("not certainly more even than {}", CAUTION),
+    None: ("too few layers to tell what is gained", CAUTION),
 }
 
 _LEAST_ROWS = 8
@@ -53,7 +53,7 @@ def _rows(found: Placements | None) -> list[_Row]:
 
 
 def _rule(name: str) -> Column[_Row]:
-    return Column(name, 12, lambda row: fraction(row.even[name], 3))
+    return Column(name, max(8, len(name)), lambda row: fraction(row.even[name], 3))
 
 
 def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
@@ -89,7 +89,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         fact: Line = (text(f"{name} ", FAINT), text(fraction(rule.mean, 3), STRONG))
         if rule.beside:
             said, style = _GAINS[rule.gains]
-            fact = (*fact, text(f" {said} {rule.beside}", style))
+            fact = (*fact, text(f" {said.format(rule.beside)}", style))
         facts.append(fact)
     label = "load by device "
     loads = leading(map(percents, found.rule.by_device.tolist()), width - len(label))
@@ -102,7 +102,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     beneath = _devices(found, layer, width)
     room = height - len(beneath) - 1
     if room < len(flow(facts, width)) + _LEAST_ROWS:
-        return _LISTING.lines(rows, columns, state, width=width, height=height, title=facts)
+        return _LISTING.lines(rows, columns, state, width=width, height=height, title=facts)[:height]
     return [*_LISTING.lines(rows, columns, state, width=width, height=room, title=facts), (), *beneath]
 
 
