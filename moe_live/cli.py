@@ -30,7 +30,9 @@ from moe_live.settings import DEFAULT_LATEST_USES
 
 if TYPE_CHECKING:
     from moe_live.capture.run import CommandSource
+    from moe_live.checkpoint import Checkpoint
     from moe_live.plans.live import LivePlans
+    from moe_live.resumption import Resumed
     from moe_live.running import Run
     from moe_live.snapshot import Snapshot
     from moe_live.sources.source import Source
@@ -163,6 +165,7 @@ def run(config: Config) -> int:
     from moe_live.plans.progress import bar
     from moe_live.reports.files import check_destination
     from moe_live.reports.unusable import has_usable_lines
+    from moe_live.resumption import checkpoint_of, resume
     from moe_live.sources.label_file import check_label_file
     from moe_live.terminal import Signals
 
@@ -171,6 +174,9 @@ def run(config: Config) -> int:
     else:
         logs = config.paths or (config.follow or "/dev/stdin",)
     taken = [(path, "the log itself") for path in logs]
+    if config.state is not None:
+        check_destination(config.state, "the state", taken)
+        taken.append((config.state, "the state"))
     if config.label_file is not None:
         check_label_file(config.label_file)
         taken.append((config.label_file, "the file of labels"))
@@ -181,12 +187,15 @@ def run(config: Config) -> int:
     problem: MoeLiveError | None = None
     plans = LivePlans(given)
     is_browsed = (config.browse or not config.paths) and _has_dashboard(config)
-    if given.asked or is_browsed or (config.once is not None and _shown_once(config.once)):
+    looks_on = config.state is not None  # what is started again may be asked for more
+    if given.asked or looks_on or is_browsed or (config.once is not None and _shown_once(config.once)):
         config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))
+    resumed = resume(config)
     # Plans that nobody asked for are for the eye.
     outputs = LiveOutputs(config.outputs, lambda snapshot: plans.add_to(snapshot, given.asked))
-    with Signals() as signals, _source(config, signals) as (source, names, command):
-        session = _session(config, source, names)
+    with Signals() as signals, _source(config, signals, resumed) as (source, names, command):
+        checkpoint = checkpoint_of(config, source)
+        session = _session(config, source, names, checkpoint, resumed)
         try:
             with outputs:
                 _show(session, signals, config, outputs, plans)
@@ -207,6 +216,8 @@ def run(config: Config) -> int:
             read = session.status().source
             whole = "" if read.total is None else f" of {read.total:,}"
             sys.stderr.write(f"moe-live: interrupted after {read.position:,}{whole} bytes\n")
+        if checkpoint is not None and checkpoint.problem:
+            problem = problem or MoeLiveError(checkpoint.problem)
         for failure in outputs.problems:
             sys.stderr.write(f"moe-live: warning: {failure}\n")
         if command is not None:
@@ -280,7 +291,13 @@ def _ended_by(*numbers: signal.Signals | None) -> signal.Signals | None:
     return next((number for number in numbers if number not in (None, signal.SIGINT)), None)
 
 
-def _session(config: Config, source: Source, names: tuple[str, ...]) -> Run:
+def _session(
+    config: Config,
+    source: Source,
+    names: tuple[str, ...],
+    checkpoint: Checkpoint | None,
+    resumed: Resumed | None,
+) -> Run:
     """One that reads with several processes where that is worth while."""
     from moe_live.analyzer import Analyzer
     from moe_live.session import READ_AHEAD, Session
@@ -294,18 +311,25 @@ def _session(config: Config, source: Source, names: tuple[str, ...]) -> Run:
         parts = plan(config.paths, config.jobs, settings)
         if workers := start_workers(min(config.jobs, len(parts)), settings):
             return ParallelSession(source, parts, workers, settings, paths=names)
+    if resumed is not None:
+        analyzer = resumed.analyzer
+    else:
+        analyzer = Analyzer(settings, paths=names, keep_steps=config.wants_steps)
+        if checkpoint is not None:
+            checkpoint.begin(analyzer)
     return Session(
         source,
-        Analyzer(settings, paths=names, keep_steps=config.wants_steps),
+        analyzer,
         read_ahead=0 if config.paths else READ_AHEAD,
         label_file=config.label_file,
         file_labels=config.file_labels,
+        checkpoint=checkpoint,
     )
 
 
 @contextmanager
 def _source(
-    config: Config, signals: Signals
+    config: Config, signals: Signals, resumed: Resumed | None
 ) -> Iterator[tuple[Source, tuple[str, ...], CommandSource | None]]:
     """The source of bytes, closed at the end, the names of what it reads, and the command that it runs."""
     from moe_live.sources.archive import ArchiveSource
@@ -324,7 +348,12 @@ def _source(
         elif config.paths:
             source, names = ArchiveSource(config.paths), config.paths
         elif config.follow is not None:
-            source, names = Follower(config.follow, from_end=config.from_end), (config.follow,)
+            position = None if resumed is None else resumed.position
+            follower = Follower(config.follow, from_end=config.from_end, resume=position)
+            stack.callback(follower.close)
+            if resumed is not None:
+                resumed.check(follower, config.follow)
+            source, names = follower, (config.follow,)
         elif config.demo:
             from moe_live.simulator.writer import demo_server
 

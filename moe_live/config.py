@@ -103,6 +103,7 @@ class Config:
     from_end: bool
     json_alone: bool
     settings: Settings
+    state: str | None
     label_file: str | None
     file_labels: tuple[str, ...]
     dashboard: bool
@@ -124,6 +125,8 @@ class Config:
         """Whether more than one process may read the input."""
         # A file of labels tells what holds now, and parts are read at the same time.
         if self.label_file is not None or self.file_labels or self.browse or self.wants_steps:
+            return False
+        if self.state is not None:  # which has all in the order in which it came
             return False
         return self.jobs > 1 and bool(self.paths)
 
@@ -180,6 +183,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         parser.error("--browse goes with PATHs")
     if options.once is not None and (options.demo or options.browse or options.json == "-"):
         parser.error("--once goes with PATHs, --follow PATH or a pipe, and without --browse and --json -")
+    if options.state is not None and (options.demo or paths):
+        parser.error("--state goes with --follow PATH or a pipe")
     if options.start == "end" and options.follow is None:
         parser.error("--from end goes with --follow PATH")
     return _config(parser, options)
@@ -271,6 +276,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             counts_only=options.only is not None,
             reset_on_restart=options.reset_on_restart,
         ),
+        state=options.state,
         label_file=options.label_file,
         file_labels=tuple(map(label_of, options.paths)) if options.label_by_file else (),
         dashboard=options.dashboard and options.only is None,
@@ -432,6 +438,12 @@ def _add_options(
         "--only",
         choices=("frequency",),
         help="count how often experts are chosen and leave out all other figures and the dashboard: fastest",
+    )
+    parser.add_argument_group("state").add_argument(
+        "--state",
+        type=file_name,
+        metavar="FILE",
+        help="a file that all that is known is kept in, every 30 seconds and at the end; it is gone on from",
     )
     output = parser.add_argument_group("output")
     output.add_argument(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from moe_live.analyzer import Analyzer, Progress
+from moe_live.checkpoint import Checkpoint
 from moe_live.memory import own_pages
 from moe_live.running import Meter, Status
 from moe_live.snapshot import Section, Snapshot
@@ -48,6 +49,7 @@ class Session:
         read_ahead: bytes that are held until they are analyzed.
         label_file: path of a file that tells the label of what comes now.
         file_labels: of each file that the source reads; nothing for none.
+        checkpoint: a file that is to have the state of it all, now and then and at the end.
         clock: seconds, monotonic.
     """
 
@@ -59,6 +61,7 @@ class Session:
         read_ahead: int = 0,
         label_file: str | None = None,
         file_labels: Sequence[str] = (),
+        checkpoint: Checkpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source = source
@@ -69,6 +72,7 @@ class Session:
         self._label_next_file()
         self._label_file = None if label_file is None else LabelFile(label_file, clock)
         self._held_bytes = 0
+        self._checkpoint = checkpoint
         self._portion = READ_SIZE
         self._clock = clock
         self._meter = Meter(clock)
@@ -103,6 +107,10 @@ class Session:
             # A log that grows line by line has something new after every line. That is left for next time.
             has_all = has_all or self._fetch()
             if not self._held:
+                if self._checkpoint is not None:
+                    self._checkpoint.keep(
+                        self.analyzer, is_behind=self.source.status().state is State.READING
+                    )
                 return came
             came = True
             self._analyze(self._next())
@@ -138,6 +146,8 @@ class Session:
 
     def _fetch(self) -> bool:
         """Read as far ahead as may be held; whether reading on is not worth while for now."""
+        if self._held and self._checkpoint is not None and self._checkpoint.is_due:
+            return False  # a state is of what is analyzed, and so is where reading stands
         while not self._held or self._held_bytes < self._read_ahead:
             if self._label_file is not None and (label := self._label_file.changed()) is not None:
                 self._held.append(label)
@@ -180,6 +190,8 @@ class Session:
         return b"".join(pieces)
 
     def _analyze(self, item: bytes | memoryview | Break | str) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.changed(hurry=isinstance(item, Break))
         if isinstance(item, str):
             self.analyzer.label = item
             return
@@ -198,6 +210,8 @@ class Session:
     def reset(self) -> None:
         """Start the statistics anew; reading goes on where it is."""
         self.analyzer.reset()
+        if self._checkpoint is not None:
+            self._checkpoint.changed()
         self._meter.restart()
 
     def snapshot(
@@ -223,6 +237,8 @@ class Session:
         self.source.close()
         while self._held and not stop():
             self._analyze(self._next())
+        if self._checkpoint is not None and not self._held:
+            self._checkpoint.finish(self.analyzer)
         self.analyzer.finish()
         snapshot = self._with_gaps(self.analyzer.snapshot())
         if not self._held_bytes:

@@ -8,7 +8,7 @@
 _shtab_moe_live_plan_subparsers=(cache offload placement prune)
 _shtab_moe_live_subparsers=(run capture tap verify plan compare rows merge formats completion)
 
-_shtab_moe_live_run_option_strings=(-h --help --log --log-limit --weights --drafts --output --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --tables --no-dashboard --refresh --color --theme --ascii --version)
+_shtab_moe_live_run_option_strings=(-h --help --log --log-limit --weights --drafts --output --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --state --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --tables --no-dashboard --refresh --color --theme --ascii --version)
 _shtab_moe_live_capture_option_strings=(-h --help --model --log --gate-layers --prompt --prompt-file --serve --cors --api-key --api-key-file --n-predict --ctx-size --ubatch-size --threads --n-gpu-layers --seed)
 _shtab_moe_live_tap_option_strings=(-h --help --build)
 _shtab_moe_live_verify_option_strings=(-h --help --model --json --lookahead)
@@ -22,12 +22,13 @@ _shtab_moe_live_rows_option_strings=(-h --help --to --format --columns --label-b
 _shtab_moe_live_merge_option_strings=(-h --help --state --json --full --top)
 _shtab_moe_live_formats_option_strings=(-h --help)
 _shtab_moe_live_completion_option_strings=(-h --help)
-_shtab_moe_live_option_strings=(-h --help --follow --demo --from --jobs --label-by-file --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --tables --no-dashboard --refresh --color --theme --ascii --version --once --browse)
+_shtab_moe_live_option_strings=(-h --help --follow --demo --from --jobs --label-by-file --format --columns --rows --phase --layers --include-prompt --gate-layers --n-experts --max-slots --window --label --label-file --reset-on-restart --only --state --full --top --budget --model --expert-bytes --vram --reserve --devices --replicas --drop --json --hot-experts --hot-list --html --steps --listen --token --token-file --metrics-file --metrics-cache --metrics-experts --tables --no-dashboard --refresh --color --theme --ascii --version --once --browse)
 
 _shtab_moe_live_run___log_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___drafts_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___output_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___label_file_COMPGEN=_shtab_compgen_files
+_shtab_moe_live_run___state_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___model_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___json_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_run___hot_list_COMPGEN=_shtab_compgen_files
@@ -69,6 +70,7 @@ _shtab_moe_live_merge___json_COMPGEN=_shtab_compgen_files
 _shtab_moe_live_pos_1_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___follow_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___label_file_COMPGEN=_shtab_compgen_files
+_shtab_moe_live___state_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___model_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___json_COMPGEN=_shtab_compgen_files
 _shtab_moe_live___hot_list_COMPGEN=_shtab_compgen_files

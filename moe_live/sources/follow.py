@@ -13,6 +13,7 @@ from moe_live.sources.gaps import Gaps
 from moe_live.sources.lineup import HELD_MAX, Lineup
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.memory import REMEMBERED_MAX, Log
+from moe_live.sources.position import Position
 from moe_live.sources.source import BUSY_PAUSE_S, IDLE_PAUSE_S, Break, SourceStatus, State, idle_pause
 from moe_live.sources.watch import Watcher
 
@@ -59,6 +60,10 @@ class Follower:
         watch: let events in the directory wake us up while idle. Otherwise only poll.
         grace: see above, in seconds.
         clock: monotonic time in seconds.
+        resume: where reading stood in another process: what came since is read, from there on. None to begin.
+
+    Attributes:
+        goes_on: whether the file was found in which reading stood, and all that was read of it is there.
 
     Raises:
         UsageError: `path` is a directory or another thing that cannot be followed, or may not be read.
@@ -72,6 +77,7 @@ class Follower:
         watch: bool = True,
         grace: float = GRACE_S,
         clock: Callable[[], float] = time.monotonic,
+        resume: Position | None = None,
     ) -> None:
         self._path = Path(path)
         self._shown_path = printable(self._path)
@@ -90,7 +96,12 @@ class Follower:
         self._pause = 0.0
         self._active_at = clock()
         self._closed = False
-        self._lineup.open_at_start(from_end=from_end)
+        self._lineup.open_at_start(from_end=from_end and resume is None)
+        if resume is not None:
+            self._current = self._lineup.resume(resume, max(0.0, time.time() - resume.time))
+        self.goes_on = self._current is not None
+        # Of what was read before, an open step and an unfinished line may be left.
+        self._has_read = resume is not None and resume.has_read
         self._watcher = Watcher(self._path) if watch else None
 
     def read(self, limit: int) -> Sequence[bytes | Break]:
@@ -157,6 +168,10 @@ class Follower:
             gaps=self._told,
         )
 
+    def position(self) -> Position:
+        """Where reading stands: after what was handed out last."""
+        return self._lineup.position(self._current)
+
     def close(self) -> None:
         """Give files and watcher back. Idempotent."""
         if self._closed:
@@ -220,7 +235,7 @@ class Follower:
         """Put the break between what was read last and this file, if one is due."""
         if file is not self._current:
             if self._current is None:
-                file.entry = None
+                file.entry = file.entry if self._has_read else None
             elif self._current.entry is None:
                 self._current.entry = Break.ROTATED  # should its turn come again
             self._current = file

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from moe_live.errors import UsageError, printable
 from moe_live.sources.gaps import UNSEEN_S, GapCounter
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.memory import Log, Memory
-from moe_live.sources.place import identity_of
+from moe_live.sources.packed import PackedLog
+from moe_live.sources.place import Place, identity_of
+from moe_live.sources.position import Position
 from moe_live.sources.rotations import Found, find_between
 from moe_live.sources.siblings import find_siblings
 from moe_live.sources.source import Break
@@ -88,6 +92,106 @@ class Lineup:
             raise UsageError(
                 f"cannot follow {self._shown_path}: compressed logs are finished; read it without --follow"
             )
+
+    def resume(self, position: Position, unseen: float) -> Log | None:
+        """Line up what comes after a position, from the file on in which that lies; after `open_at_start`.
+
+        Args:
+            position: where reading stood in another process.
+            unseen: seconds since then.
+
+        Returns:
+            The file that is gone on with; None if no file holds what was read up to there.
+        """
+        self._memory, self.gaps.gaps, self._since_look = position.memory, position.gaps, unseen
+        newest = self._newest()
+        self.files.clear()
+        read = self._file_at(position, newest)
+        if read is not None and read is newest:
+            self.files.append(read)
+            return read
+        if read is not None:
+            self.files.append(read)
+        if newest is not None and (place := self._place_in(newest)) is not None:
+            newest.resume(place)
+        found = self._find([*self.files], newest)
+        if newest is not None:
+            self.files.append(newest)
+        if read is not None:
+            return read
+        self._unseen = unseen
+        place = position.place
+        if newest is not None and place is not None and place.offset:
+            if newest.identity == (place.device, place.inode) and not found.new:
+                newest.was_read_to(place, position.trail)
+                self._start_again(newest, found)
+                self.gaps.settle()
+            else:
+                self._note_replaced(found, successors=1)
+        elif place is not None and place.offset:
+            self._note_replaced(found)
+        return None
+
+    def _newest(self) -> LogFile | None:
+        """What the path named at the start."""
+        return next((file for file in self.files if isinstance(file, LogFile)), None)
+
+    def _place_in(self, file: LogFile) -> Place | None:
+        """Where reading ended in a file, if it was read before, and can be read."""
+        with suppress(OSError):  # an unreadable file shows when it is read
+            return self._memory.place_in(file)
+        return None
+
+    def _file_at(self, position: Position, newest: LogFile | None) -> Log | None:
+        """The file in which a position lies, ready to be gone on with; None if there is none any more."""
+        place = position.place
+        if place is None or not place.offset:
+            return None
+        identity = place.device, place.inode
+        if newest is not None:
+            try:
+                if newest.goes_on(place, position.trail, position.line_start):
+                    return newest
+            except OSError:  # an unreadable file shows when it is read
+                return None
+            if newest.identity == identity:
+                newest.entry = Break.RESTARTED
+        siblings = [sibling for series in find_siblings(self._path) for sibling in series.files[::-1]]
+        for sibling in sorted(siblings, key=lambda sibling: sibling.identity != identity):
+            if not sibling.is_readable or (newest is not None and sibling.identity == newest.identity):
+                continue
+            file: Log | None = None
+            try:
+                file = PackedLog.open(sibling.path) or LogFile.open(sibling.path)
+                if isinstance(file, PackedLog):
+                    is_it = file.goes_on(place, position.trail)
+                else:
+                    is_it = file.goes_on(place, position.trail, position.line_start)
+                    file.left_at = self._looked_at if sibling.identity == identity else -math.inf
+            except OSError:
+                is_it = False
+            if is_it:
+                return file
+            if file is not None:
+                file.close()
+        return None
+
+    def position(self, current: Log | None) -> Position:
+        """Where reading stands, if `current` is the file from which the last bytes came."""
+        memory = self._memory.without({file.identity for file in self.files})
+        if current is None and self.files:
+            current = self.files[0]
+        if current is None:
+            return Position(str(self._path), memory=memory, gaps=self.gaps.gaps, time=time.time())
+        return Position(
+            str(self._path),
+            current.place,
+            current.trail,
+            current.line_start,
+            memory,
+            self.gaps.gaps,
+            time.time(),
+        )
 
     def look(self, now: float) -> None:
         """See what the path names now, and line it up if that is not the last of our files."""

@@ -216,6 +216,29 @@ class LogFile:
         self._start_at(place.offset)
         self.trail = Trail(place.offset)
 
+    def goes_on(self, place: Place, trail: Trail, line_start: int) -> bool:
+        """Go on at a place, if it holds all that was read up to there.
+
+        Args:
+            place: where reading ended in it, or in a file of which it is a copy.
+            trail: of what was read; taken over.
+            line_start: where the line begins that the place lies in.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if self.size < place.offset or not place.is_in(self.read_at):
+            return False
+        if not (trail.is_empty or trail.holds(place.offset, self.read_at)):
+            return False
+        self._start_at(place.offset)
+        self.trail, self.line_start, self.entry = trail, line_start, None
+        return True
+
+    def was_read_to(self, place: Place, trail: Trail) -> None:
+        """Take in how far it had been read before it was rewritten; `start_again` comes next."""
+        self.place, self.trail, self.size = place, trail, place.offset
+
     def go_on_from(self, other: LogFile) -> bool:
         """Get ready to go on where `other` was read to, if this is a copy of it; says whether it is.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -41,6 +41,13 @@ class Memory:
     def note(self, siblings: Iterable[Sibling]) -> None:
         """Take in what lies beside the log now."""
         self._listed = {sibling.identity: (sibling.size, sibling.mtime_ns) for sibling in siblings}
+
+    def without(self, identities: Collection[Identity]) -> Memory:
+        """The same, had these files, which are still to be read, not been seen beside the log."""
+        other = Memory()
+        other._finished = self._finished.copy()
+        other._listed = {key: seen for key, seen in self._listed.items() if key not in identities}
+        return other
 
     def lay_there(self, sibling: Sibling) -> bool:
         """Whether this file, as it is, lay beside the log when that was noted last, under whatever name."""

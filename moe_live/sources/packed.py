@@ -30,7 +30,7 @@ class PackedLog:
     Offsets and sizes are those of the unpacked text.
 
     Attributes:
-        identity, offset, size, left_at, entry: see `LogFile`.
+        identity, offset, size, trail, left_at, entry: see `LogFile`.
         problem: why not all of it could be read, in one line; "" if nothing is wrong.
     """
 
@@ -40,7 +40,8 @@ class PackedLog:
         self.offset = 0
         self.left_at: float | None = -math.inf  # nobody writes to it any more
         self.entry: Break | None = Break.ROTATED
-        self._tail = b""  # of what was skipped
+        self.trail = Trail()
+        self._tail = b""
         self._path = path
         self._stream = ByteStream(fd, str(path))
         self._head = self._stream.read(HEAD_BYTES)
@@ -73,6 +74,16 @@ class PackedLog:
     def problem(self) -> str:
         """Why not all of it could be read, in one line; "" if nothing is wrong."""
         return self._stream.problem
+
+    @property
+    def place(self) -> Place:
+        """How far it was read."""
+        return Place(*self.identity, self.offset, self._head[: min(self.offset, MARKER_BYTES)], self._tail)
+
+    @property
+    def line_start(self) -> int:
+        """What `LogFile` has: here no line is read twice."""
+        return self.offset
 
     def is_packed(self, size: int, head: bytes) -> bool:
         """Whether this seems to be a file of this size that begins like this, compressed."""
@@ -113,10 +124,9 @@ class PackedLog:
         if self._original is None:
             return True
         place, trail = self._original
-        skipped = self._stream.read(min(SKIP_BYTES, place.offset - self.offset))
-        same = trail.common(self.offset, skipped) == len(skipped)
-        self.offset += len(skipped)
-        self._tail = (self._tail + skipped)[-MARKER_BYTES:]
+        begin = self.offset
+        skipped = self.read(min(SKIP_BYTES, place.offset - begin))
+        same = trail.common(begin, skipped) == len(skipped)
         at_place = self.offset == place.offset
         if not same or (at_place and self._tail[-len(place.tail) :] != place.tail):
             self._original = None
@@ -126,10 +136,23 @@ class PackedLog:
             self._original = None
         return self._original is None
 
+    def goes_on(self, place: Place, trail: Trail) -> bool:
+        """Go on at a place, if it holds all that was read up to there; that is unpacked at once."""
+        head = place.head[: len(self._head)]
+        if not place.offset or self._head[: len(head)] != head:
+            return False
+        self._original = place, trail
+        self.entry = None
+        while not self.begin():
+            pass
+        return self.offset == place.offset
+
     def read(self, limit: int) -> bytes:
         """The next bytes, at most `limit`; b"" at the end."""
         data = self._stream.read(limit)
+        self.trail.extend(self.offset, data)
         self.offset += len(data)
+        self._tail = (self._tail + data)[-MARKER_BYTES:]
         return data
 
     def look(self) -> int:
@@ -144,4 +167,5 @@ class PackedLog:
         os.lseek(self._stream.fd, 0, os.SEEK_SET)
         self._stream = ByteStream(self._stream.fd, str(self._path))
         self.offset = 0
+        self.trail = Trail()
         self._tail = b""

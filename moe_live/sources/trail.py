@@ -23,6 +23,11 @@ class Trail:
         self._samples = bytearray()  # those at the offsets that are multiples of the spacing
         self._begin = self._end = begin
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read."""
+        return self._begin == self._end
+
     def extend(self, begin: int, data: bytes) -> None:
         """Take in what was read from `begin` on. Of what had been read beyond, nothing remains."""
         del self._samples[self._count(self._begin, begin) :]

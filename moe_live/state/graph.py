@@ -31,8 +31,10 @@ _OF_CLASSES = (
     "moe_live.memory",
     "moe_live.routing",
     "moe_live.settings",
+    "moe_live.sources.gaps",
     "moe_live.sources.memory",
     "moe_live.sources.place",
+    "moe_live.sources.position",
     "moe_live.sources.trail",
     "moe_live.statistics",
 )

@@ -1,0 +1,124 @@
+"""The state of a run as a file, kept up to date while the run goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from moe_live.analyzer import Analyzer
+from moe_live.errors import MoeLiveError
+from moe_live.state.file import pack, write
+from moe_live.state.graph import Frozen
+
+PERIOD = 30.0
+"""Seconds between two states, at least."""
+
+SHARE = 200
+"""States take a two-hundredth of a core at most, whatever the size of the model."""
+
+LEAST = 1.0
+"""Seconds between two states of a log that is rotated or restarted again and again."""
+
+
+class Checkpoint:
+    """Writes states. The thread that analyzes copies what is kept; another one packs and writes it.
+
+    Args:
+        path: of the file.
+        position: where reading stands, if all that was read is analyzed; None for a pipe, which has no
+            position: its last step is closed at the end.
+        clock: seconds, monotonic.
+
+    Attributes:
+        problem: why the last state could not be written, in one line; "" if it could.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        position: Callable[[], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.problem = ""
+        self._path = path
+        self._position = position
+        self._clock = clock
+        self._begun = self._due = clock()
+        self._due += PERIOD
+        self._has_caught_up = False
+        self._spent = 0.0
+        self._has_changed = False
+        self._writer: threading.Thread | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a state is to be written."""
+        is_writing = self._writer is not None and self._writer.is_alive()
+        return not is_writing and self._clock() >= self._due
+
+    def begin(self, analyzer: Analyzer) -> None:
+        """Write the first state: what comes from now on is what a second process has to know of.
+
+        Raises:
+            MoeLiveError: it cannot be written.
+        """
+        write(self._path, pack(self._frozen(analyzer)))
+
+    def changed(self, *, hurry: bool = False) -> None:
+        """Something was analyzed.
+
+        Args:
+            hurry: the log was rotated, or the server restarted: what was read before may soon be gone.
+        """
+        self._has_changed = True
+        if hurry:
+            self._due = min(self._due, self._begun + max(LEAST, SHARE * self._spent))
+
+    def keep(self, analyzer: Analyzer, *, is_behind: bool) -> None:
+        """Write the state, if it is due, and something has changed.
+
+        Args:
+            analyzer: of all that was read.
+            is_behind: whether there is a backlog; when that is read, a state is due.
+
+        Raises:
+            MoeLiveError: what is read now has no state.
+        """
+        if not (is_behind or self._has_caught_up):
+            self._has_caught_up = True
+            self._due = min(self._due, self._clock())
+        if not self.is_due:
+            return
+        self._begun, begun = self._clock(), time.thread_time()
+        if not self._has_changed:
+            self._due = self._begun + PERIOD
+            return
+        self._has_changed = False
+        frozen = self._frozen(analyzer)
+        self._spent = time.thread_time() - begun
+        self._due = self._begun + PERIOD
+        self._writer = threading.Thread(target=self._write, args=(frozen,), daemon=True)
+        self._writer.start()
+
+    def finish(self, analyzer: Analyzer) -> None:
+        """Write the last state; an open step stays open if there is a position to go on from."""
+        if self._writer is not None:
+            self._writer.join()
+        if self._position is None:
+            analyzer.finish()
+        self._write(self._frozen(analyzer))
+
+    def _frozen(self, analyzer: Analyzer) -> Frozen:
+        return analyzer.freeze(None if self._position is None else self._position())
+
+    def _write(self, frozen: Frozen) -> None:
+        """Pack and write a state. What goes wrong is told at the end; the next one is tried all the same."""
+        begun = time.thread_time()
+        try:
+            write(self._path, pack(frozen))
+            self.problem = ""
+        except (MoeLiveError, MemoryError) as error:
+            self.problem = str(error) or "there is not enough memory to write the state"
+        self._spent += time.thread_time() - begun
+        self._due = max(self._due, self._begun + SHARE * self._spent)
