@@ -9,8 +9,10 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("default", max_examples=50, deadline=None)
-# What is accepted must not depend on luck: new examples are looked for with the other profile.
-settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, derandomize=True)
+# What is accepted must not depend on luck: new examples are looked for with the first profile.
+# The suite looks at few, so that it is quick, and scripts/test-endurance at many.
+settings.register_profile("ci", max_examples=30, deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("many", settings.get_profile("ci"), max_examples=200)
 settings.load_profile("default")
 
 os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own defaults change what is tested

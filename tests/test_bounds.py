@@ -52,10 +52,10 @@ print(json.dumps([spent / fed, peak]))
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_every_pattern_is_read_to_its_end_and_no_figure_fails(name: str) -> None:
-    log = text(PATTERNS[name], 60_000)
+    log = text(PATTERNS[name], 30_000)
     analyzer = Analyzer()
-    for start in range(0, len(log), 25_000):
-        analyzer.feed(log[start : start + 25_000])
+    for start in range(0, len(log), 12_500):
+        analyzer.feed(log[start : start + 12_500])
     analyzer.finish()
     snapshot = analyzer.snapshot()
     assert snapshot.left_out == frozenset()

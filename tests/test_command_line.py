@@ -210,6 +210,18 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("content", "says"), FOREIGN, ids=[says for _, says in FOREIGN])
+def test_an_input_without_a_usable_line_is_told_by_what_it_holds(
+    tmp_path: Path, content: bytes, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "no.log"
+    path.write_bytes(content)
+    assert cli.main([str(path)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"moe-live: no usable line in {path}{says}\n"
+
+
+@pytest.mark.parametrize(("content", "says"), FOREIGN[::5], ids=[says for _, says in FOREIGN[::5]])
 @pytest.mark.parametrize("piped", [False, True])
 def test_an_input_without_a_usable_line_is_one_line_and_status_1(
     tmp_path: Path, content: bytes, says: str, piped: bool

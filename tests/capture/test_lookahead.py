@@ -108,6 +108,7 @@ def real(real_logs: Path) -> tuple[str, str]:
     return model, log
 
 
+@pytest.mark.slow
 def test_of_a_real_log(real: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     pairs = look_ahead(real[0], [real[1]])
     assert [(pair.from_layer, pair.to_layer) for pair in pairs] == [(20, 21), (21, 22), (22, 23), (23, 24)]

@@ -161,6 +161,7 @@ WORK = (
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+@pytest.mark.slow
 def test_sanitizers_find_nothing(sanitizer: str, tmp_path: Path) -> None:
     if compiler() is None:
         pytest.skip("there is no C compiler (cc)")

@@ -125,7 +125,8 @@ def test_what_ends_the_run_is_no_failure_of_a_section(monkeypatch: pytest.Monkey
 
 def test_no_two_sections_have_a_name_or_a_key_in_common() -> None:
     assert len(set(NAMES)) == len(NAMES)
-    made = [section.keys(analyzed_with_labels()) for section in SECTIONS]
+    snapshot = analyzed_with_labels()
+    made = [section.keys(snapshot) for section in SECTIONS]
     of_reports = [{"schema", "tool", "layers", "overall", "warnings"}]
     of_layers = [{key for layer in keys.layers for key in layer} for keys in made]
     for names in (

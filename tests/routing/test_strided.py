@@ -92,18 +92,19 @@ def test_the_verdict_does_not_depend_on_order_or_grouping(
     assert first.verdict(n_experts) is judged(blocks, n_experts)
 
 
-def test_no_sound_log_is_called_strided() -> None:
-    """10,000 logs of all shapes, uniform and skewed, from a few rows to long prompts and many slots."""
+@pytest.mark.parametrize("logs", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_sound_log_is_called_strided(logs: int) -> None:
+    """Logs of all shapes, uniform and skewed, from a few rows to long prompts and many slots."""
     rng = np.random.default_rng(20_240_607)
     verdicts = dict.fromkeys(Verdict, 0)
-    for number in range(10_000):
+    for number in range(logs):
         n_experts, top_k = SHAPES[number % len(SHAPES)]
         lengths = ([2] * 40, [3] * 20, [4] * 8, [20, 7, 30], [2, 64], [90])[number // len(SHAPES) % 6]
         skew = (0.0, 0.5, 2.0)[number // 7 % 3]
         ranked = rankings(rng, sum(lengths), n_experts, skew)[:, :top_k]
         verdicts[judged(np.split(ranked, np.cumsum(lengths)[:-1]), n_experts)] += 1
     assert verdicts[Verdict.STRIDED] == verdicts[Verdict.MIXED] == 0
-    assert verdicts[Verdict.SOUND] > 2_000
+    assert verdicts[Verdict.SOUND] > logs // 5
 
 
 @pytest.mark.parametrize(

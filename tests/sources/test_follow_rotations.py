@@ -142,6 +142,7 @@ def test_f28_files_rotated_while_nobody_looked_are_read_in_order(
     assert reader.follower.status().detail == ""
 
 
+@pytest.mark.slow
 def test_f28_files_of_more_rotations_than_may_be_held_are_all_read(start: Start, log: Path) -> None:
     log.write_bytes(b"0\n")
     reader = start(log)
