@@ -279,7 +279,7 @@ def _make(counted: Counted) -> Drift:
     steps, blocks = recent.counts(counted.decode, counted.layers, counted.n_experts)
     total, stretch = (float(part.sum(axis=-1).max(initial=0)) for part in (counted.usage, blocks.sum(axis=0)))
     n_parts = bins(total, stretch, counted.usage.size)
-    parts = history(counted.sample(), counted.decode, counted.layers, counted.n_experts, n_parts).counts
+    parts = history(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts).counts
     return drift(Window(recent.window, steps, blocks), counted.usage, parts, counted.top_k)
 
 

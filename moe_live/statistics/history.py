@@ -42,7 +42,8 @@ def history(
     counts = np.zeros(bins * len(layers) * n_experts, np.int64)
     wanted = [int(kind) for kind in kinds]
     for sampled in sample.rows():
-        rows = sampled.take(np.flatnonzero(np.isin(sampled.kind, wanted) & (slot[sampled.layer] >= 0)))
+        counts_too = np.isin(sampled.kind, wanted) & (slot[sampled.layer] >= 0)
+        rows = sampled if counts_too.all() else sampled.take(np.flatnonzero(counts_too))
         span = rows.step * bins // max(sample.steps, 1)
         first = np.flatnonzero(np.append(True, rows.rank[1:] != rows.rank[:-1])[: len(rows)])
         tokens += np.bincount(span[first], minlength=bins)
@@ -54,7 +55,7 @@ def history(
 
 
 def _make(counted: Counted) -> History:
-    return history(counted.sample(), Kind, counted.layers, counted.n_experts)
+    return history(counted.sample, Kind, counted.layers, counted.n_experts)
 
 
 HISTORY = OnDemand(name="history", make=_make, sampled=True)

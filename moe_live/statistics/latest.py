@@ -14,6 +14,7 @@ from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
 from moe_live.settings import DEFAULT_LATEST_USES
 from moe_live.statistics.members import Member
 from moe_live.statistics.statistic import Counted, OnDemand
+from moe_live.statistics.tables import places_of
 
 _CELLS = 1 << 20  # of the table in which repeated uses of a block meet
 
@@ -238,14 +239,14 @@ class LatestUses:
             n_experts: experts of a layer, at least the highest id plus one.
         """
         kept = _joined(self._pieces or [_NOTHING])
-        layers, slot = np.unique(kept.layer, return_inverse=True)
+        layers = np.flatnonzero(np.bincount(kept.layer)).tolist()
         return Uses(
-            tuple(layers.tolist()),
+            tuple(layers),
             n_experts,
             np.isin(self._kind, [int(kind) for kind in kinds]),
             self._tokens,
-            np.searchsorted(self._number, kept.step),
-            slot.astype(np.int64),
+            np.repeat(np.arange(len(self._number)), self._uses),
+            places_of(layers)[kept.layer],
             kept.expert.astype(np.int64),
             kept.count.astype(np.int64),
         )

@@ -52,7 +52,7 @@ class Accumulators(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Counted:
     """What figures are made of: the accumulators over one choice of rows, and what was asked for.
 
@@ -93,6 +93,7 @@ class Counted:
         """The accumulators of this kind over each set of rows."""
         return [rows[kind] for rows in self.rows]
 
+    @cached_property
     def sample(self) -> TokenSample:
         """A sample of the tokens of all rows."""
         first, *others = self.of_rows(TokenSample)

@@ -38,7 +38,7 @@ TEST_SIZE = 1 << 22
 """Tokens times experts a row times experts a layer that predictions are tested on at most: `TESTED_TOKENS` of
 32 experts a row of 512, fewer of what no model has."""
 
-RENEWED = 4
+RENEWED = 2
 """Pairs of layers that are tested anew at a time, where that is to take some milliseconds only."""
 
 Pair = tuple[int, int]
@@ -450,7 +450,7 @@ def _make(counted: Counted) -> tuple[LayerTransition, ...]:
     *_, last = accumulators  # which rows count may change, and this one then changes too
     found = summarize(
         accumulators,
-        counted.sample(),
+        counted.sample,
         counted.n_experts,
         experts=experts_of([accumulator.columns for accumulator in accumulators], counted.n_experts),
         known=None if counted.anew else last.known,

@@ -28,7 +28,7 @@ phase      guessed; surer with a step of one token
 balance    too early to say; surer with 27 more tokens; entropy 0.07 of 1
 hot set    too early to say; surer with 27 more tokens
 
-hottest    layer 3 #0 92.9% (11.1×); layer 3 #10 6.2% (0.74×);
+hottest    of decode: layer 3 #0 92.9% (11.1×); layer 3 #10 6.2% (0.74×);
            layer 3 #4 0.6% (0.07×); layer 4 #5 100.0% (12.0×)
 distances  gate inputs of layers 4-5: mean cosine similarity 0.912; 50 steps
 

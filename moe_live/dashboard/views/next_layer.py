@@ -97,7 +97,7 @@ VIEW = View(
         "share found by always predicting the same k, chance is k/E. Tested on a random sample of the "
         "tokens, each predicted from all others. Gain is what knowing the layer before adds, in percentage "
         "points with its standard error: both learned on one half of the sample and tested on the other, "
-        "which finds less than all others would. Testing takes a while, so each frame tests a few "
+        "which finds less than all others would. Testing takes a while, so each frame tests two "
         "rows again, in turn; tokens tells how many a row rests on. Prefetching pays where the gain is large."
     ),
     sections=frozenset({Section.TRANSITIONS}),

@@ -68,6 +68,8 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
         for hot in snapshot.hot_list(HOTTEST)
     ]
     if hottest:
+        of = {Phase.DECODE: "of decode: ", Phase.PREFILL: "of prompts: ", Phase.ALL: "of all steps: "}
+        hottest[0] = of[snapshot.resident_phase] + hottest[0]
         yield Gist("hottest", hottest, lines=2)
 
 
