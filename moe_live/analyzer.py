@@ -228,6 +228,10 @@ class Analyzer:
         self._pass(self._sieve.interrupt())
         self._update(self._assembler.interrupt(goes_on=goes_on))
 
+    def add_paths(self, paths: tuple[str, ...]) -> None:
+        """What comes now is from there."""
+        self._paths += paths
+
     @property
     def settings(self) -> Settings:
         """What is counted."""

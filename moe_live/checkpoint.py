@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from moe_live.analyzer import Analyzer
-from moe_live.errors import MoeLiveError
+from moe_live.errors import MoeLiveError, printable
 from moe_live.state.file import pack, write
 from moe_live.state.graph import Frozen
 
@@ -28,6 +28,7 @@ class Checkpoint:
         path: of the file.
         position: where reading stands, if all that was read is analyzed; None for a pipe, which has no
             position: its last step is closed at the end.
+        whole: what is read are finished files, and a state has all of them or none.
         clock: seconds, monotonic.
 
     Attributes:
@@ -39,10 +40,13 @@ class Checkpoint:
         path: str,
         position: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        whole: bool = False,
     ) -> None:
         self.problem = ""
         self._path = path
         self._position = position
+        self._whole = whole
         self._clock = clock
         self._begun = self._due = clock()
         self._due += PERIOD
@@ -55,7 +59,7 @@ class Checkpoint:
     def is_due(self) -> bool:
         """Whether a state is to be written."""
         is_writing = self._writer is not None and self._writer.is_alive()
-        return not is_writing and self._clock() >= self._due
+        return not (self._whole or is_writing) and self._clock() >= self._due
 
     def begin(self, analyzer: Analyzer) -> None:
         """Write the first state: what comes from now on is what a second process has to know of.
@@ -63,7 +67,8 @@ class Checkpoint:
         Raises:
             MoeLiveError: it cannot be written.
         """
-        write(self._path, pack(self._frozen(analyzer)))
+        if not self._whole:
+            write(self._path, pack(self._frozen(analyzer)))
 
     def changed(self, *, hurry: bool = False) -> None:
         """Something was analyzed.
@@ -101,11 +106,19 @@ class Checkpoint:
         self._writer = threading.Thread(target=self._write, args=(frozen,), daemon=True)
         self._writer.start()
 
-    def finish(self, analyzer: Analyzer) -> None:
-        """Write the last state; an open step stays open if there is a position to go on from."""
+    def finish(self, analyzer: Analyzer, *, has_all: bool) -> None:
+        """Write the last state; an open step stays open if it is of a log that is followed.
+
+        Args:
+            analyzer: of what was read.
+            has_all: whether that is all there was, and nothing was wrong with it.
+        """
         if self._writer is not None:
             self._writer.join()
-        if self._position is None:
+        if self._whole and not has_all:
+            self.problem = f"not all could be read: {printable(self._path)} is as it was; read it once more"
+            return
+        if self._whole or self._position is None:
             analyzer.finish()
         self._write(self._frozen(analyzer))
 

@@ -191,10 +191,13 @@ def run(config: Config) -> int:
     if given.asked or looks_on or is_browsed or (config.once is not None and _shown_once(config.once)):
         config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))
     resumed = resume(config)
+    if resumed is not None and config.paths:
+        config = replace(config, paths=resumed.unread(config.paths))
+        resumed.analyzer.add_paths(config.paths)
     # Plans that nobody asked for are for the eye.
     outputs = LiveOutputs(config.outputs, lambda snapshot: plans.add_to(snapshot, given.asked))
     with Signals() as signals, _source(config, signals, resumed) as (source, names, command):
-        checkpoint = checkpoint_of(config, source)
+        checkpoint = checkpoint_of(config, source, resumed)
         session = _session(config, source, names, checkpoint, resumed)
         try:
             with outputs:

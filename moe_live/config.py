@@ -183,8 +183,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         parser.error("--browse goes with PATHs")
     if options.once is not None and (options.demo or options.browse or options.json == "-"):
         parser.error("--once goes with PATHs, --follow PATH or a pipe, and without --browse and --json -")
-    if options.state is not None and (options.demo or paths):
-        parser.error("--state goes with --follow PATH or a pipe")
+    if options.state is not None and (options.demo or options.label_by_file):
+        parser.error("--state goes without --demo and --label-by-file")
     if options.start == "end" and options.follow is None:
         parser.error("--from end goes with --follow PATH")
     return _config(parser, options)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
+import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_live.analyzer import Analyzer
 from moe_live.checkpoint import Checkpoint
 from moe_live.errors import UsageError, printable
 from moe_live.sources.follow import Follower
-from moe_live.sources.position import Position
+from moe_live.sources.position import Position, ReadFile
 from moe_live.state.file import unusable
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 _PROBED_BYTES = 1 << 22
 """How much of a log is looked at to tell its model."""
+
+_DIGESTED_BYTES = 1 << 20  # at a time
 
 _STEPS = 3
 """Fewer tell nothing of a model: the first and the last may be cut."""
@@ -30,13 +36,46 @@ class Resumed:
     Args:
         path: of its file.
         analyzer: what was found.
-        position: where reading stood; None if that was a pipe.
+        position: where reading stood in a log that was followed; None if none was.
+        files: finished ones that were read.
     """
 
-    def __init__(self, path: str, analyzer: Analyzer, position: Position | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        analyzer: Analyzer,
+        position: Position | None = None,
+        files: tuple[ReadFile, ...] = (),
+    ) -> None:
         self.analyzer = analyzer
         self.position = position
+        self.files = files
         self._path = path
+
+    def unread(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of these finished files that are not in the state.
+
+        Raises:
+            UsageError: all of them are, or one has grown since.
+        """
+        state = printable(self._path)
+        unread = []
+        for path in paths:
+            found = next((file for file in self.files if _is_like(path, file)), None)
+            if found is None:
+                unread.append(path)
+            elif Path(path).stat().st_size > found.size:
+                raise UsageError(
+                    f"cannot go on with {state}: {printable(path)} has grown since it was read; "
+                    "what grows is followed: give --follow and another --state"
+                )
+        if not unread:
+            raise UsageError(f"all that is given is in {state} already: moe-live merge {state} sums it up")
+        if len(unread) < len(paths):
+            sys.stderr.write(
+                f"moe-live: {len(paths) - len(unread)} of {len(paths)} files are in {state} already\n"
+            )
+        return tuple(unread)
 
     def check(self, follower: Follower, path: str) -> None:
         """See that what is followed is not another log.
@@ -54,8 +93,8 @@ class Resumed:
         log, state = printable(path), printable(self._path)
         if self.position is None:
             raise UsageError(
-                f"cannot go on with {state}: it is of a pipe, and does not say where reading stood in {log}; "
-                "give the log another --state"
+                f"cannot go on with {state}: it is of a pipe or of finished files, and does not say where "
+                f"reading stood in {log}; give the log another --state"
             )
         if follower.goes_on or not self.position.has_read:
             return
@@ -98,8 +137,9 @@ def resume(config: Config) -> Resumed | None:
     path = config.state
     if path is None or not os.path.lexists(path):
         return None
-    analyzer, position = Analyzer.loaded(path, keep_steps=config.wants_steps)
-    if not isinstance(position, Position | None):
+    analyzer, reading = Analyzer.loaded(path, keep_steps=config.wants_steps)
+    is_files = isinstance(reading, tuple) and all(isinstance(each, ReadFile) for each in reading)
+    if not (reading is None or is_files or isinstance(reading, Position)):
         raise unusable(path, "it does not say where reading stood")
     if differences := config.settings.differences(analyzer.settings):
         differ = ", ".join(
@@ -108,21 +148,63 @@ def resume(config: Config) -> Resumed | None:
         raise UsageError(
             f"cannot go on with {printable(path)}: {differ}; give the same options, or another --state"
         )
-    if position is not None and config.follow is None:
+    if isinstance(reading, Position) and config.follow is None:
         raise UsageError(
-            f"cannot go on with {printable(path)}: it is of {printable(position.path)}, which was followed; "
-            "give a pipe another --state"
+            f"cannot go on with {printable(path)}: it is of {printable(reading.path)}, which was followed; "
+            "give what is not another --state"
         )
     if config.settings.label:
         analyzer.label = config.settings.label
-    return Resumed(path, analyzer, position)
+    if isinstance(reading, Position):
+        return Resumed(path, analyzer, reading)
+    analyzer.finish()  # a pipe that was cut off may have left a step open
+    return Resumed(path, analyzer, files=reading or ())
 
 
-def checkpoint_of(config: Config, source: Source) -> Checkpoint | None:
+def checkpoint_of(config: Config, source: Source, resumed: Resumed | None) -> Checkpoint | None:
     """What writes the state, if the user wants one."""
     if config.state is None:
         return None
-    return Checkpoint(config.state, source.position if isinstance(source, Follower) else None)
+    if isinstance(source, Follower):
+        return Checkpoint(config.state, source.position)
+    if not config.paths:
+        return Checkpoint(config.state)
+    files = () if resumed is None else resumed.files
+    files += tuple(file for path in config.paths if (file := _read_file(path)) is not None)
+    return Checkpoint(config.state, lambda: files, whole=True)
+
+
+def _read_file(path: str) -> ReadFile | None:
+    """What is known of a finished file once it is read; None for a pipe."""
+    with suppress(OSError):
+        status = Path(path).stat()
+        if stat.S_ISREG(status.st_mode):
+            return ReadFile(path, status.st_size, _digest(path, status.st_size))
+    return None
+
+
+def _is_like(path: str, file: ReadFile) -> bool:
+    """Whether a file has the content of one that was read, or begins with it and has its name."""
+    with suppress(OSError):
+        status = Path(path).stat()
+        if stat.S_ISREG(status.st_mode) and file.size:
+            has_grown = status.st_size > file.size and os.path.realpath(path) == os.path.realpath(file.path)
+            return (has_grown or status.st_size == file.size) and _digest(path, file.size) == file.digest
+    return False
+
+
+def _digest(path: str, size: int) -> str:
+    """SHA-256 of the first bytes of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:  # noqa: PTH123 - as above
+        while size and (data := file.read(min(size, _DIGESTED_BYTES))):
+            digest.update(data)
+            size -= len(data)
+    return digest.hexdigest()
 
 
 def _ranges(layers: tuple[int, ...]) -> str:

@@ -234,11 +234,13 @@ class Session:
         Args:
             stop: whether to leave the rest of what is held out of them; asked after each portion.
         """
+        status = self.source.status()
         self.source.close()
         while self._held and not stop():
             self._analyze(self._next())
         if self._checkpoint is not None and not self._held:
-            self._checkpoint.finish(self.analyzer)
+            has_all = status.state is State.ENDED and not status.detail
+            self._checkpoint.finish(self.analyzer, has_all=has_all)
         self.analyzer.finish()
         snapshot = self._with_gaps(self.analyzer.snapshot())
         if not self._held_bytes:

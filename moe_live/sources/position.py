@@ -1,4 +1,4 @@
-"""Where the reading of a followed log stands, in a form that outlives the process."""
+"""Where reading stands, in a form that outlives the process: in a followed log, or after finished files."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ class Position:
     def has_read(self) -> bool:
         """Whether anything was read, or passed over."""
         return self.place is not None and self.place.offset > 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A finished file that was read to its end.
+
+    Attributes:
+        path: what it was called.
+        size: of it in bytes, packed or not.
+        digest: SHA-256 of these.
+    """
+
+    path: str
+    size: int
+    digest: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from moe_live.analyzer import Analyzer
 from moe_live.checkpoint import LEAST, PERIOD, SHARE, Checkpoint
 from moe_live.cli import main
 from moe_live.session import READ_AHEAD, Session
+from moe_live.settings import DEFAULT_LATEST_USES, Settings
 from moe_live.sources.follow import Follower
 from moe_live.sources.position import Position
 from moe_live.sources.source import State
@@ -277,3 +279,60 @@ def test_a_state_that_cannot_be_written_does_not_end_the_run(
     assert "cannot write the state to" in shown.err
     assert "No space left on device" in shown.err
     assert shown.out
+
+
+def finished(directory: Path, *names: str) -> int:
+    """Of finished files in this directory."""
+    paths = [str(directory / name) for name in names]
+    return main([*paths, "--state", str(directory / "files.state"), "--json", str(directory / "files.json")])
+
+
+def test_finished_files_are_added_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        (tmp_path / f"{seed}.log").write_bytes(HEADER + text(seed))
+    assert finished(tmp_path, "0.log", "1.log") == 0
+    (tmp_path / "0.log").rename(tmp_path / "other.log")
+    capsys.readouterr()
+    assert finished(tmp_path, "other.log", "1.log", "2.log") == 0
+    assert "2 of 3 files are in" in capsys.readouterr().err
+    found = json.loads((tmp_path / "files.json").read_text())
+    texts = (HEADER + text(seed) for seed in range(3))
+    assert without_source(found) == without_source(whole(tmp_path / "moe.log", *texts))
+    assert [Path(path).name for path in found["source"]["paths"]] == ["0.log", "1.log", "2.log"]
+    assert finished(tmp_path, "2.log") == 2
+    assert "already: moe-live merge" in capsys.readouterr().err
+
+
+def test_a_finished_file_that_has_grown_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0.log").write_bytes(HEADER + text(0))
+    assert finished(tmp_path, "0.log") == 0
+    before = (tmp_path / "files.state").read_bytes()
+    with (tmp_path / "0.log").open("ab") as file:
+        file.write(text(1))
+    assert finished(tmp_path, "0.log") == 2
+    assert "0.log has grown since it was read" in capsys.readouterr().err
+    assert (tmp_path / "files.state").read_bytes() == before
+
+
+def test_a_damaged_file_leaves_the_state_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0.log").write_bytes(HEADER + text(0))
+    assert finished(tmp_path, "0.log") == 0
+    before = (tmp_path / "files.state").read_bytes()
+    (tmp_path / "1.log.gz").write_bytes(gzip.compress(HEADER + text(1))[:-20])
+    assert finished(tmp_path, "1.log.gz") == 1
+    assert "is cut short" in capsys.readouterr().err
+    assert (tmp_path / "files.state").read_bytes() == before
+
+
+def test_a_pipe_that_was_killed_left_a_step_open_which_is_closed(log: Path) -> None:
+    state = log.with_name("pipe.state")
+    analyzer = Analyzer(Settings(latest_uses=DEFAULT_LATEST_USES))
+    analyzer.feed(HEADER + text(0) + b"0,1 2 3\n1,4")
+    analyzer.save(state)
+    found = json.loads(piped(log, b"5 6 7\n" + text(1), "--json", "-").stdout)
+    assert found["rows"]["logged"] == 2 * 160 + 1
+    assert found["source"]["malformed_lines"] == 1
