@@ -187,10 +187,9 @@ def run(config: Config) -> int:
     problem: MoeLiveError | None = None
     plans = LivePlans(given)
     is_browsed = (config.browse or not config.paths) and _has_dashboard(config)
-    looks_on = config.state is not None  # what is started again may be asked for more
-    if given.asked or looks_on or is_browsed or (config.once is not None and _shown_once(config.once)):
+    if given.asked or is_browsed or (config.once is not None and _shown_once(config.once)):
         config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))
-    resumed = resume(config)
+    resumed = resume(config, asked=bool(given.asked))
     if resumed is not None and config.paths:
         config = replace(config, paths=resumed.unread(config.paths))
         resumed.analyzer.add_paths(config.paths)

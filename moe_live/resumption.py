@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,8 +129,12 @@ class Resumed:
         return ""
 
 
-def resume(config: Config) -> Resumed | None:
+def resume(config: Config, *, asked: bool) -> Resumed | None:
     """What the state says that the user names; None if there is none yet.
+
+    Args:
+        config: of the run.
+        asked: whether the user asks for what the latest uses are kept for; else it is as the state has it.
 
     Raises:
         MoeLiveError: it cannot be used, or is of other settings.
@@ -141,7 +146,10 @@ def resume(config: Config) -> Resumed | None:
     is_files = isinstance(reading, tuple) and all(isinstance(each, ReadFile) for each in reading)
     if not (reading is None or is_files or isinstance(reading, Position)):
         raise unusable(path, "it does not say where reading stood")
-    if differences := config.settings.differences(analyzer.settings):
+    wanted = config.settings
+    if not asked:
+        wanted = replace(wanted, latest_uses=analyzer.settings.latest_uses)
+    if differences := wanted.differences(analyzer.settings):
         differ = ", ".join(
             f"{name} is {there} there and {here} here" for name, (here, there) in differences.items()
         )

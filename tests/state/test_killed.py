@@ -48,6 +48,8 @@ def following(machine: Machine) -> Any:
 def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
+    if process.returncode == -signal.SIGINT:  # it was not up yet
+        return {}
     assert process.returncode == 0
     summary: dict[str, Any] = json.loads(output)
     return summary

@@ -18,7 +18,6 @@ from moe_live.analyzer import Analyzer
 from moe_live.checkpoint import LEAST, PERIOD, SHARE, Checkpoint
 from moe_live.cli import main
 from moe_live.session import READ_AHEAD, Session
-from moe_live.settings import DEFAULT_LATEST_USES, Settings
 from moe_live.sources.follow import Follower
 from moe_live.sources.position import Position
 from moe_live.sources.source import State
@@ -161,6 +160,11 @@ def test_a_state_of_another_log_is_refused(log: Path, capsys: pytest.CaptureFixt
     other.write_bytes(HEADER + text(5))
     assert main(["--follow", str(other), "--state", str(log.with_name("moe.state")), "--once"]) == 2
     assert "what was read of that is not in" in capsys.readouterr().err
+
+
+def test_what_the_state_lacks_and_nobody_asks_for_is_no_difference(log: Path) -> None:
+    assert main(["--follow", str(log), "--state", str(log.with_name("moe.state")), "--once=cache"]) == 0
+    summary(log)
 
 
 def piped(log: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -330,7 +334,7 @@ def test_a_damaged_file_leaves_the_state_as_it_was(
 
 def test_a_pipe_that_was_killed_left_a_step_open_which_is_closed(log: Path) -> None:
     state = log.with_name("pipe.state")
-    analyzer = Analyzer(Settings(latest_uses=DEFAULT_LATEST_USES))
+    analyzer = Analyzer()
     analyzer.feed(HEADER + text(0) + b"0,1 2 3\n1,4")
     analyzer.save(state)
     found = json.loads(piped(log, b"5 6 7\n" + text(1), "--json", "-").stdout)
