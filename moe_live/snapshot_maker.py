@@ -73,8 +73,8 @@ class SnapshotMaker:
         Args:
             sections: figures that are made only if asked for.
             pairs_of: layers whose pairs are looked for; None for all.
-            anew: test all predictions. Otherwise those of most layers are as they were when last asked for,
-                and say of how many tokens.
+            anew: test all predictions, and look for the pairs of all these layers. Otherwise those of most
+                layers are as they were when last asked for, and say of how many tokens or rows.
         """
         statistics, failures = self.statistics, self.statistics.failures.copy()
         heads = self.assembler.heads.layers

@@ -18,7 +18,7 @@ from scipy.stats import pearsonr
 from moe_live.analyzer import Analyzer
 from moe_live.reports.json_report import to_json
 from moe_live.settings import RowMode, Settings
-from moe_live.snapshot import DistanceMetric, Snapshot
+from moe_live.snapshot import DistanceMetric, Section, Snapshot
 from moe_live.sources.source import Break
 from moe_live.statistics import collection
 from moe_live.statistics.distances import METRICS
@@ -359,3 +359,21 @@ def test_what_is_too_large_is_counted_and_nothing_else_however_it_is_cut_or_merg
     counted = analyzed([text], Settings(counts_only=True)).snapshot()
     for name in ("rows", "steps", "tokens", "layers", "overall", "distances", "locality", "labels"):
         assert plain(getattr(bounded, name)) == plain(getattr(counted, name))
+
+
+def test_pairs_of_a_few_layers_are_looked_for_again_at_a_time_until_all_are_exact() -> None:
+    rng = np.random.default_rng(4)
+    steps = [
+        "".join(f"{layer},{' '.join(map(str, rng.permutation(12)[:3]))}\n" for layer in range(6))
+        for _ in range(100)
+    ]
+    analyzer = Analyzer()
+    analyzer.feed("".join(steps[:60]).encode())
+    analyzer.snapshot({Section.PAIRS}, anew=False)
+    analyzer.feed("".join(steps[60:]).encode())
+    for looked_for in (4, 6, 6):
+        found = analyzer.snapshot({Section.PAIRS}, anew=False).pairs or {}
+        assert sorted(pairs.rows for pairs in found.values()) == [59] * (6 - looked_for) + [99] * looked_for
+    exact = analyzer.snapshot({Section.PAIRS}).pairs
+    assert plain(found) == plain(exact)
+    assert plain(analyzer.snapshot({Section.PAIRS}, pairs_of=[3]).pairs) == plain({3: found[3]})

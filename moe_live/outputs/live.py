@@ -21,8 +21,8 @@ PERIOD = 1.0
 LONGEST_PERIOD = 10.0
 """The same, at most, if it wants them: a share of the time that is exceeded is better than no figures."""
 
-_SHARE = 30
-"""Updating an output takes a thirtieth of a core at most."""
+_SHARE = 50
+"""Updating an output takes a fiftieth of a core at most."""
 
 
 class LiveOutputs:

@@ -17,7 +17,10 @@ def number(value: float) -> float | None:
 
 def numbers(values: NDArray[np.float64]) -> list[float | None]:
     """The same of each."""
-    return [number(value) for value in values.tolist()]
+    found: list[float | None] = values.tolist()
+    for place in np.flatnonzero(~np.isfinite(values)).tolist():
+        found[place] = None
+    return found
 
 
 def percent(share: float) -> str:

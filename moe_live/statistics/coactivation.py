@@ -37,6 +37,9 @@ MIN_DEVIATION = 1.1
 """Least factor between count and expectation of a pair that stands out. Where an expert is in most rows, ways
 to draw distinct experts independently differ by some percent, and enough rows would prove any of them."""
 
+RENEWED = 4
+"""Layers whose pairs are looked for anew at a time, where that is to take some milliseconds only."""
+
 ENOUGH_PAIRS = 20
 """Pairs that must be tested for how much pairs vary to be known; with fewer none is said to stand out."""
 
@@ -71,11 +74,13 @@ class Coactivation:
 
     Attributes:
         columns: of the tables.
+        known: what was told of each layer when it was asked for last.
     """
 
     def __init__(self) -> None:
         self.too_large = False
         self.columns = Columns()
+        self.known: dict[int, LayerPairs] = {}
         self._slots = Slots()
         self._rows = np.zeros(0, np.int64)
         self._capacity = np.zeros(0, np.int64)  # experts a layer's table has room for
@@ -420,20 +425,36 @@ def _deviance_root(count: NDArray[np.int64], expected: NDArray[np.float64]) -> N
 
 
 def _make(counted: Counted) -> Mapping[int, LayerPairs]:
-    """Of those of the layers that were asked for that have rows; of none if it is too much."""
+    """Of those of the layers that were asked for that have rows; of none if it is too much.
+
+    All anew, or only the `RENEWED` whose rows have grown most, and the others as when asked for last.
+    """
     every = counted.of_rows(Coactivation)
     if any(pairs.too_large for pairs in every):
         return {}
+    *_, last = every  # which rows count may change, and this one then changes too
+    rows = {
+        layer: sum(pairs.rows(layer) for pairs in every)
+        for layer in counted.pairs_of
+        if layer in counted.layers
+    }
+    known = {} if counted.anew else {layer: last.known[layer] for layer in rows if layer in last.known}
+    changed = [layer for layer in known if known[layer].rows != rows[layer]]
+    for layer in sorted(changed, key=lambda layer: known[layer].rows / max(rows[layer], 1))[:RENEWED]:
+        del known[layer]
     found = {}
-    for layer in [layer for layer in counted.pairs_of if layer in counted.layers]:
+    for layer, number in rows.items():
+        if layer in known:
+            found[layer] = known[layer]
+            continue
         accumulators = [pairs for pairs in every if pairs.rows(layer)]
         experts = experts_of([pairs.columns for pairs in accumulators], counted.n_experts)
         counts = sum(
             (accumulator.counts(layer, experts) for accumulator in accumulators),
             np.zeros((len(experts), len(experts)), np.int64),
         )
-        rows = sum(accumulator.rows(layer) for accumulator in accumulators)
-        found[layer] = notable_pairs(counts, rows, experts=experts)
+        found[layer] = notable_pairs(counts, number, experts=experts)
+    last.known |= found
     return found
 
 

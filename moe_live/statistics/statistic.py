@@ -68,7 +68,8 @@ class Counted:
         usage: (len(layers), n_experts) selections in decode steps.
         top_k: experts a row.
         pairs_of: layers whose pairs are looked for.
-        anew: whether all predictions are to be tested; otherwise a few are, and the others stay.
+        anew: whether all predictions are to be tested and all pairs looked for; otherwise a few are, and the
+            others stay.
     """
 
     rows: Sequence[Accumulators]

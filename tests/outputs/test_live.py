@@ -134,7 +134,7 @@ def test_who_wants_none_costs_nothing(
     assert output.taken == []
 
 
-@pytest.mark.parametrize(("seconds", "period"), [(0.2, 6.0), (3.0, LONGEST_PERIOD)])
+@pytest.mark.parametrize(("seconds", "period"), [(0.1, 5.0), (3.0, LONGEST_PERIOD)])
 def test_what_costs_much_comes_less_often(
     clock: Clock, session: Session, seconds: float, period: float
 ) -> None:
