@@ -73,6 +73,7 @@ def merged(paths: Sequence[str]) -> Analyzer:
         MoeLiveError: one of them cannot be read, or counts otherwise than the first.
     """
     from moe_live.analyzer import Analyzer
+    from moe_live.sameness import other_model
 
     first, *others = paths
     whole = Analyzer.load(first)
@@ -86,6 +87,11 @@ def merged(paths: Sequence[str]) -> Analyzer:
             )
             raise UsageError(
                 f"cannot merge {printable(path)}: {differ} in {printable(first)}; merge what counts alike"
+            )
+        if difference := other_model(found.snapshot(sections=()), whole.snapshot(sections=())):
+            raise UsageError(
+                f"cannot merge {printable(path)} with {printable(first)}: it is of another model: "
+                f"{difference}; merge what is of one"
             )
         whole.merge(found)
     return whole

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from moe_live.analyzer import Analyzer
 from moe_live.checkpoint import Checkpoint
 from moe_live.errors import UsageError, printable
+from moe_live.sameness import other_model
 from moe_live.sources.follow import Follower
 from moe_live.sources.position import Position, ReadFile
+from moe_live.sources.stream import ByteStream
 from moe_live.state.file import unusable
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ _PROBED_BYTES = 1 << 22
 
 _DIGESTED_BYTES = 1 << 20  # at a time
 
-_STEPS = 3
-"""Fewer tell nothing of a model: the first and the last may be cut."""
+
+_ANOTHER = "cannot go on with {}: {} is of another model: {}; give it another --state"
 
 
 class Resumed:
@@ -65,6 +67,8 @@ class Resumed:
             found = next((file for file in self.files if _is_like(path, file)), None)
             if found is None:
                 unread.append(path)
+                if Path(path).is_file() and (difference := self._difference(path)):
+                    raise UsageError(_ANOTHER.format(state, printable(path), difference))
             elif Path(path).stat().st_size > found.size:
                 raise UsageError(
                     f"cannot go on with {state}: {printable(path)} has grown since it was read; "
@@ -105,28 +109,20 @@ class Resumed:
                 f"that is not in {log}; give each log a state of its own"
             )
         if difference := self._difference(path):
-            raise UsageError(
-                f"cannot go on with {state}: {log} is of another model: {difference}; give it another --state"
-            )
+            raise UsageError(_ANOTHER.format(state, log, difference))
 
     def _difference(self, path: str) -> str:
         """What tells the model of a log from that of the state; "" for nothing."""
         head = b""
-        with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - `Path` has no other way either
-            head = file.read(_PROBED_BYTES)
+        with suppress(OSError):
+            stream = ByteStream(os.open(path, os.O_RDONLY), path)
+            while len(head) < _PROBED_BYTES and not stream.ended:
+                head += stream.read(_PROBED_BYTES)
+            stream.close()
         probe = Analyzer(self.analyzer.settings)
         probe.feed(head)
         probe.finish()
-        there, here = (each.snapshot(sections=()) for each in (probe, self.analyzer))
-        if min(there.steps.total, here.steps.total) < _STEPS:
-            return ""
-        for what, new, old in (
-            ("layers", _ranges(there.model.layers), _ranges(here.model.layers)),
-            ("experts a row", there.model.top_k, here.model.top_k),
-        ):
-            if new != old:
-                return f"{what} {new} there and {old} here"
-        return ""
+        return other_model(probe.snapshot(sections=()), self.analyzer.snapshot(sections=()))
 
 
 def resume(config: Config, *, asked: bool) -> Resumed | None:
@@ -213,7 +209,3 @@ def _digest(path: str, size: int) -> str:
             digest.update(data)
             size -= len(data)
     return digest.hexdigest()
-
-
-def _ranges(layers: tuple[int, ...]) -> str:
-    return f"{layers[0]}-{layers[-1]} ({len(layers)})" if layers else "none"

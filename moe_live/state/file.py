@@ -14,12 +14,13 @@ import json
 import math
 import os
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from numpy.typing import NDArray
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.state.graph import DamagedError, Frozen, thaw
 from moe_live.version import __version__
+
+if sys.platform != "win32":
+    import fcntl
 
 SCHEMA = "moe-live.state/1"
 """What a file says it is. The number goes up when something that is kept changes its meaning; that there is
@@ -117,6 +121,10 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     temporary = target.with_name(f".{target.name}.moe-live-tmp")
     try:
         _write(target, temporary, content)
+    except BlockingIOError as error:
+        raise MoeLiveError(
+            f"cannot write the state to {printable(path)}: another process does; give each a file of its own"
+        ) from error
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
@@ -172,8 +180,7 @@ def _content(path: str | os.PathLike[str]) -> bytes | None:
 
 def _write(target: Path, temporary: Path, content: bytes) -> None:
     former = target.stat() if target.exists() else None
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with open(temporary, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as file:
+    with _alone(temporary) as file:
         if former is not None:
             with suppress(OSError):
                 os.fchown(file.fileno(), former.st_uid, former.st_gid)
@@ -181,12 +188,39 @@ def _write(target: Path, temporary: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(target)
-    directory = os.open(target.parent, os.O_RDONLY)
+        temporary.replace(target)
+    with suppress(OSError):  # a directory that may not be read cannot be synced
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def _alone(temporary: Path) -> Iterator[BinaryIO]:
+    """A file to write to, empty, that no other process writes to; what one that was killed has left is used.
+
+    Raises:
+        OSError: another process writes to it, or it cannot be written to.
+    """
+    while True:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            if sys.platform != "win32":
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who wrote to it before may have renamed it since: then it is the state.
+            if _names(temporary, descriptor):
+                os.ftruncate(descriptor, 0)
+                yield file
+                return
+
+
+def _names(path: Path, descriptor: int) -> bool:
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

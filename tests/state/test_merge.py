@@ -84,6 +84,16 @@ def test_states_that_do_not_count_alike_are_refused_with_the_difference(
     assert not (tmp_path / "out.state").exists()
 
 
+def test_states_of_other_models_are_refused_with_the_difference(
+    states: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = str(tmp_path / "other.state")
+    analyzed([text(5).replace(b"\n3,", b"\n7,")]).save(other)
+    assert main(["merge", *states, other]) == 2
+    error = capsys.readouterr().err
+    assert "it is of another model: layers 0-7 (4) there and 0-3 (4) here; merge what is of one" in error
+
+
 def test_a_state_is_not_written_over_by_what_is_made_of_it(
     states: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -320,6 +320,16 @@ def test_a_finished_file_that_has_grown_is_refused(
     assert (tmp_path / "files.state").read_bytes() == before
 
 
+def test_a_finished_file_of_another_model_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0.log").write_bytes(HEADER + text(0))
+    (tmp_path / "1.log.gz").write_bytes(gzip.compress(HEADER + text(1, layers=6)))
+    assert finished(tmp_path, "0.log") == 0
+    assert finished(tmp_path, "1.log.gz") == 2
+    assert "1.log.gz is of another model: layers 0-5 (6) there and 0-3 (4) here" in capsys.readouterr().err
+
+
 def test_a_damaged_file_leaves_the_state_as_it_was(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

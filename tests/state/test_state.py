@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import io
@@ -211,6 +212,28 @@ def test_a_state_is_for_its_owner_and_keeps_the_mode_it_was_given(tmp_path: Path
 def test_a_state_that_cannot_be_written_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(MoeLiveError, match=r"cannot write the state to .*; name another file"):
         analyzed([decode_log()]).save(tmp_path / "missing" / "moe.state")
+
+
+def test_two_processes_do_not_write_one_state_at_a_time(tmp_path: Path) -> None:
+    path, content = saved(tmp_path)
+    temporary = tmp_path / ".moe.state.moe-live-tmp"
+    with temporary.open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(MoeLiveError, match="another process does; give each a file of its own"):
+            saved(tmp_path)
+        assert path.read_bytes() == content
+        assert temporary.exists()
+    saved(tmp_path)
+    assert not temporary.exists()
+
+
+def test_what_a_killed_writer_has_left_is_used(tmp_path: Path) -> None:
+    temporary = tmp_path / ".moe.state.moe-live-tmp"
+    temporary.write_bytes(bytes(100_000))
+    path, content = saved(tmp_path)
+    assert Analyzer.load(path).tally.lines
+    assert len(content) < 100_000
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_part_of_a_log_has_no_state(tmp_path: Path) -> None:
