@@ -487,5 +487,6 @@ def _finish(session: Run, signals: Signals) -> Snapshot:
 
 def _has_dashboard(config: Config) -> bool:
     """Whether a live run is drawn: it may be, and standard output is a terminal that can be drawn on."""
-    wanted = config.dashboard and not config.stdout_taken
-    return wanted and os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
+    from moe_live.terminal import can_draw
+
+    return config.dashboard and not config.stdout_taken and can_draw()

@@ -18,6 +18,7 @@ from moe_live.settings import MAX_EXPERTS, Phase, RowMode
 from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance, layer_sizes
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
+from moe_live.statistics.comparison import Compared
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
 from moe_live.statistics.drift import TOPIC, WINDOWS, Drift, tokens_needed
 from moe_live.statistics.gate_mass import LayerGateMass
@@ -48,6 +49,7 @@ __all__ = [
     "Balance",
     "Budget",
     "CacheSizing",
+    "Compared",
     "DistanceMetric",
     "Distances",
     "DraftHead",
@@ -327,6 +329,7 @@ class Snapshot(Sections):
         prune: how many experts of each layer may go, and what would be lost with them on unseen steps.
         offload: which layers' experts go into the memory of the CPU.
         placement: which expert goes on which device.
+        compared: this run beside another; None unless that was asked for.
         unplanned: why plans that were asked for could not be made, a sentence by the name of each.
         gate_mass: of each layer with weights; empty if the log has none.
         drafts: layers that are no part of the model's steps, ascending; no other figure knows them.
@@ -352,6 +355,7 @@ class Snapshot(Sections):
     prune: Pruning | None = None
     offload: Offloading | None = None
     placement: Placements | None = None
+    compared: Compared | None = None
     unplanned: Mapping[str, str] = field(default_factory=dict)
     gate_mass: tuple[LayerGateMass, ...] = ()
     drafts: tuple[DraftHead, ...] = ()

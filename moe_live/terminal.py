@@ -183,6 +183,11 @@ def unhandle_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def can_draw() -> bool:
+    """Whether standard output is a terminal that can be drawn on."""
+    return os.name == "posix" and os.isatty(1) and os.environ.get("TERM", "") not in ("", "dumb")
+
+
 class Terminal:
     """A screen of its own and the keys typed there, as a context manager.
 

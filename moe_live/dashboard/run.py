@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from moe_live import view_names
 from moe_live.dashboard.background import QUESTION, is_light, may_be_asked, says_no_more
 from moe_live.dashboard.bindings import Request, press
 from moe_live.dashboard.canvas import Line, fill, fit, text
@@ -94,6 +95,7 @@ def run_dashboard(
     theme: Theme = Theme.AUTO,
     ascii_only: bool = False,
     stays: bool = False,
+    first: str = "overview",
     output: int = 1,
 ) -> Ending:
     """Show the session until a key, the end of the input or a signal ends it.
@@ -113,6 +115,7 @@ def run_dashboard(
         theme: the background of the terminal, or that it is asked for.
         ascii_only: whether to show nothing but ASCII.
         stays: whether the end of the input ends nothing: what it came to is looked at.
+        first: the view that is shown first, of those in `view_names`.
         output: descriptor of the terminal.
 
     Raises:
@@ -136,6 +139,7 @@ def run_dashboard(
             complete=complete,
             keep=keep,
             stays=stays,
+            first=first,
         )
         return loop.run(asks=asks)
 
@@ -155,6 +159,7 @@ class _Loop:
         complete: Complete = lambda snapshot, _: snapshot,
         keep: Keep | None = None,
         stays: bool = False,
+        first: str = "overview",
     ) -> None:
         self._session = session
         self._signals = signals
@@ -167,7 +172,7 @@ class _Loop:
         self._problem: MoeLiveError | None = None
         self._period = 1 / refresh
         self._screen = Screen(terminal.write)
-        self._state = ViewState(look=look, mouse=True)
+        self._state = ViewState(list(view_names.VIEWS).index(first), look=look, mouse=True)
         self._trend = TrendRecorder()
         self._decoder = KeyDecoder()
         self._early: list[Event] = []

@@ -86,6 +86,9 @@ def add_compare(subparsers: Any, what: str) -> None:
         help="exit with 1 if less than this is in common, as 0.95: of the experts of each row, or of all "
         "selections where the texts are others",
     )
+    parser.add_argument(
+        "--browse", action="store_true", help="look around in it, and in the first log, in the dashboard"
+    )
     add_reading(parser)
 
 
@@ -93,7 +96,10 @@ def _run(options: argparse.Namespace) -> int:
     from moe_live.plans.comparison import compare_labels, compare_logs
     from moe_live.plans.reading import read_logs
     from moe_live.reports.files import check_destination
+    from moe_live.terminal import can_draw
 
+    if options.browse and not can_draw():
+        raise UsageError("--browse needs a terminal")
     if options.json not in (None, "-"):
         check_destination(options.json, "the comparison", [(log, "the log itself") for log in options.logs])
     with bar("compare") as progress:
@@ -103,6 +109,8 @@ def _run(options: argparse.Namespace) -> int:
             found = compare_logs(
                 options.logs, settings_of(options), same_text=options.same_text, progress=progress
             )
+    if options.browse:
+        _browse(options, found)
     warnings = dict.fromkeys(warning for snapshot in found.snapshots for warning in snapshot.warnings)
     result = Result(tuple(_lines(found)), _json(found))
     head = {"schema": "moe-live.compare/1"}
@@ -113,18 +121,32 @@ def _run(options: argparse.Namespace) -> int:
     return 1
 
 
-_FIGURES = {
-    "entropy_normalized": "entropy over its maximum, mean of layers",
-    "experts_90": "experts that serve 90 %, mean of layers",
-    "unused": "unused experts",
-    "overlap": "overlap with the step before",
-    "lru": "LRU hits, a fourth of the experts",
-}
+def _browse(options: argparse.Namespace, found: Comparison) -> None:
+    """Show it in the dashboard, beside all views of the first log."""
+    from dataclasses import replace
+
+    from moe_live.analyzer import Analyzer
+    from moe_live.dashboard.run import run_dashboard
+    from moe_live.session import Session
+    from moe_live.sources.archive import ArchiveSource
+    from moe_live.terminal import Signals
+
+    log = options.logs[:1]
+    session = Session(ArchiveSource(log), Analyzer(settings_of(options), paths=tuple(log)))
+    with Signals() as signals:
+        run_dashboard(
+            session,
+            signals,
+            complete=lambda snapshot, _: replace(snapshot, compared=found),
+            stays=True,
+            first="compare",
+        )
 
 
 def _lines(found: Comparison) -> Iterator[str]:
     """The comparison for people."""
     from moe_live.reports.numbers import decimals, percent
+    from moe_live.statistics.comparison import FIGURES
 
     for side, name in zip("AB", found.names, strict=True):
         yield f"compare: {side} is {printable(name)}"
@@ -142,11 +164,11 @@ def _lines(found: Comparison) -> Iterator[str]:
     yield "compare usage: divergence in bits; between halves: of a half of A's latest steps and a half of"
     yield "compare usage: B's, beside the two halves of each. What differs may be the texts, not the model"
     yield f"compare {'':<42} {'A':>9} {'B':>9}"
-    for name, what in _FIGURES.items():
+    for name, what in FIGURES.items():
         if all(name in figures for figures in found.figures):
             cells = "".join(f" {decimals(figures[name], 3):>9}" for figures in found.figures)
             yield f"compare {what:<42}{cells}"
-    yield f"compare: {_conclusion(found)}"
+    yield f"compare: {found.conclusion}"
 
 
 def _row_lines(found: Comparison) -> Iterator[str]:
@@ -181,23 +203,6 @@ def _row_lines(found: Comparison) -> Iterator[str]:
             a, b = (" ".join(map(str, row)) for row in experts)
             place = f"step {step + 1}, layer {layer}, row {token + 1}"
             yield f"compare rows: first that differs: {place}: {a} / {b}"
-
-
-def _conclusion(found: Comparison) -> str:
-    """The result in a sentence."""
-    from moe_live.reports.numbers import percent
-
-    common = percent(found.agreement)
-    if found.rows is not None and found.same_text:
-        rows, many = found.rows, int(found.rows.rows.sum())
-        width = found.rows.width.sum() / many
-        mean = rows.common.sum() / many
-        return f"one text: {mean:.2f} of {width:g} experts of a row in common ({common})"
-    if found.rows is None:
-        return f"two labels: {common} of the selections in common"
-    if found.same_text is None:
-        return f"too few steps to tell whether this is one text: {common} of the selections in common"
-    return f"other texts: {common} of the selections in common"
 
 
 def _json(found: Comparison) -> dict[str, Any]:

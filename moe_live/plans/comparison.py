@@ -20,10 +20,11 @@ from moe_live.session import Session
 from moe_live.settings import DEFAULT_LATEST_USES, RowMode, Settings
 from moe_live.snapshot import Snapshot
 from moe_live.sources.archive import ArchiveSource
-from moe_live.statistics.agreement import Pairing, RowAgreement
+from moe_live.statistics.agreement import Pairing
 from moe_live.statistics.balance import balance
+from moe_live.statistics.comparison import Compared
 from moe_live.statistics.hot_set import COVERED_PERCENT, coverage
-from moe_live.statistics.likeness import Likeness, likeness
+from moe_live.statistics.likeness import likeness
 
 _SLICE = 0.05  # seconds of reading one log before the other has its turn
 _MATCHED = 0.9  # of the rows of both logs, for them to be taken for one text
@@ -31,39 +32,15 @@ _MATCHED = 0.9  # of the rows of both logs, for them to be taken for one text
 _STRIDED = (Verdict.STRIDED, Verdict.MIXED)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
-    """What two sides have in common.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison(Compared):
+    """What two sides have in common, with what is known of each.
 
     Attributes:
-        names: what the sides are called.
-        layers: those of both, ascending.
         snapshots: of each log; of two labels the one log twice.
-        figures: of each side: `entropy_normalized` and `experts_90`, means of layers; `unused`; of a log also
-            `overlap` with the step before and `lru`, hits in a cache of a fourth of each layer's experts.
-        usage: how alike the usage of the experts is, over decode steps where both have some, else over all.
-        rows: what rows of the same step, layer and token have in common; None for labels.
-        matched: share of the rows of both logs that have a counterpart in the other.
-        same_text: whether the logs are of one text: nearly all rows have a counterpart, and more in common
-            with it than with others. None if that cannot be told.
     """
 
-    names: tuple[str, str]
-    layers: tuple[int, ...]
     snapshots: tuple[Snapshot, Snapshot]
-    figures: tuple[dict[str, float], dict[str, float]]
-    usage: Likeness
-    rows: RowAgreement | None = None
-    matched: float = 0.0
-    same_text: bool | None = None
-
-    @property
-    def agreement(self) -> float:
-        """One figure, 0 to 1: of the experts of one text's rows, else of the selections; NaN without any."""
-        if self.same_text and self.rows is not None:
-            return self.rows.spans.share(shifted=False)
-        known = self.usage.common[np.isfinite(self.usage.common)]
-        return float(known.mean()) if len(known) else float("nan")
 
 
 def compare(

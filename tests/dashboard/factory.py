@@ -11,9 +11,10 @@ from moe_live.formats.records import LineTally
 from moe_live.pace import Pace
 from moe_live.routing.evidence import Verdict
 from moe_live.running import Status
-from moe_live.settings import RowMode
+from moe_live.settings import MAX_LAYERS, RowMode
 from moe_live.snapshot import (
     CacheSizing,
+    Compared,
     Distances,
     ExpertPair,
     History,
@@ -36,9 +37,12 @@ from moe_live.snapshot import (
     Uses,
 )
 from moe_live.sources.source import SourceStatus, State
+from moe_live.statistics.agreement import _TOKENS, RowAgreement
 from moe_live.statistics.blocks import Gain
+from moe_live.statistics.comparison import FIGURES
 from moe_live.statistics.drift import BLOCKS, Window, drift
 from moe_live.statistics.labels import divergences, usages
+from moe_live.statistics.likeness import Likeness
 from moe_live.statistics.offload import Offload
 from moe_live.statistics.placement import UnseenLoad
 from moe_live.statistics.pruning import lost_unseen
@@ -171,6 +175,7 @@ def with_sections(bare: Snapshot) -> Snapshot:
         cache=sizing(numbers, counts.shape[1]),
         prune=Pruning(0.1, lost_unseen(latest, 0.1)),
         offload=offloading(numbers, counts.shape[1]),
+        compared=compared(numbers),
         placement=placements(numbers, counts.shape[1]),
     )
 
@@ -242,6 +247,28 @@ def placements(layers: tuple[int, ...], experts: int) -> Placements:
             "replicated": UnseenLoad(even[::-1] + 0.2, by_device, "any replicas", Gain(0.2, 0.01)),
         },
         np.arange(places) * 7 % experts + 0 * rows[:, None],
+    )
+
+
+def compared(layers: tuple[int, ...]) -> Compared:
+    """The same text through a model that chooses another expert now and then; a layer without rows."""
+    rows = RowAgreement()
+    for place, layer in enumerate(layers[1:]):
+        a = (np.arange(40)[:, None] * 3 + np.arange(8)).astype(np.uint16)
+        b = a.copy()
+        b[place % 5 :: 5, place % 8] += 100
+        rows.update((np.arange(40) * MAX_LAYERS + layer) * _TOKENS, a, b)
+    nothing = np.full(len(layers), math.nan)
+    common = np.linspace(0.9, 0.99, len(layers))
+    figures = dict.fromkeys(FIGURES, 0.75)
+    return Compared(
+        names=("/logs/full.log", "/logs/q4 \x1b[31m.log"),
+        layers=layers,
+        figures=(figures, {**figures, "unused": 12.0}),
+        usage=Likeness(common, common - 0.1, 1 - common, nothing, np.stack([nothing, 1 - common])),
+        rows=rows,
+        matched=1.0,
+        same_text=True,
     )
 
 

@@ -297,6 +297,7 @@ def test_of_counts_alone_every_view_has_something_to_say(view: View) -> None:
         "Balance",
         "Hot set",
         "Prune",
+        "A and B",
         "Input",
     }
     assert ("No rows in this input" in shown) is not has_figures

@@ -24,7 +24,7 @@ from moe_live.formats.records import LineTally
 from moe_live.running import Status
 from moe_live.snapshot import Labels, Snapshot
 from moe_live.sources.source import State
-from tests.dashboard.factory import nothing, snapshot, status
+from tests.dashboard.factory import compared, nothing, snapshot, status
 from tests.dashboard.styles import names, styles
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -56,6 +56,7 @@ CASES: dict[str, tuple[Snapshot, Status]] = {
         ),
         status(),
     ),
+    "others": (replace(FULL, compared=replace(compared(FULL.model.layers), same_text=False)), status()),
     "gates": (snapshot(0, 0, pairs=2, strided=None), status()),
     "waiting": (nothing(), status(State.WAITING, position=0, size=None, detail="no such file: /var/log")),
     "silent": (nothing(), status(position=0, size=0)),
@@ -76,6 +77,7 @@ OTHERS["Heatmap"] += [("big", 80, 24), ("gates", 80, 24)]
 OTHERS["Balance"] += [("gates", 80, 24)]
 OTHERS["Pairs"] += [("bare", 80, 24)]
 OTHERS["Prune"] += [("bare", 80, 24), ("few", 80, 24), ("gates", 80, 24)]
+OTHERS["A and B"] += [("bare", 80, 24), ("few", 80, 24), ("others", 120, 40)]
 for title in ("Cache", "Offload", "Placement"):
     OTHERS[title] += [(case, 80, 24) for case in ("bare", "unplanned", "few", "gates")]
 for title in ("Overview", "Heatmap", "Experts", *ANALYSIS):

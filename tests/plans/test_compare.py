@@ -13,6 +13,7 @@ import pytest
 import moe_live
 from moe_live.cli import main
 from tests.plans.logs import write_log
+from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal
 from tests.statistics.drawn_steps import chosen
 
 LAYERS = (3, 4, 7)
@@ -49,6 +50,21 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
     assert main(["compare", *arguments, "--json", "-"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+def test_it_can_be_looked_at_in_the_dashboard(
+    one: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *one, "--browse"]) == 2
+    assert "--browse needs a terminal" in capsys.readouterr().err
+    with PseudoTerminal([*MOE_LIVE, "compare", *one, "--browse"]) as terminal:
+        terminal.wait_for("one text: 2.00 of 4 experts of a row in common (50.0%)")
+        terminal.wait_for("A and B")
+        terminal.press(b"6")
+        terminal.wait_for("MaxVio")
+        terminal.press(b"q")
+        assert terminal.wait() == 0
+    assert b"compare: one text: 2.00 of 4" in terminal.output.rpartition(b"\x1b[?1049l")[2]
 
 
 def test_one_text_row_by_row(one: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
