@@ -68,7 +68,7 @@ class Checkpoint:
             MoeLiveError: it cannot be written.
         """
         if not self._whole:
-            write(self._path, pack(self._frozen(analyzer)))
+            write(self._path, pack(analyzer.freeze(None if self._position is None else self._position())))
 
     def changed(self, *, hurry: bool = False) -> None:
         """Something was analyzed.
@@ -80,31 +80,28 @@ class Checkpoint:
         if hurry:
             self._due = min(self._due, self._begun + max(LEAST, SHARE * self._spent))
 
-    def keep(self, analyzer: Analyzer, *, is_behind: bool) -> None:
+    def keep(self, analyzer: Analyzer, *, has_all: bool) -> None:
         """Write the state, if it is due, and something has changed.
 
         Args:
             analyzer: of all that was read.
-            is_behind: whether there is a backlog; when that is read, a state is due.
-
-        Raises:
-            MoeLiveError: what is read now has no state.
+            has_all: whether that is all there is for now; once the backlog is read, a state is due.
         """
-        if not (is_behind or self._has_caught_up):
+        if has_all and not self._has_caught_up:
             self._has_caught_up = True
             self._due = min(self._due, self._clock())
         if not self.is_due:
             return
         self._begun, begun = self._clock(), time.thread_time()
+        self._due = self._begun + PERIOD
         if not self._has_changed:
-            self._due = self._begun + PERIOD
             return
         self._has_changed = False
         frozen = self._frozen(analyzer)
         self._spent = time.thread_time() - begun
-        self._due = self._begun + PERIOD
-        self._writer = threading.Thread(target=self._write, args=(frozen,), daemon=True)
-        self._writer.start()
+        if frozen is not None:
+            self._writer = threading.Thread(target=self._write, args=(frozen,), daemon=True)
+            self._writer.start()
 
     def finish(self, analyzer: Analyzer, *, has_all: bool) -> None:
         """Write the last state; an open step stays open if it is of a log that is followed.
@@ -120,10 +117,16 @@ class Checkpoint:
             return
         if self._whole or self._position is None:
             analyzer.finish()
-        self._write(self._frozen(analyzer))
+        if (frozen := self._frozen(analyzer)) is not None:
+            self._write(frozen)
 
-    def _frozen(self, analyzer: Analyzer) -> Frozen:
-        return analyzer.freeze(None if self._position is None else self._position())
+    def _frozen(self, analyzer: Analyzer) -> Frozen | None:
+        """What is to be written; None if what is read now has no state, which is a problem if it stays so."""
+        try:
+            return analyzer.freeze(None if self._position is None else self._position())
+        except MoeLiveError as error:
+            self.problem = str(error)
+            return None
 
     def _write(self, frozen: Frozen) -> None:
         """Pack and write a state. What goes wrong is told at the end; the next one is tried all the same."""
@@ -131,7 +134,8 @@ class Checkpoint:
         try:
             write(self._path, pack(frozen))
             self.problem = ""
-        except (MoeLiveError, MemoryError) as error:
-            self.problem = str(error) or "there is not enough memory to write the state"
+        except Exception as error:  # in a thread nobody else would see it
+            what = "" if isinstance(error, MoeLiveError) else f"no state is written: {type(error).__name__}: "
+            self.problem = what + printable(str(error))
         self._spent += time.thread_time() - begun
         self._due = max(self._due, self._begun + SHARE * self._spent)

@@ -105,17 +105,21 @@ class Session:
         came = has_all = False
         while True:
             # A log that grows line by line has something new after every line. That is left for next time.
+            if not self._held:
+                self._keep(has_all=False)
             has_all = has_all or self._fetch()
             if not self._held:
-                if self._checkpoint is not None:
-                    self._checkpoint.keep(
-                        self.analyzer, is_behind=self.source.status().state is State.READING
-                    )
+                self._keep(has_all=self.source.status().state is not State.READING)
                 return came
             came = True
             self._analyze(self._next())
             if self._clock() >= deadline:
                 return came
+
+    def _keep(self, *, has_all: bool) -> None:
+        """All that was read is analyzed: a state of this moment may be written."""
+        if self._checkpoint is not None:
+            self._checkpoint.keep(self.analyzer, has_all=has_all)
 
     def collect(self, seconds: float) -> bool:
         """Read what is there; hold what is little until the next `ingest`: one portion costs less than many.

@@ -40,16 +40,12 @@ class Server(threading.Thread):
 
 
 def following(machine: Machine) -> Any:
-    return started(
-        "--follow", machine.log, "--state", machine.state, "--json", "-", stderr=subprocess.DEVNULL
-    )
+    return started("--follow", machine.log, "--state", machine.state, "--json", "-")
 
 
 def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
-    if process.returncode == -signal.SIGINT:  # it was not up yet
-        return {}
     assert process.returncode == 0
     summary: dict[str, Any] = json.loads(output)
     return summary
@@ -72,7 +68,9 @@ def check_kills(directory: Path, kills: int) -> None:
     deadline = time.monotonic() + 120
     while summary.get("rows", {}).get("logged", 0) < machine.lines and time.monotonic() < deadline:
         with following(machine) as process:
-            time.sleep(4)
+            assert process.stderr is not None
+            process.stderr.read(1)  # its first status line: it is up
+            time.sleep(3)  # longer than a file is waited for that has left the path
             summary = ended(process)
     lines, counts = machine.wanted()
     found = {

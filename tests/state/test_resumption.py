@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import signal
 import subprocess
@@ -263,6 +264,48 @@ def test_a_state_is_written_when_it_is_due(log: Path) -> None:
         replace(_finished(Analyzer.load(state)), warnings=())
     )
     assert follower.status().state is State.ENDED
+
+
+def test_a_state_is_written_while_a_long_backlog_is_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, clock = log.with_name("moe.state"), Clock()
+    log.write_bytes(HEADER + text(0) * 100)
+    monkeypatch.setattr("moe_live.sources.follow.READ_BYTES", 4096)
+    monkeypatch.setattr("moe_live.sources.follow.CLOSE_BYTES", 0)
+    follower = Follower(log, watch=False, clock=clock)
+    checkpoint = Checkpoint(str(state), follower.position, clock)
+    session = Session(follower, Analyzer(), read_ahead=1 << 15, checkpoint=checkpoint, clock=clock)
+    feed = Analyzer.feed
+
+    def slow(analyzer: Analyzer, data: bytes) -> None:
+        clock.now += PERIOD
+        feed(analyzer, data)
+
+    monkeypatch.setattr(Analyzer, "feed", slow)
+    found = []
+    while session.analyzer.tally.bytes < log.stat().st_size:
+        session.ingest(0.5)
+        clock.now += SHARE * checkpoint._spent
+        if checkpoint._writer is not None:
+            checkpoint._writer.join()
+            found.append(Analyzer.load(state).tally.bytes)
+    assert len({*found}) > 1
+    session.finish()
+
+
+def test_what_has_no_state_in_the_middle_has_one_at_the_end(log: Path) -> None:
+    archive = io.BytesIO()
+    np.savez_compressed(archive, experts=np.random.default_rng(0).integers(0, 64, (4000, 8, 4)))
+    state = log.with_name("moe.state")
+    checkpoint, analyzer = Checkpoint(str(state)), Analyzer()
+    analyzer.feed(archive.getvalue()[:30_000])
+    checkpoint.changed()
+    checkpoint.keep(analyzer, has_all=True)
+    assert "has to be read to its end for a state" in checkpoint.problem
+    assert not state.exists()
+    analyzer.feed(archive.getvalue()[30_000:])
+    checkpoint.finish(analyzer, has_all=True)
+    assert not checkpoint.problem
+    assert plain(Analyzer.load(state).snapshot()) == plain(analyzer.snapshot())
 
 
 def _finished(analyzer: Analyzer) -> Any:
