@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
@@ -111,7 +111,6 @@ def runs(draw: st.DrawFn) -> tuple[list[list[list[Token]]], list[list[Token]]]:
 
 
 @given(runs(), st.integers(1, 200))
-@settings(max_examples=60)
 def test_several_slots_are_read_as_their_texts_one_after_the_other(
     run: tuple[list[list[list[Token]]], list[list[Token]]], size: int
 ) -> None:

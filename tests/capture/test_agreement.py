@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import cast
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +151,7 @@ def test_what_is_held_of_an_endless_block_is_bounded() -> None:
     assert agreement.without_inputs == 400_000
 
 
+@pytest.mark.slow
 def test_many_experts_take_no_more_memory() -> None:
     rng = np.random.default_rng(1)
     routers = random_routers(rng, [3], 2048, N_EMBD)

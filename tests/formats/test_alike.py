@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live.formats.alike import Shapes
@@ -73,7 +73,6 @@ def objects(draw: st.DrawFn) -> list[str]:
 
 
 @pytest.mark.parametrize("with_header", [True, False])
-@settings(max_examples=60)
 @given(st.data())
 def test_it_makes_no_difference(with_header: bool, data: st.DataObject) -> None:
     lines = data.draw(table_lines() if with_header else objects())

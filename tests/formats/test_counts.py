@@ -42,7 +42,7 @@ def counts_of(rows: list[Row]) -> Counts:
     return [(layer, expert, n) for (layer, expert), n in found.items()]
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(rows_of_a_model(), st.sampled_from(sorted(WAYS)), st.data())
 def test_use_balance_and_hot_set_are_those_of_the_rows(
     rows: list[Row], way: str, data: st.DataObject

@@ -45,7 +45,7 @@ def wrapped(text: str, prefix: str, *, colours: bool, end: str) -> str:
     return "".join(f"{prefix}{colour}{line}{plain_again}{end}\n" for line in text.splitlines())
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(
     st.sampled_from(sorted(ALL)),
     rows_of_a_model(),

@@ -86,7 +86,7 @@ def of_model(snapshot: Snapshot) -> object:
 
 
 @given(runs(), st.integers(0, 2**32))
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 def test_a_head_changes_no_figure_of_the_model(passes: list[Pass], seed: int) -> None:
     with_head, without = (snapshot_of(text(passes, seed, with_head=told)) for told in (True, False))
     assert of_model(with_head) == of_model(without)
@@ -99,7 +99,7 @@ def test_a_head_changes_no_figure_of_the_model(passes: list[Pass], seed: int) ->
 
 
 @given(runs(), st.integers(0, 2**32), st.integers(100, 4000), st.data())
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 def test_heads_are_told_alike_however_the_log_is_cut_and_merged(
     passes: list[Pass], seed: int, size: int, data: st.DataObject
 ) -> None:
@@ -179,7 +179,7 @@ def side_by_side(requests: list[tuple[int, int]]) -> bytes:
     return b"".join(one.lines(rng, with_head=False) for one in passes if one.tokens)
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=2, max_size=8))
 def test_texts_side_by_side_are_never_called_drafts(requests: list[tuple[int, int]]) -> None:
     found = analyzed([side_by_side(requests)]).snapshot(())
@@ -221,7 +221,7 @@ def told(passes: list[Pass], seed: int) -> list[bytes]:
 
 
 @given(runs(), st.integers(0, 2**32), st.integers(50, 4000))
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 def test_layers_that_are_told_to_be_heads_are_in_no_step(passes: list[Pass], seed: int, size: int) -> None:
     lines = told(passes, seed)
     log = b"".join(lines)

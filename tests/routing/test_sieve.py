@@ -177,7 +177,7 @@ def with_odd_rows(draw: st.DrawFn) -> tuple[bytes, int]:
 
 
 @pytest.mark.usefixtures("soon")
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(with_odd_rows(), st.data())
 def test_how_the_log_is_cut_makes_no_difference(log: tuple[bytes, int], data: st.DataObject) -> None:
     text, most = log
@@ -194,7 +194,7 @@ def test_how_the_log_is_cut_makes_no_difference(log: tuple[bytes, int], data: st
 
 
 @pytest.mark.usefixtures("soon")
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(logs(), st.data())
 def test_an_odd_row_among_gate_lines_and_labels_is_as_if_it_were_not_there(
     log: SyntheticLog, data: st.DataObject
