@@ -19,11 +19,13 @@ os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own defaults change what 
 # Hundreds of programs are started: each would compile all modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Programs that tests start are to heed the keyboard, even if a shell has started the tests in the background.
+# Programs that tests start are to heed the keyboard and the terminal, even if a shell has started the tests
+# in the background, or nohup has.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32":
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 collect_ignore = ["added"]  # what a test adds to a copy of the package, for which it is made
 

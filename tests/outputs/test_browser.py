@@ -41,6 +41,7 @@ SECTIONS = (
     "drift",
     "labels",
     "distances",
+    "plans",
     "input",
 )
 
@@ -51,7 +52,12 @@ LATER = {
         for size in (1, 2, 4)
     ],
     "compare": {"agreement": 0.91, "layers": [{"layer": 3, "agreement": 0.9, "first": None}]},
-    "runs": [{"number": 1, "rows": "sound", "tokens": 12}, {"number": 2, "rows": "strided", "tokens": 3}],
+    "runs": [
+        {"run": 1, "word": "strided", "logged": 12, "counted": 5, "recovered": 1, "unrecoverable": 7},
+        {"run": 2, "word": "sound", "logged": 3, "counted": 3, "recovered": 0, "unrecoverable": 0},
+    ],
+    "cache_gain": {"experts": 4, "lru_hit_rate": 0.58, "chance": 0.25, "gain": 0.33, "gain_error": 0.01},
+    "shards": [{"number": 1, "rows": "sound", "tokens": 12}, {"number": 2, "rows": "strided", "tokens": 3}],
     "something_new": {"deep": {"deeper": [1, 2, 3]}, "text": "of tomorrow"},
 }
 """Keys that a summary may come to have."""
@@ -100,7 +106,8 @@ def test_every_section_is_there(watched: Watched) -> None:
     for section in SECTIONS:
         expect(watched.page.locator(f"#{section}")).to_be_visible()
         expect(watched.page.locator(f"#{section} h2")).not_to_have_text(re.compile("cannot"))
-    assert watched.page.locator("nav li:visible").count() == len(SECTIONS)
+    linked = watched.page.locator("nav li:visible a").evaluate_all("links => links.map(link => link.hash)")
+    assert linked == [f"#{section}" for section in SECTIONS]
     assert "24 MoE layers · 160 experts · top-8" in text_of(watched, "#model")
     assert watched.page.locator(".warnings li").all_inner_texts() == ["one warning", "another"]
 
@@ -336,7 +343,11 @@ def test_later_keys_are_shown(browser: Browser, tmp_path: Path, summary: dict[st
     expect(watched.page.locator("#cache figure", has_text="of a size").locator("polyline")).to_have_count(4)
     assert "agreement\n0.91" in text_of(watched, "#compare")
     assert rows_of(watched, "compare: layers") == [["3", "0.9", "–"]]
-    assert rows_of(watched, "runs") == [["1", "sound", "12"], ["2", "strided", "3"]]
+    runs = [["1", "strided", "12", "5", "1", "7"], ["2", "sound", "3", "3", "0", "0"]]
+    assert rows_of(watched, "Runs of the server") == runs
+    gained = "33.0 points above the 25.0 % of experts taken at random, standard error 1.0"
+    assert gained in text_of(watched, "#cache")
+    assert rows_of(watched, "shards") == [["1", "sound", "12"], ["2", "strided", "3"]]
     assert "of tomorrow" in text_of(watched, "#more")
     assert "1, 2, 3" in text_of(watched, "#more")
     assert watched.complaints == []

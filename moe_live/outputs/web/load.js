@@ -77,6 +77,7 @@ function cacheSection(page) {
   const bySize = new Chart("Share of uses found in a cache of a size, over all layers", { x: "", xText: bytes, y: "", high: 1 });
   const size = element("input", { type: "range", min: "1", max: "1", step: "1", id: "cache-size" });
   const said = element("output", { for: "cache-size" });
+  const gained = element("p", { class: "note" });
   const table = layerTable(
     page,
     "Cache by layer: uses found where so many of its experts fit",
@@ -109,6 +110,7 @@ function cacheSection(page) {
           {},
           chart.node,
           element("p", { class: "controls" }, element("label", { for: "cache-size" }, "Experts a layer", " ", size), said),
+          gained,
           bySize.node,
         ),
         table.node,
@@ -127,11 +129,18 @@ function cacheSection(page) {
         size.value = String(Math.max(1, Math.floor(experts / 4)));
       }
       say();
+      gained.hidden = !data.cache_gain;
+      if (data.cache_gain) setText(gained, gainText(data.cache_gain));
       bySize.node.hidden = !list(data.cache).length;
       bySize.update(cacheBySize(list(data.cache)));
       table.update(list(data.layers));
     },
   };
+}
+
+function gainText({ experts, lru_hit_rate: rate, chance, gain, gain_error: error }) {
+  const above = known(gain) ? `${(100 * gain).toFixed(1)} points above the ${percent(chance)} of experts taken at random` : "its gain is not known";
+  return `With ${whole(experts)} experts of each layer ${percent(rate)} are found: ${above}, standard error ${known(error) ? (100 * error).toFixed(1) : "unknown"}.`;
 }
 
 function cacheBySize(rows) {

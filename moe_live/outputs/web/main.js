@@ -19,6 +19,7 @@ class Page {
       driftSection(this),
       labelsSection(this),
       distancesSection(),
+      plansSection(),
       comparisonSection(),
       othersSection(),
       inputSection(),

@@ -3,7 +3,7 @@
 // What no other section shows: figures that came to the summary later than this page.
 const SHOWN = [
   "schema", "tool", "source", "model", "rows", "steps", "tokens", "verdicts", "warnings", "layers", "overall", "distances",
-  "coactivation", "transitions", "drift", "labels", "label_divergences", "budget", "cache", "live", "left_out", "phase",
+  "coactivation", "transitions", "drift", "labels", "label_divergences", "budget", "cache", "cache_gain", "live", "left_out", "phase", "runs",
 ];
 
 function moreSection(id, title, note, keysOf) {
@@ -27,9 +27,16 @@ function moreSection(id, title, note, keysOf) {
 const comparisonSection = () =>
   moreSection("compare", "Comparison", "Two runs side by side.", (data) => ["compare"].filter((key) => data[key]));
 
+const PLANS = ["offload", "placement", "prune"];
+
+const plansSection = () =>
+  moreSection("plans", "Plans", "What the figures come to, learned on some steps and tested on others.", (data) =>
+    PLANS.filter((key) => data[key]),
+  );
+
 const othersSection = () =>
   moreSection("more", "More", "Figures of the summary that have no picture of their own here.", (data) =>
-    Object.keys(data).filter((key) => !SHOWN.includes(key) && key !== "compare" && plainly(key, data[key]).length),
+    Object.keys(data).filter((key) => ![...SHOWN, ...PLANS, "compare"].includes(key) && plainly(key, data[key]).length),
   );
 
 const brief = (value) => (typeof value === "number" ? significant(value) : Array.isArray(value) ? value.map(brief).join(", ") : String(value ?? ABSENT));

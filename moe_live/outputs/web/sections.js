@@ -129,11 +129,16 @@ function layersSection(page) {
 
 function inputSection() {
   const facts = element("dl", { class: "facts" });
+  const runs = new Table("Runs of the server", [
+    { title: "run", value: (row) => row.run, text: whole },
+    { title: "its rows are", value: (row) => row.word, text: String, words: true },
+    ...["logged", "counted", "recovered", "unrecoverable"].map((key) => ({ title: key, value: (row) => row[key], text: whole })),
+  ]);
   return {
     id: "input",
     title: "Input",
     note: "What was read, and which rows the figures rest on.",
-    nodes: [facts],
+    nodes: [facts, runs.node],
     has: (data) => Boolean(data.source),
     update(data) {
       const [source, rows, steps, tokens, model] = [data.source, data.rows, data.steps, data.tokens, data.model].map(record);
@@ -158,6 +163,8 @@ function inputSection() {
         ["tokens", phases(tokens)],
       ].filter(([, text]) => text !== undefined);
       facts.replaceChildren(...factList(shown));
+      runs.node.hidden = list(data.runs).length < 2;
+      runs.update(list(data.runs));
     },
   };
 }
