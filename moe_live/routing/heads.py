@@ -85,14 +85,19 @@ class DraftLayers:
 
     def __init__(self) -> None:
         self._is_draft = np.zeros(MAX_LAYERS, np.bool_)
+        self._told = False  # whether any is
         self._model_seen = False
 
     def tell(self, layers: Collection[int]) -> None:
         """The log says that these are of draft heads."""
         self._is_draft[list(layers)] = True
+        self._told |= len(layers) > 0
 
     def split(self, records: Records) -> tuple[Records, Records | None]:
         """The lines of the model, and rows of drafts that come after the first of these; None for none."""
+        if not self._told:
+            self._model_seen |= len(records.layer) > 0
+            return records, None
         is_draft = self._is_draft[records.layer]
         if is_draft.all() and not self._model_seen:
             return records, None
@@ -108,7 +113,7 @@ class DraftLayers:
     def forget(self) -> None:
         """Another log follows."""
         self._is_draft[:] = False
-        self._model_seen = False
+        self._told = self._model_seen = False
 
 
 def reads_prompt(tokens: NDArray[np.int64], drafted: NDArray[np.int64]) -> NDArray[np.bool_]:
