@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import pickle
 import re
+import resource
+import sys
+import time
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -202,6 +205,51 @@ def test_memory_does_not_grow_with_the_number_of_runs() -> None:
     assert size(header + rows, 100) < 1.05 * size(rows, 1)
 
 
+def restarted(text: bytes, runs: int) -> Analyzer:
+    """A server that writes this, starts anew and writes it again, so many times."""
+    analyzer = Analyzer()
+    for _ in range(runs):
+        analyzer.feed(text)
+    analyzer.finish()
+    return analyzer
+
+
+SHORT = HEADER + b"".join(b"%d,1 2\n%d,3 4\n%d,2 7\n" % (layer, layer, layer) for layer in (3, 4, 5))
+"""A run of one prompt: too short to tell whether its rows are real."""
+
+
+def test_runs_that_are_not_told_one_by_one_are_counted() -> None:
+    snapshot = restarted(SHORT, 40).snapshot()
+    summary = to_json(snapshot)
+    assert [run["run"] for run in summary["runs"]] == list(range(41 - LATEST_RUNS, 41))
+    assert summary["runs_left_out"] == 40 - LATEST_RUNS == summary["rows"]["runs"]["undecided"] - LATEST_RUNS
+    assert "rows of runs: the latest 16; 24 earlier ones are left out" in summary_lines(snapshot)
+    assert snapshot.rows.counted == 40 * 9
+    assert snapshot.pairs is not None
+    assert snapshot.pairs[4].rows == 40 * 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_restarts_take_as_much_memory_and_time_each_as_a_thousand() -> None:
+    analyzer, took, peak = Analyzer(), [], []
+    for _ in range(10):
+        begun = time.process_time()
+        for _ in range(10_000):
+            analyzer.feed(SHORT)
+        took.append(time.process_time() - begun)
+        peak.append(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+        )
+    analyzer.finish()
+    summary = to_json(analyzer.snapshot())
+    assert summary["runs_left_out"] == 100_000 - LATEST_RUNS
+    assert summary["rows"]["counted"] == 900_000
+    assert max(took[5:]) < 2 * min(took[:5]), took
+    assert peak[-1] < peak[2] + 20, peak  # MB
+
+
 def begins_step(before: bytes, piece: bytes) -> bool:
     """Whether a step is known to begin with a piece of a log: with a header, or a lower layer."""
     above, below = (re.findall(rb"^(?:gate_input,)?(\d+),", text, re.MULTILINE) for text in (before, piece))
@@ -215,10 +263,16 @@ def test_runs_are_the_same_however_the_log_is_cut(
     text = b"".join(log.text if log.text.startswith(HEADER) else HEADER + log.text for log in runs)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     found = []
-    for bounds in ([0, len(text)], [0, *cuts, len(text)]):
+    for bounds, counts in (
+        ([0, len(text)], False),
+        ([0, *cuts, len(text)], False),
+        ([0, *cuts, len(text)], True),
+    ):
         analyzer = Analyzer(Settings(rows=mode))
         for begin, end in pairwise(bounds):
             analyzer.feed(text[begin:end])
+            if counts:  # what short runs put off is not put off any longer
+                analyzer.snapshot()
             analyzer.snapshot(anew=False)
         analyzer.finish()
         found.append(plain(analyzer.snapshot()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from copy import copy, deepcopy
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ from moe_live.statistics.planes import settle
 from moe_live.statistics.registry import OfBatches, RowStatistics, StepStatistics
 from moe_live.statistics.rises import Rises
 from moe_live.statistics.runs import Choice, Runs, choice
-from moe_live.statistics.sampling import TokenSample
 
 MAX_CELLS = 1 << 16
 """Layers times experts of a log that is analyzed: 32 layers of 2,048 experts, or 128 of 512. No model has as
@@ -109,7 +108,7 @@ class Analysis:
         if chosen.repeating:
             add = partial(self.certain.at_once[LabelCounts].__iadd__, repeating)
             self.failures.attempt("labels", add, None)
-        steps = self.certain.put_off[TokenSample].steps
+        steps = self.certain.steps
         self.written, self.verified = (
             RowStatistics(self._settings, self.failures, steps=steps) for _ in range(2)
         )
@@ -166,7 +165,7 @@ class Analysis:
     def _tell_apart(self) -> None:
         """From now on rows as logged and as verified differ in steps whose order counts."""
         if self.as_verified is self.as_logged:
-            self.as_verified = deepcopy(self.as_logged, {id(self.failures): self.failures})
+            self.as_verified = self.as_logged.copy()
 
 
 class Statistics:

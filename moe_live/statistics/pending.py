@@ -14,51 +14,73 @@ ENOUGH = 1 << 16
 """Rows that are collected: some 700 a layer of a large model, in 3 MB; fewer long ones."""
 
 _SHORT = 8  # experts of a row that counts as one
+_JOINED = 1 << 10  # more than the tables of a batch: those of other rows of its steps stay apart from them
 
 
 class PendingRows:
     """Collects the rows of successive batches, and hands them out as those of one.
 
     Tables of one batch stay apart; so the steps of each table ascend, as they did.
+
+    Attributes:
+        steps: that were added.
     """
 
     def __init__(self) -> None:
         self._tables: dict[tuple[int, int], list[tuple[int, ExpertRows]]] = {}
         self._kinds: list[NDArray[np.int8]] = []
         self._sequences: list[NDArray[np.int64]] = []
-        self._steps = self._rows = 0
+        self.steps = self._rows = 0
 
     def __getstate__(self) -> tuple[Any, ...]:
         """All in few arrays."""
         tables = {key: [(0, _joined(parts))] for key, parts in self._tables.items()}
         kind, sequence = _concatenated(self._kinds, np.int8), _concatenated(self._sequences, np.int64)
-        return tables, [kind], [sequence], self._steps, self._rows
+        return tables, [kind], [sequence], self.steps, self._rows
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """As it was."""
-        self._tables, self._kinds, self._sequences, self._steps, self._rows = state
+        self._tables, self._kinds, self._sequences, self.steps, self._rows = state
+
+    def copy(self) -> PendingRows:
+        """The same, which goes on by itself."""
+        same = PendingRows()
+        same._tables = {key: parts.copy() for key, parts in self._tables.items()}
+        same._kinds, same._sequences = self._kinds.copy(), self._sequences.copy()
+        same.steps, same._rows = self.steps, self._rows
+        return same
+
+    def __bool__(self) -> bool:
+        return self.steps > 0
 
     @property
     def size(self) -> int:
         """How many rows there are, long ones counted several times; steps without rows hold little."""
-        return self._rows if self._steps < ENOUGH else max(self._rows, self._steps)
+        return self._rows if self.steps < ENOUGH else max(self._rows, self.steps)
 
     def add(self, tables: Sequence[ExpertRows], kind: NDArray[np.int8], sequence: NDArray[np.int64]) -> None:
         """Keep the rows of some steps, which nobody changes any more; their `step` indexes the others."""
         for place, rows in enumerate(tables):
             key = rows.experts.shape[1], place
-            self._tables.setdefault(key, []).append((self._steps, rows))
+            self._tables.setdefault(key, []).append((self.steps, rows))
             self._rows += max(len(rows), rows.experts.size // _SHORT)
         self._kinds.append(kind)
         self._sequences.append(sequence)
-        self._steps += len(kind)
+        self.steps += len(kind)
+
+    def add_rows(self, other: PendingRows, steps: int) -> None:
+        """Keep other rows, of those of our steps that come after so many."""
+        for (width, place), parts in other._tables.items():
+            mine = self._tables.setdefault((width, place + _JOINED), [])
+            mine += [(first + steps, rows) for first, rows in parts]
+        self._rows += other._rows
 
     def take(self) -> tuple[tuple[ExpertRows, ...], NDArray[np.int8], NDArray[np.int64]]:
         """All rows collected, in few tables, the kinds and sequences of their steps; then there are none."""
         tables = tuple(_joined(parts) for _, parts in sorted(self._tables.items()))
         kind, sequence = _concatenated(self._kinds, np.int8), _concatenated(self._sequences, np.int64)
         self._tables, self._kinds, self._sequences = {}, [], []
-        self._steps = self._rows = 0
+        self.steps = self._rows = 0
         return tables, kind, sequence
 
 

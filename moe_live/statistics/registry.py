@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from typing import Self
 
 from moe_live.isolation import Failures
@@ -62,6 +63,12 @@ class RowStatistics:
         self.put_off = RowsPutOff(settings, failures)
         self.put_off[TokenSample].steps = steps
         self.pending = PendingRows()
+        self.has_counted = False
+
+    @property
+    def steps(self) -> int:
+        """Steps of the log so far."""
+        return self.put_off[TokenSample].steps + self.pending.steps
 
     def __getitem__(self, kind: type[Kept]) -> Kept:
         """The accumulator of this kind, with all it was fed counted."""
@@ -77,6 +84,7 @@ class RowStatistics:
 
     def flush(self) -> None:
         """Count what was put off."""
+        self.has_counted |= bool(self.pending)
         self.put_off.feed(Portion(self.pending))
 
     def settle(self) -> None:
@@ -87,9 +95,13 @@ class RowStatistics:
 
     def join(self, other: RowStatistics) -> None:
         """Add other rows of the same steps."""
+        self.at_once.join(other.at_once)
+        before = other.steps - self.steps + self.pending.steps - other.pending.steps
+        if not other.has_counted and before >= 0:  # a short run: what is put off stays so
+            self.pending.add_rows(other.pending, before)
+            return
         self.flush()
         other.flush()
-        self.at_once.join(other.at_once)
         self.put_off.join(other.put_off)
 
     def __iadd__(self, other: RowStatistics) -> Self:
@@ -98,11 +110,14 @@ class RowStatistics:
         other.flush()
         self.at_once += other.at_once
         self.put_off += other.put_off
+        self.has_counted |= other.has_counted
         return self
 
 
 class StepStatistics:
     """What depends on the order of steps, over all rows of each; counted in large portions as well.
+
+    What two have in common is one object for as long as neither counts.
 
     Args:
         settings: what is to be counted.
@@ -112,11 +127,25 @@ class StepStatistics:
     def __init__(self, settings: Settings, failures: Failures) -> None:
         self.put_off = StepsPutOff(settings, failures)
         self.pending = PendingRows()
+        self._shares = False
 
     def __getitem__(self, kind: type[Kept]) -> Kept:
         """The accumulator of this kind, with all it was fed counted."""
         self.flush()
         return self.put_off[kind]
+
+    def copy(self) -> StepStatistics:
+        """The same, which goes on by itself."""
+        self._shares = True
+        same = copy(self)
+        same.pending = self.pending.copy()
+        return same
+
+    def _own(self) -> None:
+        """From now on what is changed here changes nowhere else."""
+        if self._shares:
+            failures = self.put_off.failures
+            self.put_off, self._shares = deepcopy(self.put_off, {id(failures): failures}), False
 
     def update(self, tables: Sequence[ExpertRows], batch: StepBatch) -> None:
         """Add rows of the steps of a batch."""
@@ -126,16 +155,20 @@ class StepStatistics:
 
     def flush(self) -> None:
         """Count what was put off."""
-        self.put_off.feed(Portion(self.pending))
+        if self.pending:
+            self._own()
+            self.put_off.feed(Portion(self.pending))
 
     def settle(self) -> None:
         """A higher layer was seen: what was undecided is prefill."""
         self.flush()
+        self._own()
         self.put_off.settle()
 
     def __iadd__(self, other: StepStatistics) -> Self:
         """Add the steps of another log, which come after these."""
         self.flush()
         other.flush()
+        self._own()
         self.put_off += other.put_off
         return self

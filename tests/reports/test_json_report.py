@@ -144,6 +144,7 @@ SCHEMA: dict[str, Any] = {
     "runs": [
         {"run": int, "word": str, "logged": int, "counted": int, "recovered": int, "unrecoverable": int}
     ],
+    "runs_left_out": int,
     "steps": {"total": int} | COUNT,
     "tokens": COUNT,
     "phase": str,

@@ -99,6 +99,8 @@ def _row_lines(rows: Rows) -> Iterator[str]:
     if sum(rows.runs.values()) > 1:
         found = ", ".join(f"{number} {word}" for word, number in _words(rows) if number)
         yield f"runs of the server: {sum(rows.runs.values())} ({found})"
+        if left_out := sum(rows.runs.values()) - len(rows.latest_runs):
+            yield f"rows of runs: the latest {len(rows.latest_runs)}; {left_out} earlier ones are left out"
         for run in rows.latest_runs:
             word = ROW_WORDS[None if run.either_way else run.soundness]
             yield f"rows of run {run.number}: {word}; {run.counted} of {run.logged} counted"
@@ -143,6 +145,7 @@ def _keys(snapshot: Snapshot) -> Keys:
                 "runs": {str(word): number for word, number in _words(rows)},
             },
             "runs": [_run(run) for run in rows.latest_runs],
+            "runs_left_out": sum(rows.runs.values()) - len(rows.latest_runs),
             "steps": {"total": snapshot.steps.total, **_phases(snapshot.steps)},
             "tokens": _phases(snapshot.tokens),
             "phase": (snapshot.phase or Phase.ALL).value,
