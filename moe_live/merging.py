@@ -6,6 +6,7 @@ What it needs is imported when there is something to do: not for `--help`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Add up states, as --state and Analyzer.save write them: the summary is that of one run over all their logs, in
-the order given. A state may be read while it is being written. Steps that are open are closed.
+the order given, or with --watch in that of their names. A state may be read while it is being written. Steps
+that are open are closed.
 """
 _EPILOG = """\
 exit status: 0 done; 1 the result cannot be written; 2 wrong usage, a state that is damaged, or states that
@@ -48,7 +50,13 @@ def add_parsers(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("states", type=file_name, nargs="+", metavar="STATE", help="what --state wrote")
+    parser.add_argument("states", type=file_name, nargs="*", metavar="STATE", help="what --state wrote")
+    parser.add_argument(
+        "--watch",
+        type=file_name,
+        metavar="DIR",
+        help="show what all files *.state of a directory are together, while others keep writing them",
+    )
     parser.add_argument("--state", type=file_name, metavar="OUT", help="write the state of all together")
     parser.add_argument(
         "--json",
@@ -73,7 +81,7 @@ def merged(paths: Sequence[str]) -> Analyzer:
         MoeLiveError: one of them cannot be read, or counts otherwise than the first.
     """
     from moe_live.analyzer import Analyzer
-    from moe_live.sameness import other_model
+    from moe_live.fleet import add_state
 
     first, *others = paths
     whole = Analyzer.load(first)
@@ -81,34 +89,49 @@ def merged(paths: Sequence[str]) -> Analyzer:
     for path in others:
         found = Analyzer.load(path)
         found.finish()
-        if differences := whole.settings.differences(found.settings):
-            differ = ", ".join(
-                f"{name} is {there} there and {here}" for name, (here, there) in differences.items()
-            )
-            raise UsageError(
-                f"cannot merge {printable(path)}: {differ} in {printable(first)}; merge what counts alike"
-            )
-        if difference := other_model(found.snapshot(sections=()), whole.snapshot(sections=())):
-            raise UsageError(
-                f"cannot merge {printable(path)} with {printable(first)}: it is of another model: "
-                f"{difference}; merge what is of one"
-            )
-        whole.merge(found)
+        add_state(whole, found, path, printable(first))
     return whole
 
 
 def _run(options: argparse.Namespace) -> int:
-    from moe_live.reports.ending import Ran, write_ending
-    from moe_live.reports.files import check_destination, write_text
-    from moe_live.reports.json_report import json_text
-    from moe_live.reports.summary import write_summary
+    from moe_live.reports.files import check_destination
 
+    if bool(options.states) == (options.watch is not None):
+        raise UsageError("give STATEs, or --watch DIR; see moe-live merge --help")
     for path in {path for path in options.states if options.states.count(path) > 1}:
         raise UsageError(f"{printable(path)} is given twice; give each state once")
     for path, what in ((options.state, "the state"), (options.json, "the JSON summary")):
         if path not in (None, "-"):
             check_destination(path, what, [(each, "a state to be merged") for each in options.states])
-    analyzer = merged(options.states)
+    analyzer = merged(options.states) if options.watch is None else _watched(options)
+    return _conclude(analyzer, options)
+
+
+def _watched(options: argparse.Namespace) -> Analyzer:
+    """The states of a directory as they were last, after they were shown for as long as somebody looks."""
+    from moe_live.fleet import Fleet
+    from moe_live.terminal import Signals
+
+    fleet = Fleet(options.watch)
+    with Signals() as signals:
+        if options.json != "-" and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"):
+            from moe_live.dashboard.run import run_dashboard
+
+            run_dashboard(fleet, signals)
+        else:
+            from moe_live.reports.plain import run_plain
+
+            run_plain(fleet, stderr=sys.stderr, stop=lambda: signals.stop is not None, wait=signals.wait)
+    fleet.source.close()
+    return fleet.analyzer
+
+
+def _conclude(analyzer: Analyzer, options: argparse.Namespace) -> int:
+    from moe_live.reports.ending import Ran, write_ending
+    from moe_live.reports.files import write_text
+    from moe_live.reports.json_report import json_text
+    from moe_live.reports.summary import write_summary
+
     snapshot = analyzer.snapshot()
     written = []
     if options.state is not None:

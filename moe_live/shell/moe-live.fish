@@ -51,7 +51,7 @@ function _shtab_moe_live_using
 end
 
 set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare rows merge formats completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tables --tensorrt-llm --test --theme --threads --to --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --window
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tables --tensorrt-llm --test --theme --threads --to --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --watch --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -259,6 +259,7 @@ complete -c moe-live -n '_shtab_moe_live_using rows' -l label-by-file -d 'label 
 complete -c moe-live -n '_shtab_moe_live_using rows; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'finished logs, .gz too'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a merge -d 'states of several runs or servers as one'
 complete -c moe-live -n '_shtab_moe_live_using merge' -s h -l help -d 'show this help message and exit'
+complete -c moe-live -n '_shtab_moe_live_using merge' -l watch -xka "(__fish_complete_path (commandline -ct))" -d 'show what all files *.state of a directory are together, while others keep writing them'
 complete -c moe-live -n '_shtab_moe_live_using merge' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'write the state of all together'
 complete -c moe-live -n '_shtab_moe_live_using merge' -l json -xka "(__fish_complete_path (commandline -ct))" -d 'write the summary as JSON too; - for JSON alone on standard output'
 complete -c moe-live -n '_shtab_moe_live_using merge' -l full -d 'all tables on a terminal too, as in a pipe'
