@@ -369,7 +369,7 @@ class Analyzer:
         Raises:
             MoeLiveError: as `load`.
         """
-        state = read(path, cls().freeze())
+        state = read(path, lambda: cls().freeze())
         try:
             settings, kept, reading = (state[name] for name in ("settings", "analysis", "reading"))
             analyzer = cls(Settings(**settings), keep_steps=keep_steps, watch=watch)

@@ -115,6 +115,9 @@ class Lineup:
         if newest is not None and (place := self._place_in(newest)) is not None:
             newest.resume(place)
         found = self._find([*self.files], newest)
+        for file in self.files:
+            if isinstance(file, LogFile) and file.quiet_for() >= self._grace and file.left_at != -math.inf:
+                file.left_at = self._looked_at - self._grace  # it was waited for already
         if newest is not None:
             self.files.append(newest)
         if read is not None:

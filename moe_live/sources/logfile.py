@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -101,6 +102,12 @@ class LogFile:
             OSError: that cannot be told.
         """
         return os.fstat(self.fd).st_size
+
+    def quiet_for(self) -> float:
+        """Seconds since it was written to; 0 if that cannot be told."""
+        with suppress(OSError):
+            return time.time() - os.fstat(self.fd).st_mtime
+        return 0.0
 
     def was_written_to(self) -> bool:
         """Whether there is something in the file, or was since the last call though it is empty now."""

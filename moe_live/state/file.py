@@ -17,7 +17,7 @@ import stat
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,12 +133,12 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         ) from error
 
 
-def read(path: str | os.PathLike[str], like: Frozen) -> Any:
+def read(path: str | os.PathLike[str], like: Callable[[], Frozen]) -> Any:
     """The state in a file.
 
     Args:
         path: of the file.
-        like: see `thaw`.
+        like: makes what `thaw` takes.
 
     Raises:
         UsageError: there is none that could be read, or understood.
@@ -152,7 +152,7 @@ def read(path: str | os.PathLike[str], like: Frozen) -> Any:
     if content is None:
         raise unusable(path, "it is larger than any state")
     try:
-        return thaw(unpack(content), like)
+        return thaw(unpack(content), like())
     except DamagedError as error:
         raise unusable(path, error) from None
 

@@ -20,8 +20,9 @@ from tests.state.test_positions import Machine
 class Server(threading.Thread):
     """Writes, and has its log rotated now and then, until it is told to stop."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, seed: int, often: float) -> None:
         super().__init__(daemon=True)
+        self._often = often
         self.machine = Machine(directory)
         self.machine.follower.close()
         self._random = random.Random(seed)
@@ -30,7 +31,7 @@ class Server(threading.Thread):
     def run(self) -> None:
         while not self._stopped.wait(self._random.uniform(0, 0.02)):
             self.machine.write(self._random.randrange(1, 60))
-            if self._random.random() < 0.02:
+            if self._random.random() < self._often:
                 self._random.choice((self.machine.rotate, self.machine.copy, self.machine.compress))()
 
     def stop(self) -> None:
@@ -51,8 +52,8 @@ def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return summary
 
 
-def check_kills(directory: Path, kills: int) -> None:
-    server, rng = Server(directory, kills), random.Random(kills)
+def check_kills(directory: Path, kills: int, often: float) -> None:
+    server, rng = Server(directory, kills, often), random.Random(kills)
     machine = server.machine
     for turn in range(kills):
         with following(machine) as process:
@@ -85,10 +86,10 @@ def check_kills(directory: Path, kills: int) -> None:
 
 
 def test_totals_are_those_of_one_that_was_never_killed(tmp_path: Path) -> None:
-    check_kills(tmp_path, 5)
+    check_kills(tmp_path, 5, 0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_one_hundred_kills(tmp_path: Path) -> None:
-    check_kills(tmp_path, 100)
+    check_kills(tmp_path, 100, 0.005)

@@ -21,6 +21,9 @@ from moe_live.state.file import pack, write
 ACTIONS = ("write", "rotate", "copy", "compress", "read", "save", "kill")
 
 
+FILES = 200  # that may lie beside a log
+
+
 class Machine:
     """A log that a server writes, logrotate rotates and a follower follows that keeps a state."""
 
@@ -49,7 +52,7 @@ class Machine:
         self.out.write(text)
 
     def shift(self) -> None:
-        for number in range(40, 0, -1):
+        for number in range(FILES, 0, -1):
             for ending in ("", ".gz"):
                 file = self.log.with_name(f"moe.log.{number}{ending}")
                 if file.exists():
@@ -68,7 +71,7 @@ class Machine:
 
     def compress(self) -> None:
         """The oldest that is not."""
-        for number in range(40, 0, -1):
+        for number in range(FILES, 0, -1):
             file = self.log.with_name(f"moe.log.{number}")
             if file.exists() and file.stat().st_size:
                 file.with_name(file.name + ".gz").write_bytes(gzip.compress(file.read_bytes()))

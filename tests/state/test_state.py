@@ -282,6 +282,7 @@ def test_a_damaged_state_is_refused_in_a_line_or_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_thousand_damaged_states(tmp_path: Path) -> None:
     check_damaged(tmp_path, 2_000)
 
