@@ -309,9 +309,11 @@ class Lineup:
 
     def _begins(self) -> bool:
         """Whether the file that the path names was empty and has been written to: it may have been copied."""
-        if len(self.files) != 1 or not isinstance(file := self.files[0], LogFile):
+        if not self.files or not isinstance(file := self.files[-1], LogFile) or file.offset:
             return False
-        return not file.offset and file.left_at is None and file.was_written_to()
+        if len(self.files) > 1 and file.size:  # its turn will come, and what is cut off of it shows by itself
+            return False
+        return file.left_at is None and file.was_written_to()
 
     def _find(self, left: Sequence[Log], newest: Log | None) -> Found:
         """Look for what came before the newest file, and line it up with these, which have left the path."""
