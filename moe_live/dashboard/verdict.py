@@ -13,6 +13,9 @@ from moe_live.verdicts import verdict
 _NAME = 9
 
 _STYLES: dict[Word, Style] = {
+    Word.SOUND: GOOD,
+    Word.STRIDED: CAUTION,
+    Word.MIXED: CAUTION,
     Word.EVEN: GOOD,
     Word.UNEVEN: CAUTION,
     Word.PAYS: GOOD,

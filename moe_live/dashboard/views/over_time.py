@@ -108,6 +108,8 @@ def _verdict(snapshot: Snapshot, drift: Drift, width: int) -> list[Line]:
         share = f"drift in {len(drifting)} of {len(snapshot.layers)} layers, most in {names}"
         style = ALERT if found.js[farthest[0]] >= _LARGE else CAUTION
         notes.append((text(share, style),))
+    elif not drift.told:
+        notes.append((text("too early to say what is beyond chance", CAUTION),))
     else:
         notes.append((text("no layer drifts beyond chance"),))
     return flow(notes, width)

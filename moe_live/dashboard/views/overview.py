@@ -34,6 +34,9 @@ _LOWEST = 8
 _LOWEST_LAYER, _LOWEST_DISTANCES = 13, 12
 """Lines from which on there is room for the experts of the chosen layer, and for distances."""
 
+_FOR_ROWS = 15
+"""Lines from which on it is said whether rows are right, where no warning says that they are not."""
+
 _ROOMY = 28
 """Lines from which on the last minutes have one."""
 
@@ -114,6 +117,8 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         verdict_line(Subject.HOT_SET, shown, width),
         verdict_line(Subject.CACHE, snapshot, width),
     ]
+    if height >= _FOR_ROWS and snapshot.rows.verdict not in snapshot.warnings:
+        verdicts.insert(0, verdict_line(Subject.ROWS, snapshot, width))
     if height >= _ROOMY:
         verdicts += trend_line(state.trend, width)
     height -= len(verdicts)
@@ -140,8 +145,9 @@ VIEW = View(
     render=render,
     gist="",
     reading=(
-        "First what the figures come to: is the load balanced (view Balance), how many experts carry it "
-        "(Hot set), would a cache of a fourth of each layer's experts pay (Locality). Then the heatmap "
+        "First what the figures come to: can the rows be believed (view Input; a warning says it where they "
+        "cannot), is the load balanced (Balance), how many experts carry it (Hot set), would a cache of a "
+        "fourth of each layer's experts pay (Locality). Then the heatmap "
         "in small beside the experts that stand out most in their own layer, the experts of the layer "
         "under the cursor, and how similar the router inputs of consecutive layers are. The last line "
         "tells of the expert under the cursor: arrows move it, and what is chosen is so in every view."
