@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy, deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from moe_live.errors import MoeLiveError
+from moe_live.errors import MoeLiveError, printable
 from moe_live.formats.dialect import Dialect
 from moe_live.formats.records import LineTally, Records
 from moe_live.formats.sniff import SniffingDecoder, candidates
@@ -24,6 +24,7 @@ from moe_live.routing.steps import StepAssembler
 from moe_live.settings import Settings
 from moe_live.snapshot import Input, Section, Snapshot
 from moe_live.snapshot_maker import SnapshotMaker, decode_kinds, phases
+from moe_live.sources.position import Position
 from moe_live.sources.source import Break
 from moe_live.state.file import pack, read, unusable, write
 from moe_live.state.graph import Frozen, freeze
@@ -69,6 +70,7 @@ class _Outline(NamedTuple):
     restarts: int
     rotations: int
     format: str
+    notes: tuple[str, ...]
     goes_on: list[bool]  # of the statistics that follow: whether they are of a run that began before
 
 
@@ -94,6 +96,9 @@ class Analyzer:
         keep_steps: whether the distances of each step are kept until `take_steps` is called.
         watch: is given each batch of complete steps too, after they are counted; its arrays are used again.
         weights: whether the rows that `watch` is given have their weights.
+
+    Attributes:
+        notes: what is missing of logs that were followed by those whose states were loaded.
     """
 
     def __init__(
@@ -129,6 +134,7 @@ class Analyzer:
         self._merged_tally = LineTally()
         self._merged_format = ""
         self._restarts = self._rotations = 0
+        self.notes: tuple[str, ...] = ()
         self._is_open = False
 
     def __repr__(self) -> str:
@@ -349,7 +355,10 @@ class Analyzer:
         Raises:
             MoeLiveError: there is no such file, it is no state of this version, or it is damaged.
         """
-        return cls.loaded(path)[0]
+        analyzer, reading = cls.loaded(path)
+        if isinstance(reading, Position):
+            analyzer.notes += tuple(reading.gaps.sentences(printable(reading.path)))
+        return analyzer
 
     @classmethod
     def loaded(
@@ -422,6 +431,7 @@ class Analyzer:
         self._highest = self._assembler.highest
         self._merged_tally += outline.tally
         self._paths += outline.paths
+        self.notes += outline.notes
         self._restarts += outline.restarts
         self._rotations += outline.rotations
         self._merged_format = self._merged_format or outline.format
@@ -447,6 +457,7 @@ class Analyzer:
             paths=self._paths,
             restarts=self._restarts,
             rotations=self._rotations,
+            notes=self.notes,
             format=self._format,
             goes_on=[self._goes_on and statistics is every[0] for statistics in every],
         )
@@ -539,7 +550,8 @@ class Analyzer:
             input=self._input(),
             settings=self._settings,
         )
-        return maker.make(sections, pairs_of=pairs_of, anew=anew)
+        snapshot = maker.make(sections, pairs_of=pairs_of, anew=anew)
+        return replace(snapshot, warnings=(*self.notes, *snapshot.warnings)) if self.notes else snapshot
 
     @property
     def _format(self) -> str:

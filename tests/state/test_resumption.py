@@ -90,6 +90,18 @@ def test_a_log_that_was_emptied_is_read_anew_and_that_is_told(log: Path) -> None
     assert summary(log)["warnings"] == found["warnings"]
 
 
+def test_what_is_missing_is_told_of_merged_states_too(log: Path) -> None:
+    summary(log)
+    log.write_bytes(HEADER + text(1, steps=20))
+    missing = [each for each in summary(log)["warnings"] if "moe.log" in each]
+    state, target = log.with_name("moe.state"), log.with_name("merged.json")
+    both = log.with_name("both.state")
+    assert main(["merge", str(state), "--state", str(both)]) == 0
+    assert main(["merge", str(both), "--json", str(target)]) == 0
+    assert missing
+    assert json.loads(target.read_text())["warnings"][: len(missing)] == missing
+
+
 def test_a_file_that_is_gone_is_told(log: Path) -> None:
     summary(log)
     log.rename(log.with_name("elsewhere"))
