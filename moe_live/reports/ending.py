@@ -88,6 +88,9 @@ def ending(snapshot: Snapshot, ran: Ran, width: int) -> list[Text]:
         ]
         after.append(Gist("written", written, lines=2))
     blocks = [_lines(block, width) for block in (read, judged, chain.from_iterable(others), after)]
+    for place in reversed(range(len(hints))):  # a line each, which makes way for what was asked for
+        if sum(map(len, blocks)) > LINES:
+            del blocks[-1][place]
     # The verdict on the rows tells what the warning of them tells.
     warnings = [warning for warning in (*snapshot.warnings, *failures) if warning != snapshot.rows.verdict]
     blocks[0] += _warnings(warnings, width, LINES - sum(map(len, blocks)))

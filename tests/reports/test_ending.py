@@ -15,6 +15,7 @@ from moe_live.reports.sections import SECTIONS
 from moe_live.routing.evidence import Verdict
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import verdicts
+from tests.dashboard.factory import snapshot as with_every_plan
 from tests.reports.snapshots import EMPTY, FULL, analyzed_with_labels, snapshots
 
 GOLDEN = """
@@ -45,6 +46,17 @@ def plain(snapshot: Snapshot, ran: Ran | None = None, width: int = 80) -> list[s
 
 def names(snapshot: Snapshot) -> set[str]:
     return {name for line in plain(snapshot) if (name := line[:NAME_WIDTH].rstrip())}
+
+
+def test_plans_that_were_asked_for_are_told_and_hints_make_way() -> None:
+    ran = Ran(("moe.log",), follows=True, written=(("the JSON summary", "a.json"), ("the page", "a.html")))
+    for width in (60, 80, 120):
+        lines = plain(with_every_plan(), ran, width)
+        assert len(lines) <= LINES
+        assert {"budget", "offload", "placement", "prune", "written"} <= {
+            line[:10].rstrip() for line in lines
+        }
+    assert "offload    llama-server -ngl 999 -ot" in "\n".join(plain(with_every_plan()))
 
 
 def test_golden() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from moe_live.formatting import chosen_size, memory
 from moe_live.reports.numbers import decimals, number, numbers
-from moe_live.reports.section import Json, Keys, ReportSection
+from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Offloading, Snapshot
 from moe_live.statistics.offload import BATCHES
 
@@ -85,4 +85,17 @@ def _keys(snapshot: Snapshot) -> Keys:
     return Keys() if found is None else Keys({"offload": offload_json(found)})
 
 
-SECTION = ReportSection("offload", _lines, _keys)
+def _gists(snapshot: Snapshot) -> Iterator[Gist]:
+    found = snapshot.offload
+    if found is not None:
+        slow = found.choice.slow
+        read = memory(float(found.choice.read[slow].sum()))
+        facts = [
+            f"llama-server {shlex.join(found.arguments)}",
+            f"experts of {int(slow.sum())} of {len(slow)} layers on the CPU",
+            f"a token reads {read} there",
+        ]
+        yield Gist("offload", facts, lines=2)
+
+
+SECTION = ReportSection("offload", _lines, _keys, _gists)

@@ -8,7 +8,7 @@ import numpy as np
 
 from moe_live.formatting import percents
 from moe_live.reports.numbers import decimals, number, numbers
-from moe_live.reports.section import Json, Keys, ReportSection
+from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Placements, Snapshot
 
 _SENTENCES = {
@@ -84,4 +84,15 @@ def _keys(snapshot: Snapshot) -> Keys:
     return Keys() if found is None else Keys({"placement": placement_json(found)})
 
 
-SECTION = ReportSection("placement", _lines, _keys)
+def _gists(snapshot: Snapshot) -> Iterator[Gist]:
+    found = snapshot.placement
+    if found is not None:
+        yield Gist(
+            "placement",
+            [f"{name} {decimals(rule.mean, 3)}" for name, rule in found.rules.items()]
+            + [f"mean load of {found.devices} devices over the largest, on unseen steps"],
+            lines=2,
+        )
+
+
+SECTION = ReportSection("placement", _lines, _keys, _gists)

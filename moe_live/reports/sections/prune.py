@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moe_live.errors import printable
 from moe_live.reports.numbers import decimals, number, percent
-from moe_live.reports.section import Json, Keys, ReportSection
+from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import Snapshot
 from moe_live.statistics.pruning import Unseen, least_used, share_lost
 
@@ -130,4 +130,14 @@ def _keys(snapshot: Snapshot) -> Keys:
     return Keys({"prune": prune_json(snapshot, least_used(counts, found.drop), found.unseen)})
 
 
-SECTION = ReportSection("prune", _lines, _keys)
+def _gists(snapshot: Snapshot) -> Iterator[Gist]:
+    found, counts = snapshot.prune, snapshot.counts
+    if found is not None and counts.any():
+        dropped = least_used(counts, found.drop)
+        facts = [f"{percent(share_lost(counts, dropped))} lost with the {found.drop:.0%} least used"]
+        if found.unseen is not None:
+            facts.append(f"{percent(found.unseen.lost)} on unseen steps")
+        yield Gist("prune", [*facts, f"{percent(float(dropped.mean()))} at random"])
+
+
+SECTION = ReportSection("prune", _lines, _keys, _gists)
