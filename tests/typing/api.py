@@ -49,6 +49,8 @@ def analyze(data: bytes, experts: NDArray[np.uint8]) -> None:
     analyzer.finish()
     analyzer += moe_live.Analyzer(settings)
     assert_type(analyzer, moe_live.Analyzer)
+    analyzer.save(Path("moe.state"))
+    assert_type(moe_live.Analyzer.load("moe.state"), moe_live.Analyzer)
     assert_type(analyzer.snapshot([moe_live.Section.DRIFT]), moe_live.Snapshot)
 
 
