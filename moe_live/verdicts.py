@@ -27,6 +27,7 @@ from moe_live.statistics.coactivation import ENOUGH_PAIRS, SUPPORT
 from moe_live.statistics.divergence import ENOUGH, comparable
 from moe_live.statistics.hot_set import coverage
 from moe_live.statistics.locality import cache_gain
+from moe_live.statistics.runs import Run
 
 FEW = 5
 """Selections an expert would have under uniform use; below that chance shows more than the model."""
@@ -94,6 +95,11 @@ def verdict(subject: Subject, snapshot: Snapshot) -> Judgement | None:
             subject, _WITHOUT_ROWS.get(subject, Word.CANNOT_BE_TOLD), (NO_ROWS,), "a log of rows"
         )
     return _JUDGES[subject](snapshot)
+
+
+def row_word(run: Run) -> Word:
+    """What a run of the server is called by its rows."""
+    return ROW_WORDS[None if run.either_way else run.soundness]
 
 
 def few(snapshot: Snapshot) -> bool:

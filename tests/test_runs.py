@@ -143,7 +143,12 @@ def test_a_model_logged_strided_and_then_right_is_not_called_sound() -> None:
     assert "rows of this run are sound" in judgement.text
     lines = list(summary_lines(snapshot))
     assert "runs of the server: 2 (1 sound, 1 strided)" in lines
-    assert "rows of run 2: sound; 600 of 600 counted" in lines
+    table = lines.index("runs of the server: 2 (1 sound, 1 strided)") + 1
+    assert [line.split() for line in lines[table : table + 3]] == [
+        ["runs", "rows", "are", "logged", "counted", "recovered", "lost"],
+        ["run", "1", "strided", "600", "150", "0", "450"],
+        ["run", "2", "sound", "600", "600", "0", "0"],
+    ]
 
 
 def test_a_run_of_one_row_blocks_is_right_either_way() -> None:
@@ -223,7 +228,7 @@ def test_runs_that_are_not_told_one_by_one_are_counted() -> None:
     summary = to_json(snapshot)
     assert [run["run"] for run in summary["runs"]] == list(range(41 - LATEST_RUNS, 41))
     assert summary["runs_left_out"] == 40 - LATEST_RUNS == summary["rows"]["runs"]["undecided"] - LATEST_RUNS
-    assert "rows of runs: the latest 16; 24 earlier ones are left out" in summary_lines(snapshot)
+    assert "runs: the latest 16; 24 earlier ones are left out" in summary_lines(snapshot)
     assert snapshot.rows.counted == 40 * 9
     assert snapshot.pairs is not None
     assert snapshot.pairs[4].rows == 40 * 3

@@ -9,7 +9,9 @@ from moe_live.dashboard.view import View, excerpt
 from moe_live.errors import printable
 from moe_live.formats.sniff import USUAL, dialect_named
 from moe_live.formatting import percent, size, whole
+from moe_live.judgement import Word
 from moe_live.snapshot import Snapshot
+from moe_live.verdicts import row_word
 from moe_live.wrapping import shorten, wrap
 
 _MOST_LINES = 12
@@ -63,6 +65,35 @@ def _rows(snapshot: Snapshot, width: int) -> list[Line]:
     return [(text("Expert rows", TITLE),), *verdict, *_figures(figures)]
 
 
+def _runs(snapshot: Snapshot, _: int) -> list[Line]:
+    """The verdict on the rows of each run of the server, the latest first; nothing of a single one."""
+    rows = snapshot.rows
+    number = sum(rows.runs.values())
+    if number < 2:
+        return []
+    latest = f"  the latest {len(rows.latest_runs)} of {whole(number)}" if rows.latest_runs else ""
+    lines: list[Line] = [
+        (text("Runs of the server", TITLE), text(latest)),
+        (
+            text(
+                f"  {'run':<8}{'rows are':<17}{'logged':>9}{'counted':>9}{'recovered':>11}{'lost':>9}", FAINT
+            ),
+        ),
+    ]
+    for run in reversed(rows.latest_runs):
+        word = row_word(run)
+        style = CAUTION if word in (Word.STRIDED, Word.MIXED) else GOOD if word is Word.SOUND else None
+        counts = f"{whole(run.logged):>9}{whole(run.counted):>9}{whole(run.recovered):>11}"
+        lines.append(
+            (
+                text(f"  {whole(run.number):<8}"),
+                text(f"{word:<17}", style),
+                text(f"{counts}{whole(run.unrecoverable):>9}", STRONG),
+            )
+        )
+    return lines
+
+
 def _input(snapshot: Snapshot, width: int) -> list[Line]:
     tally = snapshot.input.tally
     paths = [
@@ -113,7 +144,7 @@ def _figures(figures: list[tuple[str, str]]) -> list[Line]:
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """All of it, the visible part."""
     lines: list[Line] = []
-    for section in (_warnings, _command, _bad_lines, _rows, _input):
+    for section in (_warnings, _command, _bad_lines, _rows, _runs, _input):
         if part := section(snapshot, width):
             lines += [*part, ()]
     lines.pop()
@@ -133,9 +164,9 @@ VIEW = View(
     gist="",
     reading=(
         "Everything to know before believing the figures: warnings, whether the logged expert rows are "
-        "sound (a known defect of the logging patch writes wrong rows for prompts), lines that could not "
-        "be used, what is wrong with them and how they begin. Of a command that moe-live runs: the last "
-        "that it printed, and the file that has all of it."
+        "sound (a known defect of the logging patch writes wrong rows for prompts), in each run of the "
+        "server by itself, lines that could not be used, what is wrong with them and how they begin. Of a "
+        "command that moe-live runs: the last that it printed, and the file that has all of it."
     ),
     always=True,
 )

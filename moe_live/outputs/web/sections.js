@@ -158,6 +158,7 @@ function inputSection() {
         ["layers with router inputs", list(model.gate_layers).length ? `${ranges(model.gate_layers)}, of ${whole(model.n_embd)} numbers` : "none"],
         ["rows", rows.verdict],
         ["rows logged, counted", `${whole(rows.logged)}, ${whole(rows.counted)} (--rows ${rows.mode})`],
+        ...(data.runs_left_out ? [["earlier runs of the server", `${whole(data.runs_left_out)} that are not in the table`]] : []),
         ["rows recovered, lost", `${whole(rows.recovered)}, ${whole(rows.unrecoverable)}`],
         ["steps", phases(steps)],
         ["tokens", phases(tokens)],

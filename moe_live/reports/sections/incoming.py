@@ -14,7 +14,7 @@ from moe_live.reports.section import WIDTH, Gist, Json, Keys, ReportSection
 from moe_live.settings import Phase
 from moe_live.snapshot import Input, Model, PhaseCount, Rows, Snapshot
 from moe_live.statistics.runs import Run
-from moe_live.verdicts import ROW_WORDS
+from moe_live.verdicts import ROW_WORDS, row_word
 from moe_live.wrapping import shorten
 
 _NAME = 44
@@ -100,10 +100,13 @@ def _row_lines(rows: Rows) -> Iterator[str]:
         found = ", ".join(f"{number} {word}" for word, number in _words(rows) if number)
         yield f"runs of the server: {sum(rows.runs.values())} ({found})"
         if left_out := sum(rows.runs.values()) - len(rows.latest_runs):
-            yield f"rows of runs: the latest {len(rows.latest_runs)}; {left_out} earlier ones are left out"
+            yield f"runs: the latest {len(rows.latest_runs)}; {left_out} earlier ones are left out"
+        yield f"{'runs':<12}{'rows are':<17}{'logged':>12}{'counted':>12}{'recovered':>12}{'lost':>12}"
         for run in rows.latest_runs:
-            word = ROW_WORDS[None if run.either_way else run.soundness]
-            yield f"rows of run {run.number}: {word}; {run.counted} of {run.logged} counted"
+            yield (
+                f"{f'run {run.number}':<12}{row_word(run):<17}{run.logged:>12}{run.counted:>12}"
+                f"{run.recovered:>12}{run.unrecoverable:>12}"
+            )
 
 
 def _known(number: int | None) -> str:
@@ -162,7 +165,7 @@ def _words(rows: Rows) -> Iterator[tuple[Word, int]]:
 def _run(run: Run) -> Json:
     return {
         "run": run.number,
-        "word": str(ROW_WORDS[None if run.either_way else run.soundness]),
+        "word": str(row_word(run)),
         "logged": run.logged,
         "counted": run.counted,
         "recovered": run.recovered,
