@@ -171,9 +171,14 @@ class RecentSteps:
                 block = np.searchsorted(number, part.step) * BLOCKS // len(number)
                 place = (block * len(layers) + layer) * n_experts
                 inside = (part.step >= number[0]) & (layer >= 0)
+                whole = bool(inside.all())
                 for line in part.by_rank:  # one at a time: keys are four times as large
-                    counted = inside & (line < n_experts)
-                    np.add.at(counts, place[counted] + line[counted], 1)
+                    counted = line < n_experts
+                    if whole and counted.all():
+                        np.add.at(counts, place + line, 1)
+                    else:
+                        counted &= inside
+                        np.add.at(counts, place[counted] + line[counted], 1)
         return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
 
 

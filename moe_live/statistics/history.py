@@ -50,7 +50,10 @@ def history(
         place = (span * len(layers) + slot[rows.layer]) * n_experts
         for line in rows.experts.T:  # one at a time: keys are four times as large
             counted = line < n_experts
-            np.add.at(counts, place[counted] + line[counted], 1)
+            if counted.all():
+                np.add.at(counts, place + line, 1)
+            else:
+                np.add.at(counts, place[counted] + line[counted], 1)
     return History(sample.steps, tokens, counts.reshape(bins, len(layers), n_experts))
 
 
