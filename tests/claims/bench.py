@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from tests.claims.data import SHAPES, TEXTS, Text, chosen
 
 SAMPLED = 300
 """Tokens of a sample."""
+
+ENOUGH_OF_A_KIND = 300
+"""Layers of a kind of data whose rate is looked at by itself."""
 
 
 @dataclass
@@ -61,14 +65,49 @@ class Rates:
         middle = rate + z * z / (2 * n)
         return (middle + z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))) / (1 + z * z / n)
 
-    def lines(self, claim: str) -> Iterator[str]:
-        """The report."""
-        yield (
-            f"{claim}: {self.called} of {self.layers} layers called, {self.undecided} undecided; "
-            f"at most {1000 * self.bound:.2f} in 1,000"
+    def __iadd__(self, other: Rates) -> Self:
+        """Add the answers of other layers."""
+        self.called += other.called
+        self.undecided += other.undecided
+        self.layers += other.layers
+        for cell, counted in other.cells.items():
+            before = self.cells.get(cell, (0, 0))
+            self.cells[cell] = before[0] + counted[0], before[1] + counted[1]
+        return self
+
+    @property
+    def worst(self) -> float:
+        """The largest share that is called of a kind of data of which there is enough."""
+        return max((called / n for called, n in self.cells.values() if n >= ENOUGH_OF_A_KIND), default=0.0)
+
+    @property
+    def holds(self) -> bool:
+        """Whether so little is called as must be of what is not there, and enough of it was tried."""
+        return (
+            self.layers >= 10_000
+            and self.called <= self.layers / 1000
+            and self.bound <= 0.002
+            and self.worst <= 0.01
         )
+
+    def lines(self, claim: str) -> Iterator[str]:
+        """The report, kind by kind."""
         for cell, (called, layers) in self.cells.items():
-            yield f"    {cell}: {called} of {layers}"
+            yield f"    {claim}, {cell}: {called} of {layers}"
+
+
+def table(without: Mapping[str, Rates], of_structure: Mapping[str, Rates]) -> Iterator[str]:
+    """The report of all claims: what is said where there is nothing, and where there is."""
+    yield "claim         layers  called  missed  undecided  at most, in 1,000  worst kind"
+    for claim, rates in without.items():
+        yield (
+            f"{claim:<12} {rates.layers:>7} {rates.called:>7} {'':>7} {rates.undecided:>10}"
+            f" {1000 * rates.bound:>18.2f} {rates.worst:>11.2%}"
+        )
+    yield "with structure"
+    for claim, rates in of_structure.items():
+        missed = rates.layers - rates.called - rates.undecided
+        yield f"{claim:<12} {rates.layers:>7} {rates.called:>7} {missed:>7} {rates.undecided:>10}"
 
 
 Judge = Callable[[NDArray[np.uint16], int], list[bool | None]]
@@ -148,12 +187,16 @@ def _sampled(rows: NDArray[np.uint16], parts: int, n_experts: int) -> NDArray[np
 
 
 def cache(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
-    """Whether a cache is said to pay, or to help; of all layers together."""
+    """Whether a cache is said to pay, or to help, of each layer as of a model of one."""
+    return [_cache(rows[:, [layer]], n_experts) for layer in range(rows.shape[1])]
+
+
+def _cache(rows: NDArray[np.uint16], n_experts: int) -> bool | None:
     analyzer = Analyzer(Settings(n_experts=n_experts))
     analyzer.feed_rows(rows)
     said = verdict(Subject.CACHE, analyzer.snapshot([Section.LOCALITY]))
     assert said is not None
-    return [{Word.TOO_EARLY: None, Word.HARDLY_PAYS: False}.get(said.word, True)]
+    return {Word.TOO_EARLY: None, Word.HARDLY_PAYS: False}.get(said.word, True)
 
 
 def without_structure(

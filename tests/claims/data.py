@@ -78,15 +78,8 @@ def chosen(
         scores = popularity(rng, n_experts, text)
         topics = rng.normal(size=(-(-tokens // text.topic), n_experts)) if text.topic else None
         for some in _parts(tokens, n_experts):
-            noise = (
-                rng.normal(0, 1.28, (len(some), n_experts))
-                if text.normal
-                else rng.gumbel(size=(len(some), n_experts))
-            )
-            noise += scores
-            if topics is not None:
-                noise += topics[some // text.topic]
-            rows[some, layer] = best(noise, k)
+            liked = scores if topics is None else scores + topics[some // text.topic]
+            rows[some, layer] = _drawn(rng, liked.astype(np.float32), (len(some), n_experts), k, text)
     if text.repeat:
         again = rng.random(tokens) < text.repeat
         again[0] = False
@@ -94,7 +87,22 @@ def chosen(
     return rows
 
 
-def best(scores: NDArray[np.float64], k: int) -> NDArray[np.uint16]:
+def _drawn(
+    rng: np.random.Generator, scores: NDArray[np.float32], shape: tuple[int, int], k: int, text: Text
+) -> NDArray[np.uint16]:
+    """The k best (n, k) of scores, (n, n_experts) or (n_experts,), with noise of this `shape`."""
+    if text.normal:
+        noise = rng.standard_normal(shape, np.float32)
+        noise *= np.float32(1.28)
+        noise += scores
+        return best(noise, k)
+    # With Gumbel noise the highest scores are the lowest of exponential times: quicker, and the same.
+    times = rng.standard_exponential(shape, np.float32)
+    times /= np.exp(scores)
+    return np.argpartition(times, k - 1, axis=1)[:, :k].astype(np.uint16)
+
+
+def best(scores: NDArray[np.floating], k: int) -> NDArray[np.uint16]:
     """The k experts (n, k) with the highest scores (n, n_experts)."""
     return np.argpartition(-scores, k - 1, axis=1)[:, :k].astype(np.uint16)
 
@@ -132,6 +140,17 @@ def that_change(
     """Independent rows; in the last twentieth other experts are preferred."""
     late = np.arange(tokens) >= tokens - tokens // 20
     return _of_two_kinds(rng, late, (n_experts, k), layers)
+
+
+def of_topics(
+    rng: np.random.Generator, n_experts: int, k: int, tokens: int, layers: int
+) -> NDArray[np.uint16]:
+    """Rows of a text, of which each topic prefers experts strongly: those of the step before come again."""
+    rows = np.empty((tokens, layers, k), np.uint16)
+    for layer in range(layers):
+        topics = rng.normal(0, 3, (-(-tokens // 100), n_experts))
+        rows[:, layer] = best(topics[np.arange(tokens) // 100] + rng.gumbel(size=(tokens, n_experts)), k)
+    return rows
 
 
 def of_two_labels(
