@@ -14,7 +14,11 @@ from moe_live.dashboard.trend import PERIOD, POINTS, Trend
 from moe_live.formatting import duration, percents, tenths
 
 _GAP = 3
-_FEWEST_SPARKS = 4
+_FEWEST_SPARKS = 8
+"""With fewer the figures stand alone: what they were at first, and now."""
+
+_PARTS = 4
+"""What they were is the mean of the first of so many parts."""
 
 
 def _means(values: Sequence[float], most: int) -> NDArray[np.float64]:
@@ -24,7 +28,7 @@ def _means(values: Sequence[float], most: int) -> NDArray[np.float64]:
 
 
 def trend_line(trend: Trend, width: int) -> list[Line]:
-    """The last minutes of decode in a line; nothing as long as there were none."""
+    """The last minutes of decode in a line, as graphs where there is room; nothing if there were none."""
     if not trend.hits:
         return []
     minutes = duration(len(trend.hits) * PERIOD)
@@ -37,6 +41,10 @@ def trend_line(trend: Trend, width: int) -> list[Line]:
     columns = min(POINTS, (width - taken) // len(figures))
     line: list[Line] = [(text(minutes, TITLE),)]
     for name, values, shown in figures:
-        graph = sparkline(_means(values, columns), columns, low=0.0) if columns >= _FEWEST_SPARKS else ""
-        line.append((text(f"{name} ", FAINT), text(graph, BAR), text(f" {shown(values[-1]):>6}")))
+        if columns >= _FEWEST_SPARKS:
+            graph = sparkline(_means(values, columns), columns, low=0.0)
+            line.append((text(f"{name} ", FAINT), text(graph, BAR), text(f" {shown(values[-1]):>6}")))
+        else:
+            before = shown(float(_means(values, _PARTS)[0]))
+            line.append((text(f"{name} ", FAINT), text(f"{before}→{shown(values[-1])}")))
     return flow(line, width)

@@ -104,7 +104,7 @@ def test_statistics_that_begin_anew_are_no_step_back() -> None:
     assert math.isnan(trend.effective[-1])
 
 
-@pytest.mark.parametrize(("width", "graph"), [(60, False), (80, True), (120, True), (200, True)])
+@pytest.mark.parametrize(("width", "graph"), [(60, False), (80, False), (120, True), (200, True)])
 def test_the_view_shows_it_at_any_width(width: int, graph: bool) -> None:
     recorder, analyzer = TrendRecorder(), Analyzer()
     state = ViewState(view=TIME)
@@ -116,6 +116,7 @@ def test_the_view_shows_it_at_any_width(width: int, graph: bool) -> None:
     assert f"{100 * state.trend.hits[-1]:.1f}%" in frame
     line = next(line for line in frame.splitlines() if "cache hits" in line)
     assert any(mark in line for mark in "▁▂▃▄▅▆▇█") is graph
+    assert (f"%→{100 * state.trend.hits[-1]:.1f}%" in line) is not graph
 
 
 @pytest.mark.parametrize(("height", "shown"), [(24, False), (40, True)])
