@@ -10,9 +10,9 @@ from pathlib import Path
 from moe_live.dashboard.frame import Frame
 from moe_live.dashboard.picture import svg
 from moe_live.dashboard.state import Kept
-from moe_live.outputs.page import page_with
 from moe_live.reports.files import write_text
 from moe_live.reports.json_report import json_text, to_json
+from moe_live.reports.page import page_with
 from moe_live.reports.summary import write_summary
 from moe_live.snapshot import Snapshot
 

@@ -19,8 +19,8 @@ from moe_live.network import listen, means_this_machine
 from moe_live.outputs.document import Document, Version
 from moe_live.outputs.http import Answer, HttpServer, Request
 from moe_live.outputs.output import Output
-from moe_live.outputs.page import live_page
 from moe_live.reports.json_report import to_json
+from moe_live.reports.page import live_page
 from moe_live.running import Status
 from moe_live.snapshot import Section, Snapshot
 from moe_live.terminal import group_signals_blocked

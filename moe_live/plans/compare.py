@@ -89,6 +89,12 @@ def add_compare(subparsers: Any, what: str) -> None:
     parser.add_argument(
         "--browse", action="store_true", help="look around in it, and in the first log, in the dashboard"
     )
+    parser.add_argument(
+        "--html",
+        type=file_name,
+        metavar="FILE",
+        help="write a page: the summary of the first LOG, with the comparison",
+    )
     add_reading(parser)
 
 
@@ -100,8 +106,12 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.browse and not can_draw():
         raise UsageError("--browse needs a terminal")
+    taken = [(log, "the log itself") for log in options.logs]
     if options.json not in (None, "-"):
-        check_destination(options.json, "the comparison", [(log, "the log itself") for log in options.logs])
+        check_destination(options.json, "the comparison", taken)
+        taken.append((options.json, "where the comparison goes"))
+    if options.html is not None:
+        check_destination(options.html, "the page", taken)
     with bar("compare") as progress:
         if options.labels is not None:
             found = compare_labels(read_logs(options), (options.labels[0], options.labels[1]))
@@ -115,6 +125,13 @@ def _run(options: argparse.Namespace) -> int:
     result = Result(tuple(_lines(found)), _json(found))
     head = {"schema": "moe-live.compare/1"}
     write_result(result, head, options.logs, tuple(warnings), options.json)
+    if options.html is not None:
+        from moe_live.reports.files import write_text
+        from moe_live.reports.json_report import to_json
+        from moe_live.reports.page import page_with
+
+        page = page_with(to_json(found.snapshots[0]) | {"compare": result.json})
+        write_text(page, options.html, "the page")
     if options.fail_below is None or found.agreement >= options.fail_below:
         return 0
     sys.stderr.write(f"moe-live: {found.agreement:.3f} in common, less than {options.fail_below:g}\n")

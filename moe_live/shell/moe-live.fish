@@ -244,6 +244,7 @@ complete -c moe-live -n '_shtab_moe_live_using compare' -l same-text -d 'both ar
 complete -c moe-live -n '_shtab_moe_live_using compare' -l other-texts -d 'they are not; by default it is told from the rows'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l fail-below -x -d 'exit with 1 if less than this is in common, as 0.95: of the experts of each row, or of all selections where the texts are others'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l browse -d 'look around in it, and in the first log, in the dashboard'
+complete -c moe-live -n '_shtab_moe_live_using compare' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a page: the summary of the first LOG, with the comparison'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l json -xka "(__fish_complete_path (commandline -ct))" -d 'write the result as JSON too; - for JSON alone'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l rows -xka "auto logged verified" -d 'which expert rows count'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l n-experts -x -d 'experts a layer'

@@ -15,9 +15,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from moe_live.cli import main
 from moe_live.dashboard.heat import shades
-from moe_live.outputs.page import live_page, page_with
 from moe_live.reports.json_report import to_json
+from moe_live.reports.page import live_page, page_with
 from moe_live.simulator import HEADER, ModelShape, SimulatedServer
 from tests.dashboard.factory import snapshot
 from tests.outputs.browser import Watched, browser, needs_chromium, opened
@@ -51,7 +52,14 @@ LATER = {
         {"bytes": size * 1e9, "optimum": 0.9, "lru": 0.5, "lfu": None, "layer_lru": 0.6, "static_unseen": 0.4}
         for size in (1, 2, 4)
     ],
-    "compare": {"agreement": 0.91, "layers": [{"layer": 3, "agreement": 0.9, "first": None}]},
+    "compare": {
+        "names": ["a.log", "b.log"],
+        "same_text": None,
+        "agreement": 0.91,
+        "rows": {"matched": 0.95, "layers": [{"layer": 3, "pairs": 9, "in_common": 5.5, "top_k": 6.0}]},
+        "usage": {"layers": [3, 4], "in_common": [0.9, None], "js": [0.01, 0.02], "js_within": [[0.1, 0.2]]},
+        "figures": [{"overlap": 0.3, "unused": 7.0}, {"overlap": 0.4}],
+    },
     "runs": [
         {"run": 1, "word": "strided", "logged": 12, "counted": 5, "recovered": 1, "unrecoverable": 7},
         {"run": 2, "word": "sound", "logged": 3, "counted": 3, "recovered": 0, "unrecoverable": 0},
@@ -341,8 +349,12 @@ def test_later_keys_are_shown(browser: Browser, tmp_path: Path, summary: dict[st
     watched = opened(browser, written(tmp_path / "page.html", summary | LATER))
     assert rows_of(watched, "Experts kept in fast memory") == [["10", "1 GB", "30.0 %", "50.0 %", "1", "2"]]
     expect(watched.page.locator("#cache figure", has_text="of a size").locator("polyline")).to_have_count(4)
-    assert "agreement\n0.91" in text_of(watched, "#compare")
-    assert rows_of(watched, "compare: layers") == [["3", "0.9", "–"]]
+    assert "in common\n91.0 %" in text_of(watched, "#compare")
+    assert rows_of(watched, "Figures of each") == [
+        ["unused experts", "7", "–"],
+        ["overlap with the step before", "30.0 %", "40.0 %"],
+    ]
+    assert rows_of(watched, "Rows of the same step")[0][:4] == ["3", "9", "5.50", "6.0"]
     runs = [["1", "strided", "12", "5", "1", "7"], ["2", "sound", "3", "3", "0", "0"]]
     assert rows_of(watched, "Runs of the server") == runs
     gained = "33.0 points above the 25.0 % of experts taken at random, standard error 1.0"
@@ -350,6 +362,31 @@ def test_later_keys_are_shown(browser: Browser, tmp_path: Path, summary: dict[st
     assert rows_of(watched, "shards") == [["1", "sound", "12"], ["2", "strided", "3"]]
     assert "of tomorrow" in text_of(watched, "#more")
     assert "1, 2, 3" in text_of(watched, "#more")
+    assert watched.complaints == []
+    watched.page.close()
+
+
+def test_two_runs_are_held_against_each_other(browser: Browser, tmp_path: Path) -> None:
+    logs = [tmp_path / name for name in ("a.log", "b.log")]
+    for log, seed in zip(logs, (1, 2), strict=True):
+        server = SimulatedServer(ModelShape(n_layers=3, n_experts=32, gate_layers=()), seed=seed)
+        steps = server.serve(next(server.requests()))
+        log.write_bytes(HEADER + b"".join(step.text for step in steps))
+    names = [str(log) for log in logs]
+    page, told = tmp_path / "page.html", tmp_path / "told.json"
+    assert main(["compare", *names, "--html", str(page), "--json", str(told)]) == 0
+    compared = json.loads(told.read_text())
+    watched = opened(browser, page.as_uri())
+    shown = text_of(watched, "#compare")
+    assert f"A\n{names[0]}" in shown
+    assert f"B\n{names[1]}" in shown
+    usage = rows_of(watched, "Use of the experts, layer by layer")
+    assert [row[0] for row in usage] == list(map(str, compared["usage"]["layers"]))
+    assert [float(row[3]) for row in usage] == [round(bits, 4) for bits in compared["usage"]["js"]]
+    expect(watched.page.locator("#compare figure polyline")).to_have_count(2)
+    assert rows_of(watched, "Figures of each")[2][1:] == [
+        f"{figures['unused']:,.0f}" for figures in compared["figures"]
+    ]
     assert watched.complaints == []
     watched.page.close()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from moe_live.cli import main
-from moe_live.outputs.page import live_page
+from moe_live.reports.page import live_page
 from moe_live.simulator import HEADER, SimulatedServer
 from tests.outputs.served import Served, serving
 from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal

@@ -15,8 +15,9 @@ import pytest
 
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
-from moe_live.outputs.page import MAX_SIZE, PageFile, live_page, page_with
+from moe_live.outputs.page import PageFile
 from moe_live.reports.json_report import to_json
+from moe_live.reports.page import MAX_SIZE, live_page, page_with
 from tests.dashboard.factory import snapshot
 from tests.reports.snapshots import EMPTY, FULL, analyzed_with_labels
 

@@ -25,9 +25,6 @@ function moreSection(id, title, note, keysOf) {
   };
 }
 
-const comparisonSection = () =>
-  moreSection("compare", "Comparison", "Two runs side by side.", (data) => ["compare"].filter((key) => data[key]));
-
 const PLANS = ["offload", "placement", "prune"];
 
 const plansSection = () =>

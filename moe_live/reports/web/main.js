@@ -7,6 +7,7 @@ class Page {
     this.panel = new LayerPanel(this);
     this.sections = [
       verdictsSection(this),
+      comparisonSection(this),
       heatmapSection(this),
       layerSection(this),
       layersSection(this),
@@ -20,7 +21,6 @@ class Page {
       labelsSection(this),
       distancesSection(),
       plansSection(),
-      comparisonSection(),
       othersSection(),
       inputSection(),
     ];
