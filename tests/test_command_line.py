@@ -198,7 +198,6 @@ FOREIGN = [
     (b"3,1 2 3", ": no line is complete, there is no newline"),
     (b"GGUF\3\0\0\0" + bytes(range(256)) * 20, ": it seems to be a GGUF model; give a log of MoE routing"),
     (b"\x7fELF" + bytes(300), ": it seems to be a program; give a log of MoE routing"),
-    (b"\x28\xb5\x2f\xfd\n\n", ": it seems to be compressed by zstd; unpack it first"),
     ('{"a": 1}\n'.encode("utf-16"), ": it seems to be JSON; give a log of MoE routing"),
     (b'{"a": 1}\n' * 9, ": it seems to be JSON; give a log of MoE routing"),
     (b"\x1b[2J\\x1b[2J\n", ', whose first is "\\x1b[2J\\x1b[2J": is it a log of MoE routing?'),
