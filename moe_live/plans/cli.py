@@ -45,7 +45,9 @@ def add_parsers(subparsers: Any) -> None:
     for plan in PLANS:
         added = whats.add_parser(plan.name, help=plan.help, description=plan.description)
         added.set_defaults(plan=plan)
-        added.add_argument("logs", type=file_name, nargs="+", metavar="LOG", help="finished logs, .gz too")
+        added.add_argument(
+            "logs", type=file_name, nargs="+", metavar="LOG", help="finished logs, .gz too, or one state"
+        )
         plan.add(added)
         add_reading(added)
     add_compare(subparsers, COMMANDS["compare"].help)

@@ -43,6 +43,7 @@ MAX_UNPACKED = 1 << 32
 
 _DIGEST_BYTES = hashlib.sha256().digest_size * 2
 _HEAD = "state.json"
+_NAME_AT = 30  # bytes from the beginning of a zip, where the name of its first member stands
 _LEVEL = 1  # of compression: higher ones take five times as long for a tenth less
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 12  # by which is told whether a member gets smaller
 _WORTH = 0.55  # of its size that it has to be packed to
@@ -155,6 +156,16 @@ def read(path: str | os.PathLike[str], like: Callable[[], Frozen]) -> Any:
         return thaw(unpack(content), like())
     except DamagedError as error:
         raise unusable(path, error) from None
+
+
+def is_state(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a state does; not whether it is one that can be read."""
+    with suppress(OSError):
+        if stat.S_ISREG(Path(path).stat().st_mode):  # before opening: a FIFO would be disturbed
+            with Path(path).open("rb") as file:
+                head = file.read(_NAME_AT + len(_HEAD))
+                return head.startswith(b"PK") and head[_NAME_AT:] == _HEAD.encode()
+    return False
 
 
 def unusable(path: str | os.PathLike[str], reason: str | Exception) -> UsageError:

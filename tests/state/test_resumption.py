@@ -180,6 +180,27 @@ def test_what_the_state_lacks_and_nobody_asks_for_is_no_difference(log: Path) ->
     summary(log)
 
 
+def test_a_plan_is_made_of_a_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, state = tmp_path / "moe.log", tmp_path / "moe.state"
+    log.write_bytes(HEADER + text(0, steps=200))
+    plan = ("--devices", "2", "--json", "-")
+    assert main([str(log), "--state", str(state), "--devices", "2"]) == 0
+    capsys.readouterr()
+    found = []
+    for path in (log, state):
+        assert main(["plan", "placement", str(path), *plan]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    one, other = ({key: value for key, value in each.items() if key != "paths"} for each in found)
+    assert one == other
+    assert main(["plan", "placement", str(state), "--rows", "logged", *plan]) == 2
+    assert "rows is auto there and logged here" in capsys.readouterr().err
+    assert main(["plan", "placement", str(state), str(log), *plan]) == 2
+    assert "of logs, or of one state" in capsys.readouterr().err
+    Analyzer().save(state)
+    assert main(["plan", "placement", str(state), *plan]) == 2
+    assert "has no steps that a plan could be tried out on" in capsys.readouterr().err
+
+
 def piped(log: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     state = log.with_name("pipe.state")
     return subprocess.run(
