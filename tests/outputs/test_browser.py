@@ -148,6 +148,7 @@ def expected_readout(layer: dict[str, Any], expert: int, counts: str = "counts")
     )
 
 
+@pytest.mark.slow
 def test_the_readout_equals_the_summary(watched: Watched, summary: dict[str, Any]) -> None:
     """By the keyboard, by a click, in another phase, and with the columns in another order."""
     layers, field = summary["layers"], watched.page.locator(".field")
@@ -309,7 +310,10 @@ def test_an_address_of_no_layer_is_none(browser: Browser, address: str) -> None:
     watched.page.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light"), (2560, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(360, "dark"), *(pytest.param(width, "light", marks=pytest.mark.slow) for width in (1280, 2560))],
+)
 def test_nothing_is_wider_than_the_screen(
     browser: Browser, tmp_path: Path, summary: dict[str, Any], width: int, scheme: Literal["light", "dark"]
 ) -> None:
@@ -324,7 +328,9 @@ def test_nothing_is_wider_than_the_screen(
     watched.page.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(360, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)]
+)
 def test_everybody_can_use_it(
     browser: Browser, tmp_path: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:
@@ -391,6 +397,7 @@ def test_two_runs_are_held_against_each_other(browser: Browser, tmp_path: Path) 
     watched.page.close()
 
 
+@pytest.mark.slow
 def test_missing_keys_are_missed_by_nobody(browser: Browser) -> None:
     """Without each key of the summary, of its layers, of what lies in those, and with null instead.
 
