@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial import distance as scipy_distance
 from scipy.stats import pearsonr
@@ -128,6 +128,8 @@ def test_merging_two_analyzers_equals_one_over_both(
 def test_counts_steps_and_distances_equal_a_slow_reading(log: SyntheticLog) -> None:
     steps = read_steps(log.text)
     snapshot = analyzed([log.text], ALL_AS_LOGGED).snapshot()
+    # Rows that are found impossible count nowhere.
+    assume(not any("name an expert twice" in warning for warning in snapshot.warnings))
     decode = decode_steps(steps)
     assert counts_of(snapshot) == logged_counts(steps)
     assert (snapshot.steps.total, snapshot.steps.decode) == (len(steps), sum(decode))
