@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Is it still the same model? Two logs of one text are held against each other row by row: experts in common,
 the best expert, the first row that differs. Logs of different texts are held against each other as a whole,
-beside how far each differs from itself. Of one log, two labels.
+beside how far each differs from itself; so are states, which have no rows. Of one log, two labels.
 """
 _EPILOG = """\
 exit status: 0 done; 1 less in common than --fail-below, or a log cannot be read to its end; 2 wrong usage.
@@ -65,7 +65,9 @@ def add_compare(subparsers: Any, what: str) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("logs", type=file_name, nargs="+", metavar="LOG", help="two finished logs, .gz too")
+    parser.add_argument(
+        "logs", type=file_name, nargs="+", metavar="LOG", help="two finished logs, .gz too, or states"
+    )
     parser.add_argument(
         "--labels", nargs=2, metavar=("A", "B"), help="compare two labels of one LOG instead of two logs"
     )
@@ -102,10 +104,13 @@ def _run(options: argparse.Namespace) -> int:
     from moe_live.plans.comparison import compare_labels, compare_logs
     from moe_live.plans.reading import read_logs
     from moe_live.reports.files import check_destination
+    from moe_live.state.file import is_state
     from moe_live.terminal import can_draw
 
     if options.browse and not can_draw():
         raise UsageError("--browse needs a terminal")
+    if options.browse and is_state(options.logs[0]):
+        raise UsageError("--browse looks around in a log, and this is a state: give the log")
     taken = [(log, "the log itself") for log in options.logs]
     if options.json not in (None, "-"):
         check_destination(options.json, "the comparison", taken)

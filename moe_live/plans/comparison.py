@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from moe_live.analyzer import Analyzer
 from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.plans.reading import finished_state
 from moe_live.reports.unusable import require_usable
 from moe_live.routing.evidence import Verdict
 from moe_live.session import Session
 from moe_live.settings import DEFAULT_LATEST_USES, RowMode, Settings
 from moe_live.snapshot import Snapshot
 from moe_live.sources.archive import ArchiveSource
+from moe_live.state.file import is_state
 from moe_live.statistics.agreement import Pairing
 from moe_live.statistics.balance import balance
 from moe_live.statistics.comparison import Compared
@@ -52,8 +54,10 @@ def compare(
 ) -> Comparison:
     """Hold two finished logs against each other: is it still the same model?
 
+    Of states it is told how alike the use of the experts is, and no more: they have no rows.
+
     Args:
-        a: a log, packed by gzip or not.
+        a: a log, packed by gzip or not, or a state.
         b: the other.
         settings: what to count; by default what the command does.
         same_text: whether they are of one text; None to find out.
@@ -71,7 +75,7 @@ def compare_logs(
     same_text: bool | None = None,
     progress: Callable[[float], object] = lambda _: None,
 ) -> Comparison:
-    """Hold two finished logs against each other, row by row and as a whole.
+    """Hold two finished logs against each other, row by row and as a whole; states as a whole only.
 
     Args:
         paths: of the two.
@@ -80,9 +84,15 @@ def compare_logs(
         progress: is told the share that is read.
 
     Raises:
-        MoeLiveError: a log cannot be read, has no usable line, or both have no layer in common.
+        MoeLiveError: a log cannot be read, has no usable line, or both have no layer in common; or it is
+            told to be one text of what has no rows.
     """
     settings = replace(settings or Settings(), latest_uses=DEFAULT_LATEST_USES)
+    if any(map(is_state, paths)):
+        if same_text:
+            raise UsageError("a state has no rows that could be those of one text: give two logs")
+        sides = [_alone(path, settings, progress) for path in paths]
+        return replace(_as_a_whole(paths, (sides[0], sides[1])), without_rows="states have no rows")
     pairing = Pairing()
     with ExitStack() as stack:
         runs = []
@@ -108,24 +118,52 @@ def compare_logs(
     matched = 2 * float(pairing.agreement(as_written=True).rows.sum()) / max(1, sum(pairing.rows))
     if same_text is None:
         same_text = matched >= _MATCHED and rows.spans.belong_together()
+    whole = _as_a_whole(paths, (first, second))
+    return replace(whole, rows=rows, matched=matched, same_text=same_text)
+
+
+def _alone(path: str, settings: Settings, progress: Callable[[float], object]) -> Snapshot:
+    """What a state knows, or a log that is read to its end.
+
+    Raises:
+        MoeLiveError: it cannot be read, or has no usable line.
+    """
+    if is_state(path):
+        snapshot = finished_state(path, settings).snapshot()
+    else:
+        session = Session(ArchiveSource((path,)), Analyzer(settings, paths=(path,)))
+        with closing(session.source):
+            while not session.ended:
+                session.ingest(_SLICE)
+                status = session.source.status()
+                progress(status.position / max(1, status.total or 0))
+            snapshot = session.finish()
+    require_usable(snapshot)
+    return snapshot
+
+
+def _as_a_whole(paths: Sequence[str], snapshots: tuple[Snapshot, Snapshot]) -> Comparison:
+    """How alike the use of the experts is, and some figures side by side.
+
+    Raises:
+        MoeLiveError: they have no layer in common.
+    """
+    first, second = snapshots
     layers = sorted(set(first.model.layers) & set(second.model.layers))
     if not layers:
         raise MoeLiveError("the logs have no layer in common: they are of different models")
-    counts = [_counts(snapshot, layers) for snapshot in (first, second)]
+    counts = [_counts(snapshot, layers) for snapshot in snapshots]
     width = max(each.shape[1] for each in counts)
     return Comparison(
         names=(paths[0], paths[1]),
         layers=tuple(layers),
-        snapshots=(first, second),
+        snapshots=snapshots,
         figures=(_of_log(first), _of_log(second)),
         usage=likeness(
             _wide(counts[0], width),
             _wide(counts[1], width),
             (_halves(first, layers, width), _halves(second, layers, width)),
         ),
-        rows=rows,
-        matched=matched,
-        same_text=same_text,
     )
 
 
@@ -148,6 +186,7 @@ def compare_labels(snapshot: Snapshot, names: tuple[str, str]) -> Comparison:
         snapshots=(snapshot, snapshot),
         figures=(first, second),
         usage=likeness(counts[0], counts[1]),
+        without_rows="two labels",
     )
 
 

@@ -12,6 +12,7 @@ from moe_live.plans.options import settings_of
 from moe_live.reports.plain import run_plain
 from moe_live.reports.unusable import require_usable
 from moe_live.session import Session
+from moe_live.settings import Settings
 from moe_live.snapshot import Snapshot
 from moe_live.sources.archive import ArchiveSource
 from moe_live.state.file import is_state
@@ -39,24 +40,32 @@ def _read_state(options: argparse.Namespace) -> Snapshot:
         UsageError: it is not all that is given, cannot be read, counts otherwise, or has no steps to plan by.
     """
     first, *others = options.logs
-    state = printable(first)
     if others:
         raise UsageError("a plan is made of logs, or of one state: moe-live merge makes one of several")
-    analyzer = Analyzer.load(first)
+    analyzer = finished_state(first, settings_of(options))
+    if not analyzer.settings.latest_uses:
+        raise UsageError(
+            f"{printable(first)} has no steps that a plan could be tried out on: those of the dashboard "
+            "have, and of runs with --budget or --devices; or give the log"
+        )
+    snapshot = analyzer.snapshot()
+    require_usable(snapshot)
+    return snapshot
+
+
+def finished_state(path: str, wanted: Settings) -> Analyzer:
+    """What a state knows, its open steps closed.
+
+    Raises:
+        UsageError: it cannot be read, or does not count as is wanted.
+    """
+    analyzer = Analyzer.load(path)
     analyzer.finish()
-    wanted = settings_of(options)
     differences = wanted.differences(analyzer.settings)
     for name in ("rows", "n_experts", "max_slots"):
         if name in differences:
             here, there = differences[name]
             raise UsageError(
-                f"{state} counts otherwise: {name} is {there} there and {here} here; give the same"
+                f"{printable(path)} counts otherwise: {name} is {there} there and {here} here; give the same"
             )
-    if not analyzer.settings.latest_uses:
-        raise UsageError(
-            f"{state} has no steps that a plan could be tried out on: those of the dashboard have, and of "
-            "runs with --budget or --devices; or give the log"
-        )
-    snapshot = analyzer.snapshot()
-    require_usable(snapshot)
-    return snapshot
+    return analyzer

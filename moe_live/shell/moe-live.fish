@@ -250,7 +250,7 @@ complete -c moe-live -n '_shtab_moe_live_using compare' -l rows -xka "auto logge
 complete -c moe-live -n '_shtab_moe_live_using compare' -l n-experts -x -d 'experts a layer'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l max-slots -x -d 'tokens a decode step has at most (default 64)'
 complete -c moe-live -n '_shtab_moe_live_using compare' -l uses -x -d 'uses of experts that are kept, the latest (default 360000: 500 steps of 90 layers, top-8)'
-complete -c moe-live -n '_shtab_moe_live_using compare; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'two finished logs, .gz too'
+complete -c moe-live -n '_shtab_moe_live_using compare; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'two finished logs, .gz too, or states'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a rows -d 'a log as a table of its rows: Parquet or CSV'
 complete -c moe-live -n '_shtab_moe_live_using rows' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using rows' -l to -xka "(__fish_complete_path (commandline -ct))" -d 'where the table goes: a name that ends with .parquet or .csv; - for CSV on standard output'

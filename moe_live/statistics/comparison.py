@@ -29,10 +29,11 @@ class Compared:
         figures: of each side: `entropy_normalized` and `experts_90`, means of layers; `unused`; of a log also
             `overlap` with the step before and `lru`, hits in a cache of a fourth of each layer's experts.
         usage: how alike the usage of the experts is, over decode steps where both have some, else over all.
-        rows: what rows of the same step, layer and token have in common; None for labels.
+        rows: what rows of the same step, layer and token have in common; None without rows.
         matched: share of the rows of both logs that have a counterpart in the other.
         same_text: whether the logs are of one text: nearly all rows have a counterpart, and more in common
             with it than with others. None if that cannot be told.
+        without_rows: why there are no rows to be held against each other; "" if there are.
     """
 
     names: tuple[str, str]
@@ -42,6 +43,7 @@ class Compared:
     rows: RowAgreement | None = None
     matched: float = 0.0
     same_text: bool | None = None
+    without_rows: str = ""
 
     @property
     def agreement(self) -> float:
@@ -62,7 +64,7 @@ class Compared:
             mean, width = self.rows.common.sum() / many, self.rows.width.sum() / many
             return f"one text: {mean:.2f} of {width:g} experts of a row in common ({common})"
         if self.rows is None:
-            return f"two labels: {common} of the selections in common"
+            return f"{self.without_rows}: {common} of the selections in common"
         if self.same_text is None:
             return f"too few steps to tell whether this is one text: {common} of the selections in common"
         return f"other texts: {common} of the selections in common"

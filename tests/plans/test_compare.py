@@ -149,6 +149,37 @@ def test_logs_of_other_lengths_are_held_against_each_other_as_a_whole(
     assert found["rows"]["matched"] == pytest.approx(600 / 900)
 
 
+def test_states_are_held_against_each_other_as_a_whole(
+    others: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = []
+    for log in others:
+        analyzer = moe_live.Analyzer()
+        analyzer.feed(Path(log).read_bytes())
+        analyzer.finish()
+        state = tmp_path / f"{len(states)}.state"
+        analyzer.save(state)
+        states.append(str(state))
+    of_logs = as_json(capsys, *others)
+    for sides in (states, [others[0], states[1]], [states[0], others[1]]):
+        found = as_json(capsys, *sides)
+        assert found["names"] == sides
+        assert found["rows"] is None
+        assert found["same_text"] is None
+        for key in ("layers", "in_common", "hot_in_both", "js"):
+            assert found["usage"][key] == of_logs["usage"][key]
+        assert found["figures"] == of_logs["figures"]
+    assert main(["compare", *states]) == 0
+    said = capsys.readouterr().out
+    assert "compare: states have no rows: " in said
+    assert "compare rows" not in said
+    assert main(["compare", *states, "--fail-below", "1"]) == 1
+    capsys.readouterr()
+    assert main(["compare", *states, "--same-text"]) == 2
+    assert "a state has no rows that could be those of one text" in capsys.readouterr().err
+    assert moe_live.compare(*states).rows is None
+
+
 def test_labels_of_one_log(
     others: tuple[str, str], directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
