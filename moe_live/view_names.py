@@ -17,7 +17,7 @@ VIEWS: dict[str, str] = {
     "offload": "offload",
     "placement": "placement",
     "prune": "prune",
-    "compare": "compare",
+    "a-and-b": "compare",
     "input": "incoming",
 }
 """The name of each, and of its module in `dashboard/views`."""

@@ -161,7 +161,7 @@ def _browse(options: argparse.Namespace, found: Comparison) -> None:
             signals,
             complete=lambda snapshot, _: replace(snapshot, compared=found),
             stays=True,
-            first="compare",
+            first="a-and-b",
         )
 
 

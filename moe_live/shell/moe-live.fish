@@ -105,7 +105,7 @@ complete -c moe-live -n _shtab_moe_live_using -l color -xka "auto always never" 
 complete -c moe-live -n _shtab_moe_live_using -l theme -xka "auto dark light" -d 'background of the terminal, for the colours of the dashboard (default: it is asked)'
 complete -c moe-live -n _shtab_moe_live_using -l ascii -d 'a dashboard without block characters, for fonts that lack them'
 complete -c moe-live -n _shtab_moe_live_using -l version -d 'show program'"'"'s version number and exit'
-complete -c moe-live -n _shtab_moe_live_using -l once -d 'print one view of what is there now instead of the summary: overview, heatmap, layers, experts, distances, balance, hot-set, locality, pairs, next-layer, time, labels, cache, offload, placement, prune, compare, input'
+complete -c moe-live -n _shtab_moe_live_using -l once -d 'print one view of what is there now instead of the summary: overview, heatmap, layers, experts, distances, balance, hot-set, locality, pairs, next-layer, time, labels, cache, offload, placement, prune, a-and-b, input'
 complete -c moe-live -n _shtab_moe_live_using -l browse -d 'look around in finished PATHs in the dashboard'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a run -d 'a server as it is, with the dashboard'
 complete -c moe-live -n '_shtab_moe_live_using run' -s h -l help -d 'show this help message and exit'
