@@ -152,7 +152,7 @@ def test_logs_of_other_lengths_are_held_against_each_other_as_a_whole(
 def test_states_are_held_against_each_other_as_a_whole(
     others: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    states = []
+    states: list[str] = []
     for log in others:
         analyzer = moe_live.Analyzer()
         analyzer.feed(Path(log).read_bytes())
