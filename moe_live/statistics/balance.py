@@ -109,11 +109,15 @@ def layer_sizes(counts: NDArray[np.int64], top_k: int) -> tuple[int, ...]:
     >>> layer_sizes(np.array([[1] * 64, [1] * 31 + [0] * 33, [1] * 32 + [0] * 32, [9] * 8 + [0] * 56]), 6)
     (64, 32, 32, 64)
     """
-    used = np.count_nonzero(counts, axis=1).tolist()
-    highest = [int(np.flatnonzero(row)[-1]) + 1 if row.any() else 0 for row in counts]
-    if max(highest, default=0) < counts.shape[1]:
-        return (counts.shape[1],) * len(counts)
-    highest = [own if own > 2 * top_k else counts.shape[1] for own in highest]
+    n_layers, n_experts = len(counts), counts.shape[1]
+    if not n_experts:
+        return (0,) * n_layers
+    is_used = counts > 0
+    used = np.count_nonzero(is_used, axis=1).tolist()
+    highest = np.where(is_used.any(axis=1), n_experts - np.argmax(is_used[:, ::-1], axis=1), 0).tolist()
+    if max(highest, default=0) < n_experts:
+        return (n_experts,) * n_layers
+    highest = [own if own > 2 * top_k else n_experts for own in highest]
     known = sorted(set(highest), reverse=True)
 
     def is_possible(size: int, highest: int, used: int) -> bool:
@@ -121,7 +125,8 @@ def layer_sizes(counts: NDArray[np.int64], top_k: int) -> tuple[int, ...]:
         return size >= highest and bool(np.prod((highest - places) / (size - places)) >= _HARDLY)
 
     return tuple(
-        next(size for size in known if is_possible(size, *layer)) for layer in zip(highest, used, strict=True)
+        own if own == n_experts else next(size for size in known if is_possible(size, own, many))
+        for own, many in zip(highest, used, strict=True)
     )
 
 

@@ -17,7 +17,7 @@ from moe_live.dashboard.theme import Look
 from moe_live.dashboard.views import VIEWS
 from moe_live.running import Status
 from moe_live.session import Session
-from moe_live.snapshot import Section, Snapshot
+from moe_live.snapshot import Snapshot
 from moe_live.sources.archive import ArchiveSource
 
 SIZES = ((80, 24), (120, 40), (200, 60))
@@ -31,19 +31,17 @@ def measure(path: Path, repeat: int = 5) -> dict[str, dict[str, float]]:
     session.analyzer.finish()
     session.analyzer.snapshot()  # counts what was put off
     result = {}
+    layers = session.snapshot(frozenset()).layers
+    chosen = {layers[0].layer} if layers else set()
     for view in VIEWS:
-        costs = {"figures": _median(partial(_snapshot, session, view.sections), repeat)}
-        snapshot = _snapshot(session, view.sections)
+        make = partial(session.snapshot, view.sections, pairs_of=chosen, anew=False)
+        costs = {"figures": _median(make, repeat)}
+        snapshot = make()
         for width, height in SIZES:
             draw = partial(_draw, snapshot, session.status(), view.title, width, height)
             costs[f"{width}x{height}"] = _median(draw, repeat)
         result[view.title] = costs
     return result
-
-
-def _snapshot(session: Session, sections: frozenset[Section]) -> Snapshot:
-    layers = session.snapshot(frozenset()).layers
-    return session.snapshot(sections, pairs_of={layers[0].layer} if layers else (), anew=False)
 
 
 def _draw(snapshot: Snapshot, status: Status, view: str, width: int, height: int) -> None:
