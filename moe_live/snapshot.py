@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
 
@@ -220,7 +220,7 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """Both together."""
-        return replace(self, every=self.every + other.every, decode=self.decode + other.decode)
+        return Usage(self.every + other.every, self.decode + other.decode, self.phase)
 
     @property
     def prefill(self) -> NDArray[np.int64]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 from rich.cells import cell_len
 
@@ -258,7 +261,7 @@ def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
 def _tabs(state: ViewState, warnings: int, width: int) -> Line:
     """Every view's key and name: as much of the names as fits for all, or for those near the present one."""
     mark = f" {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
-    tabs = [(f" {view.key}", f" {view.title} ") for view in VIEWS]
+    tabs: Sequence[tuple[str, str]] = [(f" {view.key}", f" {view.title} ") for view in VIEWS]
     if _width(tabs) + len(mark) > width:
         mark = f" {warnings}!" if warnings else ""
         tabs = [_joined(view.key, view.title) for view in VIEWS]
@@ -280,11 +283,12 @@ def _joined(key: str, name: str) -> tuple[str, str]:
     return f" {key}", name[1:] if name[0].lower() == key.lower() else name
 
 
-def _width(tabs: list[tuple[str, str]]) -> int:
+def _width(tabs: Sequence[tuple[str, str]]) -> int:
     return sum(len(key) + len(name) for key, name in tabs)
 
 
-def _brief_tabs(present: int, width: int) -> list[tuple[str, str]]:
+@lru_cache(maxsize=8)
+def _brief_tabs(present: int, width: int) -> Sequence[tuple[str, str]]:
     """Keys with short names behind them, as many as fit: those nearest to the present view first.
 
     Where all of them fit, the nearest have their names in full, as many as fit again.

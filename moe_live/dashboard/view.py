@@ -97,7 +97,8 @@ def layer_counts(snapshot: Snapshot, phase: Phase) -> NDArray[np.int64]:
     """(layers, n_experts) int64, the selections in the steps of a phase."""
     if not snapshot.layers:
         return snapshot.counts
-    return np.stack([counts_of(entry.usage, phase) for entry in snapshot.layers])
+    chosen = phase.of_log
+    return np.stack([entry.usage.of(chosen) for entry in snapshot.layers])
 
 
 def of_phase(snapshot: Snapshot, phase: Phase) -> Snapshot:
