@@ -185,7 +185,7 @@ def run(config: Config) -> int:
         taken.append((destination.path, f"where {destination.what} goes"))
     given = _given(config)
     problem: MoeLiveError | None = None
-    plans = LivePlans(given)
+    plans = LivePlans(given, follows=not config.paths)
     is_browsed = (config.browse or not config.paths) and _has_dashboard(config)
     if given.asked or is_browsed or (config.once is not None and _shown_once(config.once)):
         config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))

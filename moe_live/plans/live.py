@@ -24,12 +24,16 @@ class LivePlans:
 
     Args:
         given: what they go by.
+        follows: whether logs are followed: then they rest on so few of the latest uses that they can be made
+            anew again and again.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, given: Given, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, given: Given, *, follows: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._given = given
-        self._turns = {plan.name: _Turn(plan, given, clock) for plan in PLANS}
+        self._turns = {plan.name: _Turn(plan, given, clock, follows=follows) for plan in PLANS}
 
     def add_to(self, snapshot: Snapshot, plans: Collection[str]) -> Snapshot:
         """The snapshot with the sizes of the experts, as far as they are known, and with these plans."""
@@ -43,8 +47,9 @@ class LivePlans:
 class _Turn:
     """One plan, and when it is to be made anew."""
 
-    def __init__(self, plan: Plan, given: Given, clock: Callable[[], float]) -> None:
+    def __init__(self, plan: Plan, given: Given, clock: Callable[[], float], *, follows: bool) -> None:
         self._plan = plan
+        self._follows = follows
         self._given = given
         self._clock = clock
         self._due = clock()
@@ -56,9 +61,10 @@ class _Turn:
         begun, steps = self._clock(), snapshot.steps.total
         if begun >= self._due or steps < self._steps:  # the statistics were started anew
             self._steps = steps
-            most = self._plan.live_uses(self._given)
-            latest = None if snapshot.latest is None else snapshot.latest.latest(most)
-            self._figures = _made(self._plan, replace(snapshot, latest=latest), self._given)
+            if self._follows and snapshot.latest is not None:
+                latest = snapshot.latest.latest(self._plan.live_uses(self._given))
+                snapshot = replace(snapshot, latest=latest)
+            self._figures = _made(self._plan, snapshot, self._given)
             now = self._clock()
             self._due = now + _SHARE * (now - begun)
         return self._figures

@@ -70,11 +70,12 @@ def test_they_are_those_of_the_latest_steps(analyzer: Analyzer, monkeypatch: pyt
     assert [entry["steps"] for entry in to_json(few)["cache"]] == [10, 10]
     expected = sizing_of(snapshot.latest.latest(12 * 10), 1, BUDGETS)
     assert to_json(few)["cache"] == to_json(replace(snapshot, cache=expected))["cache"]
+    assert steps(with_cache(LivePlans(GIVEN, follows=False), snapshot)) == STEPS
 
 
 def test_they_take_a_thirtieth_of_the_time(analyzer: Analyzer) -> None:
     clock = Clock()
-    plans = LivePlans(GIVEN, clock)
+    plans = LivePlans(GIVEN, clock=clock)
     clock.cost = 1.0
     assert steps(with_cache(plans, analyzer.snapshot())) == STEPS
     clock.cost = 0.0
@@ -88,7 +89,7 @@ def test_they_take_a_thirtieth_of_the_time(analyzer: Analyzer) -> None:
 
 def test_statistics_that_are_started_anew_have_others(analyzer: Analyzer) -> None:
     clock = Clock()
-    plans = LivePlans(GIVEN, clock)
+    plans = LivePlans(GIVEN, clock=clock)
     clock.cost = 1.0
     with_cache(plans, analyzer.snapshot())
     analyzer.reset()

@@ -108,7 +108,7 @@ VIEW = View(
     title="Cache",
     brief="Ca",
     render=render,
-    gist="What an expert cache of so many bytes would have served. It is empty at first.",
+    gist="What a cache of so many bytes would have served. All but static start empty.",
     reading=(
         "The latest decode steps are replayed through caches. Optimum gives up what is needed last in the "
         "future: a bound. LRU and LFU are one cache over all layers, * a cache a layer, of an equal part or, "

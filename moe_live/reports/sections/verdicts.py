@@ -26,7 +26,7 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
         if judgement.word in _OPEN:
             facts = (f"surer with {judgement.surer}", *facts) if judgement.surer else facts
         elif not judgement.sure:
-            word += "?"
+            word += " so far"
         wrong = judgement.word in (Word.STRIDED, Word.MIXED)
         yield Gist(judgement.subject, (word, *facts), lines=1 + wrong, alert=wrong)
 
