@@ -192,10 +192,10 @@ class Sieve:
             return None
         if self._steps and gap > self._spacing:
             places = np.flatnonzero(held.begins[row + 1 : row + 1 + _MOST_ROWS])[:STEPS]
-            rest = len(held.layer) - row - 1
+            rest = min(len(held.layer) - row - 1, _MOST_ROWS)  # not of what else has come by chance
             seen = held.layer[row : row + 1 + (int(places[-1]) if len(places) == STEPS else rest)] == layer
             if 1 + np.count_nonzero(seen[1:] & ~seen[:-1]) < OFTEN:
-                complete = len(places) == STEPS or rest >= _MOST_ROWS
+                complete = len(places) == STEPS or rest == _MOST_ROWS
                 if not complete and not ended:
                     return _LATER
                 if len(places) >= _FEW_STEPS if complete else self._steps + len(places) >= STEPS:
