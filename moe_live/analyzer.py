@@ -26,7 +26,6 @@ from moe_live.snapshot import Input, Section, Snapshot
 from moe_live.snapshot_maker import SnapshotMaker, decode_kinds, phases
 from moe_live.sources.position import Position
 from moe_live.sources.source import Break
-from moe_live.state.file import pack, read, unusable, write
 from moe_live.state.graph import Frozen, freeze
 from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.runs import Runs
@@ -346,6 +345,8 @@ class Analyzer:
         """
         if self._goes_on:
             raise ValueError("a part of a log has no state: merge it with what comes before")
+        from moe_live.state.file import pack, write  # noqa: PLC0415 - most runs have no state
+
         write(path, pack(self.freeze()))
 
     @classmethod
@@ -378,6 +379,8 @@ class Analyzer:
         Raises:
             MoeLiveError: as `load`.
         """
+        from moe_live.state.file import read, unusable  # noqa: PLC0415 - as above
+
         state = read(path, lambda: cls().freeze())
         try:
             settings, kept, reading = (state[name] for name in ("settings", "analysis", "reading"))

@@ -25,6 +25,21 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
+def subcommand_options(argv: Sequence[str], add_parsers: Callable[[Any], object]) -> argparse.Namespace:
+    """The options of a subcommand.
+
+    Args:
+        argv: the arguments, from its name on.
+        add_parsers: adds its parser to what `ArgumentParser.add_subparsers` returned.
+
+    Raises:
+        UsageError: they are wrong.
+    """
+    parser = Parser(prog="moe-live")
+    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
+    return parser.parse_args(argv)
+
+
 class _StoreOnce(argparse.Action):
     """Keeps the one value of an option: of two nobody can tell which is meant."""
 

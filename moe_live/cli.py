@@ -165,7 +165,6 @@ def run(config: Config) -> int:
     from moe_live.plans.progress import bar
     from moe_live.reports.files import check_destination
     from moe_live.reports.unusable import has_usable_lines
-    from moe_live.resumption import checkpoint_of, resume
     from moe_live.sources.label_file import check_label_file
     from moe_live.terminal import Signals
 
@@ -189,14 +188,19 @@ def run(config: Config) -> int:
     is_browsed = (config.browse or not config.paths) and _has_dashboard(config)
     if given.asked or is_browsed or (config.once is not None and _shown_once(config.once)):
         config = replace(config, settings=replace(config.settings, latest_uses=DEFAULT_LATEST_USES))
-    resumed = resume(config, asked=bool(given.asked))
+    resumed = checkpoint = None
+    if config.state is not None:
+        from moe_live.resumption import checkpoint_of, resume
+
+        resumed = resume(config.state, config, asked=bool(given.asked))
     if resumed is not None and config.paths:
         config = replace(config, paths=resumed.unread(config.paths))
         resumed.analyzer.add_paths(config.paths)
     # Plans that nobody asked for are for the eye.
     outputs = LiveOutputs(config.outputs, lambda snapshot: plans.add_to(snapshot, given.asked))
     with Signals() as signals, _source(config, signals, resumed) as (source, names, command):
-        checkpoint = checkpoint_of(config, source, resumed)
+        if config.state is not None:
+            checkpoint = checkpoint_of(config.state, config, source, resumed)
         session = _session(config, source, names, checkpoint, resumed)
         try:
             with outputs:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from moe_live.arguments import Parser
+from moe_live.arguments import subcommand_options
 from moe_live.commands import COMMANDS
 
 FILES = {"bash": "moe-live.bash", "zsh": "_moe-live", "fish": "moe-live.fish"}
@@ -34,9 +34,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
-    parser = Parser(prog="moe-live")
-    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
-    shell = parser.parse_args(argv).shell
+    shell = subcommand_options(argv, add_parsers).shell
     from importlib import resources
 
     sys.stdout.write((resources.files("moe_live.shell") / FILES[shell]).read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from moe_live.capture.launch import CommandParser, Launch, add_launch_options, l
 from moe_live.commands import COMMANDS, add_parsers
 from moe_live.defaults import config_file, default_options
 from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.formats.columns import column_names
+from moe_live.formats.columns import add_format
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.plans.cache import add_budget, add_sizes
@@ -25,7 +25,6 @@ from moe_live.plans.prune import add_drop
 from moe_live.settings import (
     DEFAULT_MAX_SLOTS,
     DEFAULT_WINDOW,
-    FORMATS,
     MAX_EXPERTS,
     MAX_SLOTS,
     N_EXPERTS,
@@ -363,20 +362,7 @@ def _add_options(
 ) -> None:
     """Add those that do not depend on what is read, but for what `--gate-layers` means."""
     analysis = parser.add_argument_group("analysis")
-    analysis.add_argument(
-        "--format",
-        choices=FORMATS,
-        default="",
-        metavar="NAME",
-        help="what the log is written in, instead of what its first lines say: see moe-live formats",
-    )
-    analysis.add_argument(
-        "--columns",
-        type=column_names,
-        default=(),
-        metavar="LIST",
-        help="what a table or JSON lines call theirs: layer=layer_no,experts=sel",
-    )
+    add_format(analysis)
     analysis.add_argument(
         "--rows",
         choices=[mode.value for mode in RowMode],

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from moe_live.arguments import Parser
+from moe_live.arguments import subcommand_options
 from moe_live.commands import COMMANDS
 
 
@@ -16,9 +16,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
     Raises:
         UsageError: the arguments are wrong.
     """
-    parser = Parser(prog="moe-live")
-    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
-    parser.parse_args(argv)
+    subcommand_options(argv, add_parsers)
     from moe_live.formats.sniff import DIALECTS
 
     for dialect in DIALECTS:

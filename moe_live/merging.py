@@ -6,12 +6,11 @@ What it needs is imported when there is something to do: not for `--help`.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from moe_live.arguments import Parser, file_name, whole_number
+from moe_live.arguments import file_name, subcommand_options, whole_number
 from moe_live.commands import COMMANDS
 from moe_live.errors import UsageError, printable
 from moe_live.settings import MAX_EXPERTS
@@ -36,9 +35,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
-    parser = Parser(prog="moe-live")
-    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
-    return _run(parser.parse_args(argv))
+    return _run(subcommand_options(argv, add_parsers))
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -110,11 +107,11 @@ def _run(options: argparse.Namespace) -> int:
 def _watched(options: argparse.Namespace) -> Analyzer:
     """The states of a directory as they were last, after they were shown for as long as somebody looks."""
     from moe_live.fleet import Fleet
-    from moe_live.terminal import Signals
+    from moe_live.terminal import Signals, can_draw
 
     fleet = Fleet(options.watch)
     with Signals() as signals:
-        if options.json != "-" and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"):
+        if options.json != "-" and can_draw():
             from moe_live.dashboard.run import run_dashboard
 
             run_dashboard(fleet, signals)

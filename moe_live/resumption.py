@@ -125,18 +125,18 @@ class Resumed:
         return other_model(probe.snapshot(sections=()), self.analyzer.snapshot(sections=()))
 
 
-def resume(config: Config, *, asked: bool) -> Resumed | None:
+def resume(path: str, config: Config, *, asked: bool) -> Resumed | None:
     """What the state says that the user names; None if there is none yet.
 
     Args:
+        path: of its file.
         config: of the run.
         asked: whether the user asks for what the latest uses are kept for; else it is as the state has it.
 
     Raises:
         MoeLiveError: it cannot be used, or is of other settings.
     """
-    path = config.state
-    if path is None or not os.path.lexists(path):
+    if not os.path.lexists(path):
         return None
     analyzer, reading = Analyzer.loaded(path, keep_steps=config.wants_steps)
     is_files = isinstance(reading, tuple) and all(isinstance(each, ReadFile) for each in reading)
@@ -165,17 +165,15 @@ def resume(config: Config, *, asked: bool) -> Resumed | None:
     return Resumed(path, analyzer, files=reading or ())
 
 
-def checkpoint_of(config: Config, source: Source, resumed: Resumed | None) -> Checkpoint | None:
-    """What writes the state, if the user wants one."""
-    if config.state is None:
-        return None
+def checkpoint_of(path: str, config: Config, source: Source, resumed: Resumed | None) -> Checkpoint:
+    """What writes the state to this path."""
     if isinstance(source, Follower):
-        return Checkpoint(config.state, source.position)
+        return Checkpoint(path, source.position)
     if not config.paths:
-        return Checkpoint(config.state)
+        return Checkpoint(path)
     files = () if resumed is None else resumed.files
-    files += tuple(file for path in config.paths if (file := _read_file(path)) is not None)
-    return Checkpoint(config.state, lambda: files, whole=True)
+    files += tuple(file for each in config.paths if (file := _read_file(each)) is not None)
+    return Checkpoint(path, lambda: files, whole=True)
 
 
 def _read_file(path: str) -> ReadFile | None:

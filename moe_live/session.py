@@ -6,15 +6,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from moe_live.analyzer import Analyzer, Progress
-from moe_live.checkpoint import Checkpoint
 from moe_live.memory import own_pages
 from moe_live.running import Meter, Status
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.label_file import LabelFile
 from moe_live.sources.source import Break, Source, State
 from moe_live.statistics.step_distances import StepDistance
+
+if TYPE_CHECKING:
+    from moe_live.checkpoint import Checkpoint
 
 READ_SIZE = 1 << 20
 """Bytes asked of the source at a time: some milliseconds of work."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from moe_live.arguments import Parser, address, file_name, layer_set, whole_number
+from moe_live.arguments import address, file_name, layer_set, subcommand_options, whole_number
 from moe_live.capture.guard import Access, parse_origin
 from moe_live.capture.launch import CommandParser, add_tap_options
 from moe_live.commands import COMMANDS
@@ -82,9 +82,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
     """
     if argv[0] == "capture" and "--" in argv:
         return _run_command(argv[1:])
-    parser = Parser(prog="moe-live")
-    add_parsers(parser.add_subparsers(required=True))
-    options = parser.parse_args(argv)
+    options = subcommand_options(argv, add_parsers)
     status: int = options.run(options)
     return status
 

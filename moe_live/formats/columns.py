@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from moe_live.settings import FORMATS
+
 
 class Column(StrEnum):
     """What a column tells of a row of chosen experts."""
@@ -137,6 +139,24 @@ def columns(
         else [min(indices, key=lambda index: _PLACE.get(names[index], -1))]
         for column, indices in found.items()
     }
+
+
+def add_format(parser: argparse._ActionsContainer) -> None:
+    """Add the options that tell what a log is written in."""
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="",
+        metavar="NAME",
+        help="what the log is written in, instead of what its first lines say: see moe-live formats",
+    )
+    parser.add_argument(
+        "--columns",
+        type=column_names,
+        default=(),
+        metavar="LIST",
+        help="what a table or JSON lines call theirs: layer=layer_no,experts=sel",
+    )
 
 
 def column_names(text: str) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from moe_live.arguments import Parser, file_name
+from moe_live.arguments import Parser, file_name, subcommand_options
 from moe_live.commands import COMMANDS
 from moe_live.plans.compare import add_compare, run_compare
 from moe_live.plans.options import add_reading
@@ -31,9 +31,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
     """
     if argv[0] == "compare":
         return run_compare(argv)
-    parser = Parser(prog="moe-live")
-    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
-    return _run(parser.parse_args(argv))
+    return _run(subcommand_options(argv, add_parsers))
 
 
 def add_parsers(subparsers: Any) -> None:

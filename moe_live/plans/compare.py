@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from moe_live.arguments import Parser, file_name
+from moe_live.arguments import file_name, subcommand_options
 from moe_live.errors import UsageError, printable
 from moe_live.plans.options import add_reading, settings_of
 from moe_live.plans.progress import bar
@@ -43,9 +43,7 @@ def run_compare(argv: Sequence[str]) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
-    parser = Parser(prog="moe-live")
-    add_compare(parser.add_subparsers(required=True, parser_class=Parser), "")
-    options = parser.parse_args(argv)
+    options = subcommand_options(argv, lambda subparsers: add_compare(subparsers, ""))
     if len(options.logs) != (2 if options.labels is None else 1):
         raise UsageError("give two LOGs, or one and --labels A B; see moe-live compare --help")
     return _run(options)

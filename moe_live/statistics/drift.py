@@ -17,7 +17,7 @@ from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
 from moe_live.statistics.history import history
 from moe_live.statistics.members import Member
 from moe_live.statistics.statistic import Counted, OnDemand
-from moe_live.statistics.tables import places_of
+from moe_live.statistics.tables import count_experts, places_of
 
 MAX_SELECTIONS = 1 << 21
 """Expert ids (4 MB) of the window at most: the window is shorter where its steps have more."""
@@ -171,14 +171,10 @@ class RecentSteps:
                 block = np.searchsorted(number, part.step) * BLOCKS // len(number)
                 place = (block * len(layers) + layer) * n_experts
                 inside = (part.step >= number[0]) & (layer >= 0)
-                whole = bool(inside.all())
-                for line in part.by_rank:  # one at a time: keys are four times as large
-                    counted = line < n_experts
-                    if whole and counted.all():
-                        np.add.at(counts, place + line, 1)
-                    else:
-                        counted &= inside
-                        np.add.at(counts, place[counted] + line[counted], 1)
+                by_rank = part.by_rank
+                if not inside.all():
+                    place, by_rank = place[inside], by_rank[:, inside]
+                count_experts(counts, place, by_rank, n_experts)
         return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import Kind
 from moe_live.statistics.sampling import TokenSample
 from moe_live.statistics.statistic import Counted, OnDemand
-from moe_live.statistics.tables import places_of
+from moe_live.statistics.tables import count_experts, places_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +48,7 @@ def history(
         first = np.flatnonzero(np.append(True, rows.rank[1:] != rows.rank[:-1])[: len(rows)])
         tokens += np.bincount(span[first], minlength=bins)
         place = (span * len(layers) + slot[rows.layer]) * n_experts
-        for line in rows.experts.T:  # one at a time: keys are four times as large
-            counted = line < n_experts
-            if counted.all():
-                np.add.at(counts, place + line, 1)
-            else:
-                np.add.at(counts, place[counted] + line[counted], 1)
+        count_experts(counts, place, rows.experts.T, n_experts)
     return History(sample.steps, tokens, counts.reshape(bins, len(layers), n_experts))
 
 

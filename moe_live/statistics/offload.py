@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +85,16 @@ class Offloading:
     choice: Offload
     arguments: tuple[str, ...]
     knows_others: bool
+
+    @property
+    def command(self) -> str:
+        """The arguments behind the name of the server, for a shell."""
+        return f"llama-server {shlex.join(self.arguments)}"
+
+    @property
+    def read_on_cpu(self) -> float:
+        """Bytes that a decode token reads of the experts in slow memory."""
+        return float(self.choice.read[self.choice.slow].sum())
 
 
 def offload(

@@ -34,6 +34,25 @@ def grown(
     return larger
 
 
+def count_experts(
+    counts: NDArray[np.int64], place: NDArray[np.int64], by_rank: NDArray[np.uint16], n_experts: int
+) -> None:
+    """Count the experts of rows, in place; those that there is no room for are left out.
+
+    Args:
+        counts: one-dimensional.
+        place: (n,) where the count of expert 0 is, for each row.
+        by_rank: (k, n) the experts.
+        n_experts: there is room for.
+    """
+    for line in by_rank:  # one at a time: keys are four times as large
+        counted = line < n_experts
+        if counted.all():
+            np.add.at(counts, place + line, 1)
+        else:
+            np.add.at(counts, place[counted] + line[counted], 1)
+
+
 def places_of(layers: Sequence[int]) -> NDArray[np.int64]:
     """(MAX_LAYERS,) the place in `layers` of each layer number, -1 where it is none of them.
 

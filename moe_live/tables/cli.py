@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from moe_live.arguments import Parser, file_name, label_of
+from moe_live.arguments import file_name, label_of, subcommand_options
 from moe_live.commands import COMMANDS
 from moe_live.errors import printable
-from moe_live.formats.columns import column_names
-from moe_live.settings import FORMATS, Settings
+from moe_live.formats.columns import add_format
+from moe_live.settings import Settings
 
 TABLE = "the table of rows"
 
@@ -38,9 +38,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
-    parser = Parser(prog="moe-live")
-    add_parsers(parser.add_subparsers(required=True, parser_class=Parser))
-    return _run(parser.parse_args(argv))
+    return _run(subcommand_options(argv, add_parsers))
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -60,20 +58,7 @@ def add_parsers(subparsers: Any) -> None:
         metavar="FILE",
         help="where the table goes: a name that ends with .parquet or .csv; - for CSV on standard output",
     )
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        default="",
-        metavar="NAME",
-        help="what the logs are written in, instead of what their first lines say: see moe-live formats",
-    )
-    parser.add_argument(
-        "--columns",
-        type=column_names,
-        default=(),
-        metavar="LIST",
-        help="what a table or JSON lines call theirs: layer=layer_no,experts=sel",
-    )
+    add_format(parser)
     parser.add_argument(
         "--label-by-file",
         action="store_true",

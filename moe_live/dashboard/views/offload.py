@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 from moe_live.dashboard.canvas import Column, Line, text
@@ -82,7 +81,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     slow = choice.slow
     facts: list[Line] = [
         (text(f"Experts of {int(slow.sum())} of {len(slow)} layers on the CPU", TITLE),),
-        (text("a token reads ", FAINT), text(memory(float(choice.read[slow].sum())), STRONG)),
+        (text("a token reads ", FAINT), text(memory(found.read_on_cpu), STRONG)),
         (text("room on the GPU ", FAINT), text(chosen_size(found.room))),
         (text(f"the latest {whole(found.steps)} decode steps", FAINT),),
     ]
@@ -90,8 +89,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         facts.append((text("what else is on the GPU is not known without --model", CAUTION),))
     if (choice.by_use != choice.by_number).any():
         facts.append((_BY_USE[choice.gains],))
-    command = f"llama-server {' '.join(map(shlex.quote, found.arguments))}"
-    head: list[Line] = [(text(part, STRONG),) for part in wrap(command, width, 3)]
+    head: list[Line] = [(text(part, STRONG),) for part in wrap(found.command, width, 3)]
     room = height - len(head)
     table = _LISTING.lines(_rows(found), _COLUMNS, state, width=width, height=room, title=facts)
     return [*head, *table][:height]

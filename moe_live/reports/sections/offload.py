@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from moe_live.formatting import chosen_size, memory
@@ -37,8 +36,7 @@ def offload_lines(found: Offloading, bandwidth: int | None = None) -> Iterator[s
             + "".join(f"{decimals(mean, 1):>8}" for mean in means)
             + f" {memory(float(choice.read[row])):>10}   {'CPU' if slow[row] else 'GPU'}"
         )
-    read = float(choice.read[slow].sum())
-    time = ""
+    read, time = found.read_on_cpu, ""
     if bandwidth is not None:
         time = f", {decimals(1000 * read / bandwidth, 1)} ms at {chosen_size(bandwidth)}/s"
     yield (
@@ -47,7 +45,7 @@ def offload_lines(found: Offloading, bandwidth: int | None = None) -> Iterator[s
     )
     if (choice.by_use != choice.by_number).any():
         yield f"offload: {_SENTENCES[choice.gains]}"
-    yield f"offload: llama-server {' '.join(map(shlex.quote, found.arguments))}"
+    yield f"offload: {found.command}"
 
 
 def offload_json(found: Offloading) -> Json:
@@ -89,11 +87,10 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
     found = snapshot.offload
     if found is not None:
         slow = found.choice.slow
-        read = memory(float(found.choice.read[slow].sum()))
         facts = [
-            f"llama-server {shlex.join(found.arguments)}",
+            found.command,
             f"experts of {int(slow.sum())} of {len(slow)} layers on the CPU",
-            f"a token reads {read} there",
+            f"a token reads {memory(found.read_on_cpu)} there",
         ]
         yield Gist("offload", facts, lines=2)
 

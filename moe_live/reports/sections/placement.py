@@ -18,6 +18,10 @@ _SENTENCES = {
 }
 
 
+_DEVICES = 16
+"""So many are named."""
+
+
 def placement_lines(found: Placements) -> Iterator[str]:
     """The plan for people."""
     yield (
@@ -43,10 +47,6 @@ def placement_lines(found: Placements) -> Iterator[str]:
         if rule.gain is not None:
             gain = f"{decimals(rule.gain.mean, 3)} ± {decimals(rule.gain.error, 3)}"
             yield f"placement: {_SENTENCES[rule.gains].format(name, rule.beside)} ({gain})"
-
-
-_DEVICES = 16
-"""So many are named."""
 
 
 def placement_json(found: Placements) -> Json:
