@@ -16,6 +16,7 @@ from moe_live.errors import MoeLiveError, printable
 from moe_live.formats.dialect import Dialect
 from moe_live.formats.records import LineTally, Records
 from moe_live.formats.sniff import SniffingDecoder, candidates
+from moe_live.memory import unique
 from moe_live.routing.arrays import ExpertArrays
 from moe_live.routing.batch import Kind, StepBatch
 from moe_live.routing.heads import DraftLayers
@@ -225,7 +226,7 @@ class Analyzer:
                 update = partial(self._statistics.gate_mass.update, each)
                 self._statistics.failures.attempt(GATE_MASS, update, None)
             if len(each.gates.layer):
-                self._statistics.gate_layers.update(np.unique(each.gates.layer).tolist())
+                self._statistics.gate_layers.update(unique(each.gates.layer).tolist())
             self._update(self._assembler.feed(each))
 
     def _close_step(self, *, goes_on: bool = False) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -220,4 +219,4 @@ def _mode(path: Path) -> int:
 
 def _beside(target: Path) -> Path:
     """A name in the same directory that nobody uses."""
-    return target.with_name(f".moe-live-{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".moe-live-{os.urandom(8).hex()}.tmp")

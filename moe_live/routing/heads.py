@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.records import Records
+from moe_live.memory import unique
 from moe_live.settings import MAX_LAYERS
 
 OFTEN = 3
@@ -149,5 +150,5 @@ def apart(
     from_above = end[step] - 1 - np.arange(len(step))
     even = end - begin > 2
     even[step[uneven & (from_above > 0)]] = False
-    irregular = np.unique(step[uneven & (from_above > 1)])
+    irregular = unique(step[uneven & (from_above > 1)])
     return (from_above == 0) & (length > tokens[step]) & even[step], len(irregular)

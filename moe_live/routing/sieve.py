@@ -47,7 +47,7 @@ class _Held:
         records: in memory of their own.
         layer: (n,) of all their expert rows.
         top: (n,) the highest expert of each row.
-        begins: (n,) whether a step begins there.
+        before: (n,) the layer of the row before, of those that are not set aside.
         odd: (n,) which of them are set aside.
         judged: how many of the rows have their verdict.
     """
@@ -55,9 +55,13 @@ class _Held:
     records: list[Records] = field(default_factory=list)
     layer: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
     top: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
-    begins: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    before: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
     odd: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     judged: int = 0
+
+    def begins(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Whether a step begins at each row from `first` to before `last`."""
+        return self.before[first:last] > self.layer[first:last]
 
 
 class Sieve:
@@ -128,7 +132,9 @@ class Sieve:
     def _see(self, layer: NDArray[np.uint16], records: Records) -> None:
         """Count rows that pass, and note what they chose."""
         if self._steps < STEPS:
-            self._steps += int(np.count_nonzero(_begins(layer, self._last_layer)))
+            self._steps += int(
+                np.count_nonzero(np.concatenate(([self._last_layer > layer[0]], layer[1:] < layer[:-1])))
+            )
         self._note(records, 0, len(layer))
         self._last_layer = int(layer[-1])
 
@@ -143,7 +149,7 @@ class Sieve:
         held = self._held
         held.records.append(records.copy())
         if len(records.layer):
-            held.begins = np.concatenate((held.begins, _begins(records.layer, self._last_layer)))
+            held.before = np.concatenate((held.before, [np.uint16(self._last_layer)], records.layer[:-1]))
             held.layer = np.concatenate((held.layer, records.layer))
             held.top = np.concatenate((held.top, records.experts.highest()))
             held.odd = np.concatenate((held.odd, np.zeros(len(records.layer), np.bool_)))
@@ -166,16 +172,26 @@ class Sieve:
             start = row + 1
             if odd is not None:
                 self.odd[odd] += 1
-                held.odd[row] = True
+                self._set_aside(row)
                 held.judged = start
         else:
             self._pass_until(len(held.layer))
         yield from self._release()
 
+    def _set_aside(self, row: int) -> None:
+        """Go on as if that row were not there: no step begins at it, nor after it for its layer."""
+        held = self._held
+        before = held.before[row]
+        held.odd[row], held.before[row] = True, 0
+        if row + 1 < len(held.layer):
+            held.before[row + 1] = before
+        else:
+            self._last_layer = int(before)
+
     def _pass_until(self, row: int) -> None:
         """Count and note the rows before this that have no verdict yet: they pass."""
         held, begin = self._held, self._held.judged
-        self._steps += int(np.count_nonzero(held.begins[begin:row]))
+        self._steps += int(np.count_nonzero(held.begins(begin, row)))
         first = 0
         for records in held.records:
             last = first + len(records.layer)
@@ -191,7 +207,7 @@ class Sieve:
         if gap <= 0:
             return None
         if self._steps and gap > self._spacing:
-            places = np.flatnonzero(held.begins[row + 1 : row + 1 + _MOST_ROWS])[:STEPS]
+            places = np.flatnonzero(held.begins(row + 1, row + 1 + _MOST_ROWS))[:STEPS]
             rest = min(len(held.layer) - row - 1, _MOST_ROWS)  # not of what else has come by chance
             seen = held.layer[row : row + 1 + (int(places[-1]) if len(places) == STEPS else rest)] == layer
             if 1 + np.count_nonzero(seen[1:] & ~seen[:-1]) < OFTEN:
@@ -242,15 +258,10 @@ class Sieve:
             passing.append(records.without(odd) if odd.any() else records)
             first = last
         held.layer, held.top = held.layer[first:], held.top[first:]
-        held.begins, held.odd = held.begins[first:], held.odd[first:]
+        held.before, held.odd = held.before[first:], held.odd[first:]
         held.judged -= first
         yield from passing
 
 
 _LATER = Odd(-1, -1)
 """There is no verdict yet."""
-
-
-def _begins(layer: NDArray[np.uint16], before: int) -> NDArray[np.bool_]:
-    """(n,) at which rows the layer goes down, from that `before` the first."""
-    return np.concatenate(([before > layer[0]], layer[1:] < layer[:-1]))

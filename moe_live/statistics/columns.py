@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.memory import unique
 from moe_live.settings import MAX_EXPERTS
 from moe_live.statistics.tables import BLOCK
 
@@ -78,7 +79,7 @@ def moved(width: NDArray[np.int64], where: NDArray[np.int64]) -> NDArray[np.int6
 
 def experts_of(tables: Sequence[Columns], n_experts: int) -> NDArray[np.int64]:
     """The experts (m,) that tables have, ascending: all of a layer, unless far more are never used."""
-    used = np.unique(np.concatenate([np.zeros(0, np.int64), *(columns.experts for columns in tables)]))
+    used = unique(np.concatenate([np.zeros(0, np.int64), *(columns.experts for columns in tables)]))
     if n_experts - len(used) < BLOCK:
         return np.arange(n_experts)
     return used[used < n_experts]

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.memory import unique
 from moe_live.routing.batch import Kind, StepGates
 from moe_live.statistics.exact_sum import ExactSums
 from moe_live.statistics.members import Member
@@ -145,7 +146,7 @@ class _Pair:
 
     def update(self, kind: NDArray[np.int8], step: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """Add the metrics (p, len(METRICS)) of steps (p,) of these kinds (p,); steps ascending."""
-        for plane in np.unique(kind).tolist():
+        for plane in unique(kind).tolist():
             mine = kind == plane
             rows, numbers = values[mine], step[mine]
             finite = np.abs(rows) <= _LARGEST

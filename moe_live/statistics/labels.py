@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.memory import unique
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.dependence import bins, variance_of_stretches
 from moe_live.statistics.divergence import Divergence, comparable, compare
@@ -81,7 +82,7 @@ class LabelCounts:
         tables = [rows for rows in (rows.select(is_named[rows.step]) for rows in tables) if len(rows)]
         if not tables:
             return
-        used = np.unique(np.concatenate([label[np.unique(rows.step)] for rows in tables])).tolist()
+        used = unique(np.concatenate([label[unique(rows.step)] for rows in tables])).tolist()
         slots = [self._slots.of(rows.layer) for rows in tables]
         self._reserve({names[index] for index in used}, max(int(rows.experts.max()) + 1 for rows in tables))
         place = np.zeros(len(names), np.int64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.memory import unique
 from moe_live.statistics.latest import Uses
 
 FALSE_ALARMS = 1e-3
@@ -33,7 +34,7 @@ def distinct(uses: Uses) -> NDArray[np.float64]:
     for batch in BATCHES:
         windows = uses.steps // batch
         whole = step < windows * batch
-        there = np.unique(step[whole] // batch * n_items + item[whole]) % max(1, n_items)
+        there = unique(step[whole] // batch * n_items + item[whole]) % max(1, n_items)
         many = np.bincount(there // max(1, uses.n_experts), minlength=len(uses.layers))
         means.append(many / windows if windows else np.full(len(uses.layers), np.nan))
     return np.stack(means, axis=1)

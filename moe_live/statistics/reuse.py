@@ -24,7 +24,7 @@ from copy import deepcopy
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.memory import Scratch
+from moe_live.memory import Scratch, unique
 from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run, Uses
 from moe_live.statistics.tables import grown
 
@@ -189,7 +189,7 @@ class Reuse:
         distance = np.minimum((age + other.first)[slot, expert], _FAR)
         np.add.at(other.distances, (slot, distance), 1)
         np.add.at(other.distances[:, _FAR], slot, -1)
-        for layer in np.unique(slot).tolist():
+        for layer in unique(slot).tolist():
             again = expert[slot == layer]
             step = other.early_first[layer, again]
             since = there[layer] & (other.first[layer] < other.first[layer, again, None])

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.memory import unique
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.locality import LayerLocality, Locality
 from moe_live.statistics.members import Member
@@ -45,7 +46,7 @@ class LocalityBySequence:
         numbers, place = np.unique(np.where(counts, sequence, _OTHERS), return_inverse=True)
         followed = np.array([self._follows(number) for number in numbers.tolist()])
         name = np.where(followed, numbers, _OTHERS)[place]
-        for one in np.unique(name[counts]).tolist():
+        for one in unique(name[counts]).tolist():
             mine = counts & (name == one)
             rows = [table.select(mine[table.step]) for table in tables]
             self._of(one).update(rows, np.where(mine, kind, np.int8(Kind.PREFILL)))
