@@ -195,6 +195,30 @@ def test_verdicts_are_those_of_the_phase() -> None:
     assert "36 of 160 experts a layer carry 90 %" in compose(one, status(), state, 120, 40).plain
 
 
+def test_the_hottest_experts_are_those_of_decode_in_layers_with_enough_selections() -> None:
+    decode = np.where(np.arange(160) == 7, 5000, 100)
+    thin = Usage(np.full(160, 2000), np.where(np.arange(160) == 9, 60, 0))
+    usual = Usage(decode + np.where(np.arange(160) == 5, 90_000, 0), decode)
+    both = replace(FULL, layers=(LayerUsage(3, thin), LayerUsage(4, usual)))
+    state = ViewState()
+    for phase, title, hottest in (
+        (Phase.ALL, "Hot in decode", "layer 4 #7"),
+        (Phase.DECODE, "Hot in decode", "layer 4 #7"),
+        (Phase.PREFILL, "Hot in prompts", "layer 4 #5"),
+    ):
+        state.phase = phase
+        lines = compose(both, status(), state, 120, 40).plain.splitlines()
+        row = next(i for i, line in enumerate(lines) if title in line)
+        assert hottest in lines[row + 1]
+        assert not any("layer 3 #9" in line for line in lines[row + 1 : row + 4])
+    few = replace(FULL, layers=(LayerUsage(3, thin),))
+    state.phase = Phase.DECODE
+    lines = compose(few, status(), state, 120, 40).plain.splitlines()
+    row = next(i for i, line in enumerate(lines) if "Hot in decode" in line)
+    assert "few tokens: noisy" in lines[row + 1]
+    assert "layer 3 #9" in lines[row + 2]
+
+
 def test_sorting_by_top_expert_puts_the_largest_share_first_and_reverse_last() -> None:
     state = ViewState(view=TITLES.index("Layers"))
     state.place.sort = VIEWS[state.view].sorts.index("top expert")

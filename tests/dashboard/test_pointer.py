@@ -69,10 +69,8 @@ def test_a_click_in_the_heatmap_chooses_the_expert_under_it() -> None:
 def test_the_hottest_experts_can_be_clicked_on() -> None:
     state = at("Overview")
     frame = see(state)
-    row, line = next(
-        (i, line) for i, line in enumerate(frame.plain.splitlines()) if "Hottest experts" in line
-    )
-    column = line.index("Hottest experts")
+    row, line = next((i, line) for i, line in enumerate(frame.plain.splitlines()) if "Hot in decode" in line)
+    column = line.index("Hot in decode")
     name = frame.plain.splitlines()[row + 1][column:].split()
     point(state, Mouse(Pointing.PRESS, column + 3, row + 1), SHOWN, frame)
     assert [str(state.selection.layer), f"#{state.selection.expert}"] == name[1:3]

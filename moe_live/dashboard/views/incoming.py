@@ -10,6 +10,7 @@ from moe_live.errors import printable
 from moe_live.formats.sniff import USUAL, dialect_named
 from moe_live.formatting import percent, size, whole
 from moe_live.judgement import Word
+from moe_live.settings import RowMode
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import row_word
 from moe_live.wrapping import shorten, wrap
@@ -19,6 +20,12 @@ _MOST_LINES = 12
 
 _FAULT = 38
 """Columns that say what is wrong with a line."""
+
+_TRUSTED = (
+    "what counts can be trusted: the first row of each layer's block (a decode step of one slot has no "
+    "other), rows that were recovered, and all rows of steps that are proven sound"
+)
+"""Of a log with wrong rows."""
 
 
 def _warnings(snapshot: Snapshot, width: int) -> list[Line]:
@@ -58,9 +65,11 @@ def _rows(snapshot: Snapshot, width: int) -> list[Line]:
         for name, number in (("impossible", rows.impossible), ("odd", rows.odd))
         if number
     ]
+    said = [] if rows.verdict in snapshot.warnings else [rows.verdict]
+    if rows.strided and rows.mode is not RowMode.LOGGED:
+        said.append(_TRUSTED)
     verdict: list[Line] = [
-        (text(f"  {part}", CAUTION if rows.strided else None),)
-        for part in wrap(printable(rows.verdict), width - 2, _MOST_LINES)
+        (text(f"  {part}"),) for each in said for part in wrap(printable(each), width - 2, _MOST_LINES)
     ]
     return [(text("Expert rows", TITLE),), *verdict, *_figures(figures)]
 

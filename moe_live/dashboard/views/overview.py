@@ -9,17 +9,19 @@ import numpy as np
 from moe_live.dashboard.canvas import Line, bar, beside, choosing, fill, text
 from moe_live.dashboard.plan import SORTS, Plan, experts_axis, layers_axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.theme import BAR, FAINT, TITLE
+from moe_live.dashboard.theme import BAR, CAUTION, FAINT, TITLE
 from moe_live.dashboard.trend_line import trend_line
 from moe_live.dashboard.verdict import verdict_line
-from moe_live.dashboard.view import View, absent, counts_of, layer_counts, of_phase, relative_use
+from moe_live.dashboard.view import View, absent, counts_of, of_phase, relative_use
 from moe_live.dashboard.views.distances import recent
 from moe_live.dashboard.views.experts import ends
 from moe_live.dashboard.views.heatmap import cursor_line, heatmap, heatmap_width
 from moe_live.dashboard.views.locality import hits
 from moe_live.formatting import figure, percent, times
 from moe_live.judgement import Subject
+from moe_live.settings import Phase
 from moe_live.snapshot import Section, Snapshot
+from moe_live.verdicts import FEW
 
 _GAP = 3
 _NARROWEST = 26
@@ -43,18 +45,31 @@ _ROOMY = 28
 _MOST_BARS = 24
 
 
+_HOTTEST = {
+    Phase.ALL: "Hottest experts",
+    Phase.DECODE: "Hot in decode",
+    Phase.PREFILL: "Hot in prompts",
+}
+
+
 def _hottest(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
-    """The experts used most, relative to their own layer."""
-    counts = layer_counts(snapshot, state.phase)
+    """The experts used most, relative to their own layer: of decode, where nothing else is chosen."""
+    shown = of_phase(snapshot, state.phase)
+    counts = shown.resident_counts
     ratio = relative_use(counts)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    flat = ratio.ravel()
-    n = min(height - 1, flat.size)
+    enough = counts.sum(axis=1) >= FEW * counts.shape[1]
+    noisy = not enough.any()
+    flat = (ratio if noisy else np.where(enough[:, np.newaxis], ratio, 0.0)).ravel()
+    n = min(height - 1 - noisy, flat.size)
     if n < 1:
         return []
     best = np.argpartition(-flat, n - 1)[:n]
     best = best[np.lexsort((best, -flat[best]))]
-    lines: list[Line] = [(text("Hottest experts", TITLE), text("share".rjust(6) + "× unif.".rjust(8), FAINT))]
+    title = f"{_HOTTEST[shown.resident_phase]:<15}"
+    lines: list[Line] = [(text(title, TITLE), text("share".rjust(6) + "× unif.".rjust(8), FAINT))]
+    if noisy:
+        lines.append((text("few tokens: noisy", CAUTION),))
     room = min(_MOST_BARS, width - _SUMMARY)
     for index in best.tolist():
         if flat[index] == 0:
@@ -148,7 +163,8 @@ VIEW = View(
         "First what the figures come to: can the rows be believed (view Input; a warning says it where they "
         "cannot), is the load balanced (Balance), how many experts carry it (Hot set), would a cache of a "
         "fourth of each layer's experts pay (Locality). Then the heatmap "
-        "in small beside the experts that stand out most in their own layer, the experts of the layer "
+        "in small beside the experts that stand out most in their own layer (of decode, unless another "
+        "phase is chosen; layers with few selections are left out), the experts of the layer "
         "under the cursor, and how similar the router inputs of consecutive layers are. The last line "
         "tells of the expert under the cursor: arrows move it, and what is chosen is so in every view."
     ),
