@@ -391,10 +391,7 @@ def _summarize(
     reuses = reuse.distances[slots]
     reuses[:, -1] -= first
     covered = np.cumsum(reuses, axis=1)
-    working_sets, unions = (
-        np.array([_working_set(reuse, slots, covered, window) for window in windows])
-        for windows in (WINDOWS, UNIONS)
-    )
+    working_sets, unions = (_working_sets(reuse, slots, covered, windows) for windows in (WINDOWS, UNIONS))
     lru = np.cumsum(depths[:, 1:], axis=1) / uses[:, None]
     columns = (
         [layers[slot] for slot in slots],
@@ -405,11 +402,11 @@ def _summarize(
         _quantile(covered, 50).tolist(),
         _quantile(covered, 90).tolist(),
         (first / uses).tolist(),
-        [dict(zip(WINDOWS, sizes, strict=True)) for sizes in working_sets.T.tolist()],
+        [dict(zip(WINDOWS, sizes, strict=True)) for sizes in working_sets],
         lru,
         hot_set_curve(used),
         _idle_steps(reuse.age[slots, : len(there)], reuse.first[slots, : len(there)] >= 0, there, n_experts),
-        [dict(zip(UNIONS, sizes, strict=True)) for sizes in unions.T.tolist()],
+        [dict(zip(UNIONS, sizes, strict=True)) for sizes in unions],
         repeat(errors(np.cumsum(_padded(reuse.early, n_experts), axis=1), reuse.early_uses)),
     )
     return tuple(map(LayerLocality, *columns))
@@ -428,23 +425,28 @@ def _quantile(covered: NDArray[np.int64], percent: int) -> NDArray[np.float64]:
     return np.where(total == 0, np.nan, np.where(distance > MAX_DISTANCE, np.inf, distance))
 
 
-def _working_set(
-    reuse: Reuse, slots: list[int], covered: NDArray[np.int64], window: int
-) -> NDArray[np.float64]:
-    """The mean number of experts (layers,) in so many successive steps.
+def _working_sets(
+    reuse: Reuse, slots: list[int], covered: NDArray[np.int64], windows: Sequence[int]
+) -> list[list[float]]:
+    """The mean number of experts in so many successive steps, for each layer in each of the windows.
 
     An expert is in the windows that end at its use and up to `window` - 1 steps later, or until its next use,
     from where on they count for that one. Windows that begin before the first step are taken off again.
     """
-    steps, first, age = reuse.steps[slots], reuse.first[slots], reuse.age[slots]
+    steps, first = reuse.steps[slots], reuse.first[slots]
     there = first >= 0
+    age = np.where(there, reuse.age[slots], 0)
+    until_first = np.where(there, first, np.iinfo(first.dtype).max)
     # The distances of all reuses, each at most `window`: how many are longer than 0, 1, … steps.
-    inside = window * covered[:, -1] - covered[:, :window].sum(axis=1)
-    inside += np.where(there, np.minimum(age, window), 0).sum(axis=1)
-    inside -= np.where(there, np.maximum(window - 1 - first, 0), 0).sum(axis=1)
-    windows = steps - window + 1
-    mean: NDArray[np.float64] = inside / np.where(windows > 0, windows, np.nan)
-    return mean
+    shorter = np.cumsum(covered, axis=1)
+    found = np.empty((len(slots), len(windows)))
+    for i, window in enumerate(windows):
+        inside = window * covered[:, -1] - shorter[:, window - 1]
+        inside += np.minimum(age, window).sum(axis=1, dtype=np.int64)
+        inside -= (window - 1 - np.minimum(until_first, window - 1)).sum(axis=1, dtype=np.int64)
+        number = steps - window + 1
+        found[:, i] = inside / np.where(number > 0, number, np.nan)
+    return found.tolist()
 
 
 def _idle_steps(
