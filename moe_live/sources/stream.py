@@ -116,13 +116,13 @@ class ByteStream:
         if not raw:
             if self.size is not None and start < self.size:
                 self._end(shortened(self._name))
-            elif self._unpacker is not None and not self._unpacker.complete:
+            elif self._unpacker is not None and self._unpacker.cut_short:
                 self._end(f"{self._name} is cut short; what could be unpacked is used; copy or make it again")
             self._end(self.problem)
             return self._held_back
         at_start = start == len(self._held_back)
         raw, self._held_back = self._held_back + raw, b""
-        if at_start and any(magic.startswith(raw) and magic != raw for magic in PACKED_MAGICS):
+        if at_start and _begins_one(raw):
             self._held_back = raw
             return b""
         if at_start and raw.startswith(PACKED_MAGICS):
@@ -144,6 +144,11 @@ class ByteStream:
         self.ended = True
 
 
+def _begins_one(raw: bytes) -> bool:
+    """Whether these are the first bytes, and not all, of what compressed streams begin with."""
+    return any(magic.startswith(raw) and magic != raw for magic in PACKED_MAGICS)
+
+
 class _Unpacker(ABC):
     """Unpacks streams, one after the other, in bounded pieces.
 
@@ -159,13 +164,18 @@ class _Unpacker(ABC):
         self.damage = ""
         self._packed = b""
 
+    @property
+    def cut_short(self) -> bool:
+        """Whether a stream has begun and not ended, if there is no more input."""
+        return not self.complete or bool(self._packed)
+
     def feed(self, packed: bytes, room: int) -> bytes:
         """Take `packed` and give at most `room` unpacked bytes."""
         packed = self._packed + packed
         if self.complete:
             packed = packed.lstrip(b"\0")  # padding between and after streams, as on tapes
-            if not packed:
-                self._packed, self.has_more = b"", False
+            if not packed or _begins_one(packed):  # what kind of stream it is cannot be told yet
+                self._packed, self.has_more = packed, False
                 return b""
         return self._unpack(packed, room)
 

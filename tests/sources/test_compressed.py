@@ -51,6 +51,19 @@ def test_any_streams_any_limit(way: str, tmp_path: Path, pieces: list[bytes], li
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_streams_begin_wherever_what_is_read_at_once_ends(way: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    first, second = WAYS[way](b"one "), WAYS[way](b"two")
+    path.write_bytes(first + second)
+    for limit in range(len(first) - 3, len(first) + 9):
+        assert unpacked(path, limit) == (b"one two", "")
+    for kept in range(1, len(second)):
+        path.write_bytes(first + second[:kept])
+        for limit in (len(first), len(first) + 1, 1 << 16):
+            assert "cut short" in unpacked(path, limit)[1]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_it_is_as_if_it_were_not_compressed(way: str, tmp_path: Path) -> None:
     path = tmp_path / f"moe.log.{way}"
     path.write_bytes(WAYS[way](TEXT))
