@@ -1,215 +1,159 @@
-"""A directory of states that others keep writing, as one run."""
+"""Several sources as one run, of which another picture is put together now and then."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from moe_live.analyzer import Analyzer
-from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.pace import UNTIMED
+from moe_live.analyzer import Analyzer, Progress
+from moe_live.errors import MoeLiveError
 from moe_live.running import Status
-from moe_live.sameness import other_model
-from moe_live.session import Session
-from moe_live.sources.source import IDLE_PAUSE_S, Break, SourceStatus, State
+from moe_live.settings import Settings
+from moe_live.share import SourceNow, SourceShare
+from moe_live.snapshot import Section, Snapshot
+from moe_live.sources.source import Source
+from moe_live.statistics.step_distances import StepDistance
+from moe_live.whole import Whole
 
-ENDING = ".state"
-"""How the names of the files end."""
-
-LOOK_S = 1.0
-"""Seconds between two looks at the directory."""
-
-_SHARE = 10
-"""Loading and merging take a tenth of the time at most."""
-
-_ROWS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+PERIOD = 1.0
+"""Seconds between two pictures, at least, and between two looks at what there is."""
 
 
-class _Seen(NamedTuple):
-    """A file as it is: the inode changes with each state that is written."""
-
-    inode: int
-    mtime_ns: int
-    size: int
-
-
-class StateDirectory:
-    """The files of the directory, as `Source`: it has no bytes, but tells how things are.
-
-    Args:
-        path: of the directory.
-
-    Raises:
-        UsageError: it is none.
+class Part(NamedTuple):
+    """What a picture is put together of.
 
     Attributes:
-        rows: of the log of each state, by its name.
-        written: when each was written, in seconds since 1970.
+        name: what it is called.
+        path: where it is.
+        get: makes a finished analyzer, which is used up. MoeLiveError if that cannot be done.
+    """
+
+    name: str
+    path: Path
+    get: Callable[[], Analyzer]
+
+
+class Fleet(ABC):
+    """What several sources are together, as `LiveRun`, but for what tells how to read them.
+
+    Putting it together goes on between other work, one source at a time; what is shown is the last picture
+    that was completed.
+
+    Args:
+        source: all of them.
+        settings: what is counted.
+        clock: seconds, monotonic.
+        share: putting pictures together takes one part in so many of the time at most.
+
+    Attributes:
+        source: as given.
+        analyzer: of the last picture.
+        shares: what each source has in it.
         problems: why some are left out, a line each.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-        if not self.path.is_dir():
-            raise UsageError(f"cannot watch {printable(path)}: it is no directory; name that of the states")
-        self.rows: dict[str, int] = {}
-        self.written: dict[str, float] = {}
-        self.problems: list[str] = []
-        self._closed = False
-
-    def look(self) -> dict[Path, _Seen]:
-        """The states that are there now."""
-        found = {}
-        for path in sorted(self.path.glob(f"[!.]*{ENDING}")):
-            with suppress(OSError):  # gone since
-                status = path.stat()
-                found[path] = _Seen(status.st_ino, status.st_mtime_ns, status.st_size)
-        return found
-
-    def read(self, limit: int) -> Sequence[bytes | Break]:  # noqa: ARG002 - there are no bytes
-        """Nothing."""
-        return []
-
-    def pause(self) -> float:
-        """Between two looks nothing happens."""
-        return IDLE_PAUSE_S
-
-    def wake_fd(self) -> int | None:
-        """None."""
-        return None
-
-    def status(self) -> SourceStatus:
-        """The states with their rows and ages; what is wrong with one comes first."""
-        now = time.time()
-        ages = [
-            f"{name} {_short(rows)} rows, {max(0.0, now - self.written[name]):.0f} s ago"
-            for name, rows in self.rows.items()
-        ]
-        return SourceStatus(
-            name=f"{self.path} ({len(self.rows)} states)",
-            state=State.ENDED if self._closed else State.FOLLOWING if self.rows else State.WAITING,
-            detail="; ".join((*self.problems, *ages)) or f"waiting for files *{ENDING}",
-            watch="polling",
-        )
-
-    def close(self) -> None:
-        """Nothing is held open."""
-        self._closed = True
-
-
-class Fleet(Session):
-    """What all states of a directory are together, as a `Run`. One that is written anew is what it is now.
-
-    Args:
-        path: of the directory.
-        clock: seconds, monotonic.
-
-    Raises:
-        UsageError: it is none.
-    """
-
-    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._directory = StateDirectory(path)
-        super().__init__(self._directory, Analyzer(), clock=clock)
-        self._seen: dict[Path, _Seen] = {}
-        self._loading: Iterator[None] | None = None
+    def __init__(
+        self, source: Source, settings: Settings | None, clock: Callable[[], float], share: int
+    ) -> None:
+        self.source = source
+        self.analyzer = Analyzer(settings)
+        self.shares: tuple[SourceShare, ...] = ()
+        self.problems: tuple[str, ...] = ()
+        self._settings = settings
+        self._clock = clock
+        self._share = share
+        self._making: Iterator[None] | None = None
         self._due = clock()
         self._spent = 0.0
 
-    def ingest(self, seconds: float) -> bool:  # noqa: ARG002 - a state is loaded as a whole
-        """Load one state more, if some have changed; whether another picture of all is complete."""
-        if self._loading is None:
+    @abstractmethod
+    def _parts(self) -> Sequence[Part] | None:
+        """What the next picture is to be put together of, in this order; None if it would be the same."""
+
+    @abstractmethod
+    def _now(self) -> Mapping[str, SourceNow]:
+        """How each source is, by its name."""
+
+    @abstractmethod
+    def status(self) -> Status:
+        """See `Run.status`."""
+
+    @property
+    def ended(self) -> bool:
+        """Never: others go on writing."""
+        return False
+
+    @property
+    def held(self) -> int:
+        """Bytes that are read and not yet analyzed."""
+        return 0
+
+    @property
+    def pause(self) -> float:
+        """Seconds after which the next `ingest` or `collect` is worth while."""
+        return 0.0 if self._making is not None else self.source.pause()
+
+    def ingest(self, seconds: float) -> bool:  # noqa: ARG002 - a source is added as a whole
+        """Add one source more, if some have changed; whether another picture of all is complete."""
+        if self._making is None:
             if self._clock() < self._due:
                 return False
-            self._due = self._clock() + LOOK_S
-            there = self._directory.look()
-            if there == self._seen:
+            self._due = self._clock() + PERIOD
+            if (parts := self._parts()) is None:
                 return False
-            self._seen, self._spent, self._loading = there, 0.0, self._load(there)
+            self._spent, self._making = 0.0, self._make(parts)
         begun = self._clock()
-        is_done = next(self._loading, self) is self
+        is_done = next(self._making, self) is self
         self._spent += self._clock() - begun
         if is_done:
-            self._loading = None
-            self._due = self._clock() + max(LOOK_S, _SHARE * self._spent)
+            self._making = None
+            self._due = self._clock() + max(PERIOD, self._share * self._spent)
         return is_done
 
     def collect(self, seconds: float) -> bool:
         """As `ingest`."""
         return self.ingest(seconds)
 
-    def reset(self) -> None:
-        """Nothing: what the states have is for those who write them."""
+    def progress(self) -> Progress:
+        """Totals of the picture."""
+        return self.analyzer.progress()
 
-    def set_label(self, label: str) -> None:
-        """Nothing, likewise."""
+    def take_steps(self) -> list[StepDistance]:
+        """None: the steps of several have no order."""
+        return []
 
-    def status(self) -> Status:
-        """See `Run.status`; how fast things go is not known of states that come every half minute."""
-        return replace(
-            super().status(), bytes_per_second=0.0, lines_per_second=0.0, prefill=UNTIMED, decode=UNTIMED
-        )
+    def snapshot(
+        self,
+        sections: Collection[Section] = frozenset(Section),
+        *,
+        pairs_of: Iterable[int] | None = None,
+        anew: bool = True,
+    ) -> Snapshot:
+        """The picture; see `Analyzer.snapshot`."""
+        snapshot = self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew)
+        now = self._now()
+        shares = tuple(replace(share, now=now.get(share.name)) for share in self.shares)
+        return replace(snapshot, input=replace(snapshot.input, sources=shares))
 
-    def _load(self, there: dict[Path, _Seen]) -> Iterator[None]:
-        """Make the picture of all; None after each state."""
-        whole: Analyzer | None = None
-        rows, written, problems = {}, {}, []
-        for path, seen in there.items():
+    def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:  # noqa: ARG002 - nothing is held
+        """Close the source: the final statistics, with what is left out of them among the warnings."""
+        snapshot = self.snapshot()
+        self.source.close()
+        return replace(snapshot, warnings=(*self.problems, *snapshot.warnings))
+
+    def _make(self, parts: Sequence[Part]) -> Iterator[None]:
+        """Put the picture together; None after each part."""
+        whole = Whole()
+        for part in parts:
             try:
-                found = Analyzer.load(path)
-                found.finish()
-                name, many = printable(path.name.removesuffix(ENDING)), _rows(found)
-                if whole is None:
-                    whole = found
-                else:
-                    add_state(whole, found, path, "the others")
-                rows[name], written[name] = many, seen.mtime_ns / 1e9
+                found = part.get()
             except MoeLiveError as error:
-                problems.append(str(error))
+                whole.leave_out(part.name, str(error))
+            else:
+                whole.add(part.name, part.path, found)
             yield
-        self.analyzer = Analyzer() if whole is None else whole
-        self._directory.rows, self._directory.written = rows, written
-        self._directory.problems = problems
-
-
-def add_state(whole: Analyzer, found: Analyzer, path: str | os.PathLike[str], first: str) -> None:
-    """Add what comes after it, and is used up.
-
-    Args:
-        whole: finished, as what is added.
-        found: what is added.
-        path: of its file.
-        first: what the whole is called.
-
-    Raises:
-        UsageError: they do not count alike, or are of different models.
-    """
-    if differences := whole.settings.differences(found.settings):
-        differ = ", ".join(
-            f"{name} is {there} there and {here}" for name, (here, there) in differences.items()
-        )
-        raise UsageError(f"cannot merge {printable(path)}: {differ} in {first}; merge what counts alike")
-    if difference := other_model(found.snapshot(sections=()), whole.snapshot(sections=())):
-        raise UsageError(
-            f"cannot merge {printable(path)} with {first}: it is of another model: {difference}; "
-            "merge what is of one"
-        )
-    whole.merge(found)
-
-
-def _rows(analyzer: Analyzer) -> int:
-    return analyzer.snapshot(sections=()).rows.logged
-
-
-def _short(number: int) -> str:
-    """A number in few characters.
-
-    >>> _short(999), _short(1_234_567)
-    ('999', '1.2M')
-    """
-    return next((f"{number / unit:.1f}{sign}" for unit, sign in _ROWS if number >= unit), str(number))
+        self.analyzer = whole.analyzer or Analyzer(self._settings)
+        self.shares, self.problems = whole.shares(), tuple(whole.problems)

@@ -17,6 +17,7 @@ from moe_live.settings import MAX_EXPERTS
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Analyzer
+    from moe_live.snapshot import Snapshot
 
 _DESCRIPTION = """\
 Add up states, as --state and Analyzer.save write them: the summary is that of one run over all their logs, in
@@ -78,7 +79,7 @@ def merged(paths: Sequence[str]) -> Analyzer:
         MoeLiveError: one of them cannot be read, or counts otherwise than the first.
     """
     from moe_live.analyzer import Analyzer
-    from moe_live.fleet import add_state
+    from moe_live.whole import add_state
 
     first, *others = paths
     whole = Analyzer.load(first)
@@ -100,16 +101,18 @@ def _run(options: argparse.Namespace) -> int:
     for path, what in ((options.state, "the state"), (options.json, "the JSON summary")):
         if path not in (None, "-"):
             check_destination(path, what, [(each, "a state to be merged") for each in options.states])
-    analyzer = merged(options.states) if options.watch is None else _watched(options)
-    return _conclude(analyzer, options)
+    if options.watch is not None:
+        return _conclude(*_watched(options), options)
+    analyzer = merged(options.states)
+    return _conclude(analyzer, analyzer.snapshot(), options)
 
 
-def _watched(options: argparse.Namespace) -> Analyzer:
+def _watched(options: argparse.Namespace) -> tuple[Analyzer, Snapshot]:
     """The states of a directory as they were last, after they were shown for as long as somebody looks."""
-    from moe_live.fleet import Fleet
+    from moe_live.states import States
     from moe_live.terminal import Signals, can_draw
 
-    fleet = Fleet(options.watch)
+    fleet = States(options.watch)
     with Signals() as signals:
         if options.json != "-" and can_draw():
             from moe_live.dashboard.run import run_dashboard
@@ -119,17 +122,16 @@ def _watched(options: argparse.Namespace) -> Analyzer:
             from moe_live.reports.plain import run_plain
 
             run_plain(fleet, stderr=sys.stderr, stop=lambda: signals.stop is not None, wait=signals.wait)
-    fleet.source.close()
-    return fleet.analyzer
+    snapshot = fleet.finish()
+    return fleet.analyzer, snapshot
 
 
-def _conclude(analyzer: Analyzer, options: argparse.Namespace) -> int:
+def _conclude(analyzer: Analyzer, snapshot: Snapshot, options: argparse.Namespace) -> int:
     from moe_live.reports.ending import Ran, write_ending
     from moe_live.reports.files import write_text
     from moe_live.reports.json_report import json_text
     from moe_live.reports.summary import write_summary
 
-    snapshot = analyzer.snapshot()
     written = []
     if options.state is not None:
         analyzer.save(options.state)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from moe_live.analyzer import Progress
+from moe_live.analyzer import Analyzer, Progress
 from moe_live.pace import Pace, PaceCounter
+from moe_live.share import SourceNow
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Source, SourceStatus, State
 from moe_live.statistics.step_distances import StepDistance
@@ -29,6 +30,7 @@ class Status:
         decode: tokens a second of decode steps.
         seconds_left: until the backlog is read at the present rate; None if unknown.
         label: what the user calls the present time; "" for nothing.
+        sources: of several logs, or states, how each is, by its name.
     """
 
     source: SourceStatus
@@ -38,6 +40,7 @@ class Status:
     decode: Pace
     seconds_left: float | None
     label: str = ""
+    sources: Mapping[str, SourceNow] = field(default_factory=dict)
 
     @property
     def tokens_per_second(self) -> float:
@@ -116,6 +119,45 @@ class Run(Protocol):
         Raises:
             MoeLiveError: there are no figures.
         """
+        ...
+
+
+class LiveRun(Run, Protocol):
+    """One that a dashboard can show while it goes on."""
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """What the figures are made of."""
+        ...
+
+    def collect(self, seconds: float) -> bool:
+        """Read what is there; hold what is little until the next `ingest`: one portion costs less than many.
+
+        Args:
+            seconds: how long to analyze, if it is much.
+
+        Returns:
+            Whether there is news.
+
+        Raises:
+            MoeLiveError: the source cannot be read.
+        """
+        ...
+
+    def drain(self) -> None:
+        """Read what is there, as far as it may be held, and leave the rest to `finish`.
+
+        Raises:
+            MoeLiveError: the source cannot be read.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Start the statistics anew; reading goes on where it is."""
+        ...
+
+    def set_label(self, label: str) -> None:
+        """Call what is read from now on so; what is held was there before."""
         ...
 
 

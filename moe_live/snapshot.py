@@ -15,6 +15,7 @@ from moe_live.formats.records import LineTally
 from moe_live.formatting import percent, ranges
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import MAX_EXPERTS, Phase, RowMode
+from moe_live.share import SourceNow, SourceShare
 from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance, layer_sizes
 from moe_live.statistics.coactivation import ExpertPair, LayerPairs
@@ -78,6 +79,8 @@ __all__ = [
     "Section",
     "Sections",
     "Snapshot",
+    "SourceNow",
+    "SourceShare",
     "SpecificExpert",
     "Usage",
     "Uses",
@@ -96,6 +99,7 @@ class Input:
         rotations: how often its path came to name another file.
         format: the name of the dialect it is taken for; "" while that is not known.
         command: the one that computes it, if it was started for that, as it is at the moment of the view.
+        sources: what each of several logs, or states, that go on has in it; empty of one.
     """
 
     paths: tuple[str, ...]
@@ -104,6 +108,7 @@ class Input:
     rotations: int
     format: str
     command: CommandStatus | None = None
+    sources: tuple[SourceShare, ...] = ()
 
 
 NO_ROWS = "no rows in this input"

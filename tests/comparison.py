@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from moe_live.snapshot import Snapshot
+
+
+def together(snapshot: Snapshot) -> Any:
+    """A snapshot of several sources as plain values, without what each of them has in it."""
+    return plain(replace(snapshot, input=replace(snapshot.input, sources=())))
 
 
 def plain(value: object) -> Any:

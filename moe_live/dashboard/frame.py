@@ -73,8 +73,10 @@ def compose(snapshot: Snapshot, status: Status, state: ViewState, width: int, he
         needed = f"{width}x{height} is too small: {MIN_WIDTH}x{MIN_HEIGHT} needed. q quits"
         lines: list[Line] = [(text(part),) for part in wrap(needed, width, max(1, height))]
     else:
-        # What a command says may be news of which the figures know nothing.
-        snapshot = replace(snapshot, input=replace(snapshot.input, command=status.source.command))
+        # What a command says, and how a source is, may be news of which the figures know nothing.
+        sources = tuple(replace(each, now=status.sources.get(each.name)) for each in snapshot.input.sources)
+        read = replace(snapshot.input, command=status.source.command, sources=sources)
+        snapshot = replace(snapshot, input=read)
         top = header(snapshot, status, state, width, tall=height >= _TALL)
         body = _body(snapshot, status, state, width, height - len(top) - 1)
         lines = [*top, *fill(body, height - len(top) - 1), footer(state, width)]

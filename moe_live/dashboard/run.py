@@ -26,7 +26,7 @@ from moe_live.dashboard.views import VIEWS
 from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
 from moe_live.pace import UNTIMED
-from moe_live.session import Session
+from moe_live.running import LiveRun
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import State
 from moe_live.terminal import Signals, Terminal
@@ -48,7 +48,7 @@ _LATE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What a snapshot is to hold beside what each does: plans, and the arguments of `Session.snapshot`."""
+    """What a snapshot is to hold beside what each does: plans, and the arguments of `Run.snapshot`."""
 
     sections: frozenset[Section]
     plans: frozenset[str] = frozenset()
@@ -84,10 +84,10 @@ class Ending:
 
 
 def run_dashboard(
-    session: Session,
+    session: LiveRun,
     signals: Signals,
     *,
-    publish: Callable[[Session], object] = lambda _: None,
+    publish: Callable[[LiveRun], object] = lambda _: None,
     complete: Complete = lambda snapshot, _: snapshot,
     keep: Keep | None = None,
     refresh: float = 4.0,
@@ -149,13 +149,13 @@ class _Loop:
 
     def __init__(
         self,
-        session: Session,
+        session: LiveRun,
         signals: Signals,
         terminal: Terminal,
         refresh: float,
         look: Look,
         *,
-        publish: Callable[[Session], object] = lambda _: None,
+        publish: Callable[[LiveRun], object] = lambda _: None,
         complete: Complete = lambda snapshot, _: snapshot,
         keep: Keep | None = None,
         stays: bool = False,

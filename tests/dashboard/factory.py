@@ -33,6 +33,8 @@ from moe_live.snapshot import (
     Pruning,
     Rows,
     Snapshot,
+    SourceNow,
+    SourceShare,
     Usage,
     Uses,
 )
@@ -41,6 +43,7 @@ from moe_live.statistics.agreement import _TOKENS, RowAgreement
 from moe_live.statistics.blocks import Gain
 from moe_live.statistics.comparison import FIGURES
 from moe_live.statistics.drift import BLOCKS, Window, drift
+from moe_live.statistics.hot_set import HotExpert
 from moe_live.statistics.labels import divergences, usages
 from moe_live.statistics.likeness import Likeness
 from moe_live.statistics.offload import Offload
@@ -100,6 +103,41 @@ def pair(layer: int, steps: int) -> PairDistance:
         },
         cosine[-120:],
     )
+
+
+SOURCES = (
+    SourceShare(
+        "/var/log/moe/alpha.log",
+        bytes=98_765_432,
+        lines=1_234_567,
+        malformed_lines=12,
+        rows=1_200_000,
+        counted=1_200_000,
+        row_word="sound",
+        row_verdict="all 1,200 blocks of several rows are sound",
+        steps=30_864,
+        decode_steps=30_800,
+        tokens=40_864,
+        decode_tokens=30_800,
+        hottest=HotExpert(26, 122, 4567, 0.0731, 1),
+        apart=0.0123,
+        by_chance=0.0004,
+    ),
+    SourceShare(
+        "/var/log/moe/beta with a name that is longer than any column for it.log",
+        lines=90,
+        rows=80,
+        row_word="right either way",
+        steps=2,
+    ),
+    SourceShare("/var/log/moe/gamma.log", rows=12_000, row_word="strided", steps=300, apart=0.51),
+    SourceShare("/var/log/moe/delta.log", left_out="cannot merge delta.log: it is of another model"),
+)
+NOW = {
+    SOURCES[0].name: SourceNow("following", None, 1234.5, 30.8),
+    SOURCES[1].name: SourceNow("waiting", None, 0.0, 0.0),
+    SOURCES[2].name: SourceNow(age=75.0),
+}
 
 
 def snapshot(

@@ -24,7 +24,7 @@ from moe_live.formats.records import LineTally
 from moe_live.running import Status
 from moe_live.snapshot import Labels, Snapshot
 from moe_live.sources.source import State
-from tests.dashboard.factory import compared, nothing, snapshot, status
+from tests.dashboard.factory import NOW, SOURCES, compared, nothing, snapshot, status
 from tests.dashboard.styles import names, styles
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -57,6 +57,13 @@ CASES: dict[str, tuple[Snapshot, Status]] = {
         status(),
     ),
     "others": (replace(FULL, compared=replace(compared(FULL.model.layers), same_text=False)), status()),
+    "several": (
+        replace(
+            snapshot(24, 160, pairs=0, sections=False),
+            input=replace(FULL.input, paths=tuple(share.name for share in SOURCES), sources=SOURCES),
+        ),
+        replace(status(), sources=NOW),
+    ),
     "gates": (snapshot(0, 0, pairs=2, strided=None), status()),
     "waiting": (nothing(), status(State.WAITING, position=0, size=None, detail="no such file: /var/log")),
     "silent": (nothing(), status(position=0, size=0)),
@@ -72,6 +79,7 @@ OTHERS: dict[str, list[tuple[str, int, int]]] = {
     "Distances": [("gates", 80, 24), ("few", 80, 24)],
 }
 OTHERS["Overview"] += [(case, 80, 24) for case in ("waiting", "silent", "noise", "bare", "gates")]
+OTHERS["Input"] = [("several", *size) for size in ((MIN_WIDTH, MIN_HEIGHT), *SIZES)]
 OTHERS["Overview"] += [("full", MIN_WIDTH, MIN_HEIGHT)]
 OTHERS["Heatmap"] += [("big", 80, 24), ("gates", 80, 24)]
 OTHERS["Balance"] += [("gates", 80, 24)]

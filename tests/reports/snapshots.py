@@ -10,6 +10,7 @@ from moe_live.analyzer import Analyzer
 from moe_live.formats.records import LineTally
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import RowMode
+from moe_live.share import SourceNow, SourceShare
 from moe_live.simulator import ModelShape, SimulatedServer
 from moe_live.snapshot import (
     DistanceMetric,
@@ -24,6 +25,8 @@ from moe_live.snapshot import (
     Snapshot,
     Usage,
 )
+from moe_live.statistics.hot_set import HotExpert
+from moe_live.verdicts import ROW_WORDS
 
 METRICS: tuple[DistanceMetric, ...] = get_args(DistanceMetric)
 NOTHING = Moments(0, 0, math.nan, math.nan, math.nan, math.nan, math.nan)
@@ -102,6 +105,23 @@ counts = st.integers(0, 10**15)
 floats = st.floats(width=64)
 
 
+SHARES = st.builds(
+    SourceShare,
+    st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+    st.sampled_from(("", "it is \x1b[2J damaged")),
+    counts,
+    counts,
+    rows=counts,
+    row_word=st.sampled_from([str(word) for word in ROW_WORDS.values()]),
+    row_verdict=st.text(),
+    steps=counts,
+    decode_steps=counts,
+    hottest=st.none() | st.builds(HotExpert, counts, counts, counts, floats, counts),
+    apart=floats,
+    now=st.none() | st.builds(SourceNow, st.sampled_from(("", "following"))),
+)
+
+
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     """Any snapshot, consistent or not."""
@@ -128,6 +148,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 st.builds(LineTally, counts, samples=st.lists(st.binary(), max_size=5).map(tuple)),
                 counts,
                 counts,
+                sources=st.lists(SHARES, max_size=5).map(tuple),
             )
         ),
         model=draw(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given
 from moe_live import __version__
 from moe_live.judgement import Subject
 from moe_live.reports.json_report import json_text, to_json
+from moe_live.share import SourceNow, SourceShare
 from moe_live.snapshot import Snapshot
+from moe_live.statistics.hot_set import HotExpert
 from tests.reports.snapshots import EMPTY, FULL, METRICS, analyzed_with_labels, snapshots
 
 
@@ -32,6 +35,7 @@ USAGE = {
 }
 FIGURE = (float, type(None))
 KNOWN = (int, type(None))
+TEXT = (str, type(None))
 BALANCE = {
     "entropy": FIGURE,
     "entropy_normalized": FIGURE,
@@ -149,6 +153,14 @@ SCHEMA: dict[str, Any] = {
     "tokens": COUNT,
     "phase": str,
     "verdicts": [{"subject": str, "word": str, "text": str, "sure": bool}],
+    "sources": [
+        {"name": str, "state": TEXT, "age_seconds": FIGURE, "left_out": TEXT}
+        | dict.fromkeys(("bytes", "lines", "malformed_lines"), int)
+        | {"rows": {"logged": int, "counted": int, "word": str, "verdict": str}}
+        | {"steps": {"total": int} | COUNT, "tokens": COUNT}
+        | {"hottest": [{"layer": int, "expert": int, "count": int, "share": FIGURE}]}
+        | {"js": FIGURE, "js_by_chance": FIGURE}
+    ],
     "drafts": [{"layer": int, "rows": int, "told": bool} | USAGE],
     "distances": {
         "steps": int,
@@ -290,3 +302,19 @@ def test_the_text_is_one_line() -> None:
     assert text.endswith("}\n")
     assert text.count("\n") == 1
     assert strict(text) == to_json(FULL)
+
+
+def test_what_each_of_several_sources_has() -> None:
+    hot = HotExpert(4, 7, 10, 0.25, 1)
+    shares = (
+        SourceShare(
+            "a\udcff.log", rows=9, row_word="sound", hottest=hot, apart=0.5, now=SourceNow("waiting")
+        ),
+        SourceShare("b", left_out="it is damaged", hottest=hot, now=SourceNow(age=3.5)),
+    )
+    summary = to_json(replace(FULL, input=replace(FULL.input, sources=shares)))
+    check(summary, SCHEMA)
+    first, second = summary["sources"]
+    assert (first["name"], first["state"], first["left_out"]) == ("a\\xff.log", "waiting", None)
+    assert (first["rows"]["logged"], first["js"], first["js_by_chance"]) == (9, 0.5, None)
+    assert (second["state"], second["age_seconds"], second["left_out"]) == (None, 3.5, "it is damaged")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+from rich.style import Style
+
 from moe_live.dashboard.canvas import Line, text
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, excerpt
 from moe_live.errors import printable
 from moe_live.formats.sniff import USUAL, dialect_named
-from moe_live.formatting import percent, size, whole
+from moe_live.formatting import duration, fraction, percent, short, size, whole
 from moe_live.judgement import Word
 from moe_live.settings import RowMode
+from moe_live.share import SourceShare
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import row_word
 from moe_live.wrapping import shorten, wrap
@@ -127,6 +135,105 @@ def _input(snapshot: Snapshot, width: int) -> list[Line]:
     return [(text("Input", TITLE),), *_figures(figures)]
 
 
+class _Column(NamedTuple):
+    """Of the table of sources.
+
+    Attributes:
+        title: above it.
+        width: in columns, the gap before it included.
+        value: of a source.
+        style: of the value.
+    """
+
+    title: str
+    width: int
+    value: Callable[[SourceShare], str]
+    style: Callable[[SourceShare], Style | None] = lambda _: STRONG
+
+
+def _sources(snapshot: Snapshot, width: int) -> list[Line]:
+    """What each of several sources has in the figures; on a narrow screen the last columns give way."""
+    sources = snapshot.input.sources
+    if not sources:
+        return []
+    columns: Sequence[_Column] = _COLUMNS
+    while sum(column.width for column in columns) > width - _LEAST_NAME - 2:
+        columns = columns[:-1]
+    names = _short_names([share.name for share in sources])
+    room = min(width - sum(column.width for column in columns) - 2, max(map(cell_len, names)))
+    titles = "".join(f"{column.title:>{column.width}}" for column in columns)
+    lines: list[Line] = [
+        (text("Sources", TITLE), text(f"  {len(sources)}, shown as one")),
+        (text(f"  {'':<{room}}{titles}", FAINT),),
+    ]
+    for name, share in zip(names, sources, strict=True):
+        shown = text(f"  {set_cell_size(shorten(name, room), room)}")
+        if share.left_out:
+            why = shorten(printable(share.left_out), width - room - 4)
+            lines.append((shown, text(f"  {why}", CAUTION)))
+        else:
+            cells = (text(f"{each.value(share):>{each.width}}", each.style(share)) for each in columns)
+            lines.append((shown, *cells))
+    return lines
+
+
+_LEAST_NAME = 12
+"""Columns that the name of a source has at least."""
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Names without the directories that all have in common."""
+    parts = [PurePath(name).parts for name in names]
+    common = 0
+    while all(len(each) > common + 1 and each[common] == parts[0][common] for each in parts):
+        common += 1
+    return [printable(str(PurePath(*each[common:]))) for each in parts]
+
+
+def _now(share: SourceShare) -> str:
+    if share.now is None:
+        return ""
+    return share.now.state if share.now.age is None else f"{duration(share.now.age)} ago"
+
+
+def _lines_per_second(share: SourceShare) -> str:
+    return _rate(None if share.now is None else share.now.lines_per_second)
+
+
+def _decode_per_second(share: SourceShare) -> str:
+    return _rate(None if share.now is None else share.now.decode_per_second)
+
+
+def _rate(number: float | None) -> str:
+    return "–" if number is None else short(number)
+
+
+def _hottest(share: SourceShare) -> str:
+    hot = share.hottest
+    return "–" if hot is None else f"{hot.layer} #{hot.expert} {percent(hot.share)}"
+
+
+def _row_style(share: SourceShare) -> Style | None:
+    if share.row_word in (Word.STRIDED, Word.MIXED):
+        return CAUTION
+    return GOOD if share.row_word == Word.SOUND else None
+
+
+_COLUMNS = (
+    _Column("lines/s", 9, _lines_per_second),
+    _Column("steps", 8, lambda share: whole(share.steps, 7)),
+    _Column("decode/s", 10, _decode_per_second),
+    _Column("rows are", 18, lambda share: share.row_word, _row_style),
+    _Column("hottest", 16, _hottest),
+    _Column("now", 12, _now, lambda _: None),
+    _Column("apart", 9, lambda share: fraction(share.apart, 4)),
+    _Column("chance", 9, lambda share: fraction(share.by_chance, 4), lambda _: None),
+    _Column("lines", 9, lambda share: short(share.lines)),
+    _Column("bad", 7, lambda share: short(share.malformed_lines)),
+)
+"""What matters least comes last."""
+
+
 def _bad_lines(snapshot: Snapshot, width: int) -> list[Line]:
     """Lines that could not be used: how many, and of the first ones what is wrong with them."""
     tally = snapshot.input.tally
@@ -153,7 +260,7 @@ def _figures(figures: list[tuple[str, str]]) -> list[Line]:
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """All of it, the visible part."""
     lines: list[Line] = []
-    for section in (_warnings, _command, _bad_lines, _rows, _runs, _input):
+    for section in (_warnings, _command, _sources, _bad_lines, _rows, _runs, _input):
         if part := section(snapshot, width):
             lines += [*part, ()]
     lines.pop()
@@ -175,7 +282,11 @@ VIEW = View(
         "Everything to know before believing the figures: warnings, whether the logged expert rows are "
         "sound (a known defect of the logging patch writes wrong rows for prompts), in each run of the "
         "server by itself, lines that could not be used, what is wrong with them and how they begin. Of a "
-        "command that moe-live runs: the last that it printed, and the file that has all of it."
+        "command that moe-live runs: the last that it printed, and the file that has all of it. Of several "
+        "logs, or states, a row each, with the expert that serves most of its decode (layer, expert, share "
+        "of the layer), and how far apart its use of the experts is from that of all others: Jensen-Shannon "
+        "in bits, mean of layers, beside what chance alone comes to were tokens independent. Other texts lie "
+        "apart too."
     ),
     always=True,
 )

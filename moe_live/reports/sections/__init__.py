@@ -7,6 +7,7 @@ from moe_live.reports.section import ReportSection
 _MODULES = (
     "incoming",
     "verdicts",
+    "sources",
     "usage",
     "distances",
     "balance",
