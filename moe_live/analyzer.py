@@ -27,7 +27,7 @@ from moe_live.snapshot import Input, Section, Snapshot
 from moe_live.snapshot_maker import SnapshotMaker, decode_kinds, phases
 from moe_live.sources.position import Position
 from moe_live.sources.source import Break
-from moe_live.state.graph import Frozen, freeze
+from moe_live.state.graph import DamagedError, Frozen, freeze, thaw
 from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.runs import Runs
 from moe_live.statistics.step_distances import StepDistance, StepDistances
@@ -384,15 +384,52 @@ class Analyzer:
 
         state = read(path, lambda: cls().freeze())
         try:
-            settings, kept, reading = (state[name] for name in ("settings", "analysis", "reading"))
-            analyzer = cls(Settings(**settings), keep_steps=keep_steps, watch=watch)
+            return cls._thawed(state, keep_steps=keep_steps, watch=watch), state["reading"]
+        except DamagedError as error:
+            raise unusable(path, error) from error
+
+    @classmethod
+    def _thawed(cls, state: Any, **more: Any) -> Self:
+        """What was frozen.
+
+        Args:
+            state: as it was thawed.
+            more: arguments of the analyzer.
+
+        Raises:
+            DamagedError: there never was such a state of this version.
+        """
+        try:
+            analyzer = cls(Settings(**state["settings"]), **more)
+            kept = state["analysis"]
             is_whole = kept.keys() == vars(analyzer).keys() - _NOT_KEPT
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise unusable(path, error) from error
+            raise DamagedError(str(error)) from error
         if not is_whole:
-            raise unusable(path, "another version of moe-live wrote it, which kept more or less")
+            raise DamagedError("another version of moe-live wrote it, which kept more or less")
         vars(analyzer).update(kept)
-        return analyzer, reading
+        return analyzer
+
+    def packed(self) -> bytes:
+        """All that is known now, for another process; it may be a part of a log."""
+        from moe_live.state.file import pack  # noqa: PLC0415 - as above
+
+        return pack(self.freeze())
+
+    @classmethod
+    def unpacked(cls, content: bytes, *, goes_on: bool = False) -> Self:
+        """What another process packed.
+
+        Args:
+            content: of `packed`.
+            goes_on: see `Analyzer`.
+
+        Raises:
+            DamagedError: another version of moe-live did.
+        """
+        from moe_live.state.file import unpack  # noqa: PLC0415 - as above
+
+        return cls._thawed(thaw(unpack(content), cls().freeze()), goes_on=goes_on)
 
     def __iadd__(self, other: Analyzer) -> Self:
         """Add a log that comes after this one; `other` stays as it is.

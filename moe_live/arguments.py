@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
@@ -141,6 +142,11 @@ def byte_count(text: str) -> int:
     if not 0 < count <= 1 << 60:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 8GiB, 500MB or 3059712")
     return count
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def frame_rate(text: str) -> float:

@@ -30,6 +30,8 @@ class Command(NamedTuple):
         return status
 
 
+_AS_ONE = "states of several runs or servers, or many logs, as one"
+
 COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "capture": Command(
@@ -42,7 +44,8 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "plan": Command("what to do with the figures: cache, prune ...", "moe_live.plans.cli"),
         "compare": Command("two runs side by side: is it still the same model?", "moe_live.plans.cli"),
         "rows": Command("a log as a table of its rows: Parquet or CSV", "moe_live.tables.cli"),
-        "merge": Command("states of several runs or servers as one", "moe_live.merging"),
+        "merge": Command(_AS_ONE, "moe_live.merging"),
+        "analyze": Command(_AS_ONE, "moe_live.many.cli"),
         "formats": Command("what is read: each format with an example", "moe_live.format_list"),
         "completion": Command("complete command lines in bash, zsh or fish", "moe_live.completion"),
     }

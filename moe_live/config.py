@@ -6,15 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from moe_live.arguments import Parser, file_name, frame_rate, label_of, layer_set, whole_number
+from moe_live.arguments import Parser, cores, file_name, frame_rate, label_of, whole_number
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
 from moe_live.commands import COMMANDS, add_parsers
+from moe_live.counting import add_counting, counting_of
 from moe_live.defaults import config_file, default_options
 from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.formats.columns import add_format
 from moe_live.outputs.output import Output
 from moe_live.outputs.table import OUTPUTS
 from moe_live.plans.cache import add_budget, add_sizes
@@ -22,17 +22,7 @@ from moe_live.plans.given import Given
 from moe_live.plans.offload import add_vram
 from moe_live.plans.placement import add_devices
 from moe_live.plans.prune import add_drop
-from moe_live.settings import (
-    DEFAULT_MAX_SLOTS,
-    DEFAULT_WINDOW,
-    MAX_EXPERTS,
-    MAX_SLOTS,
-    N_EXPERTS,
-    WINDOW,
-    Phase,
-    RowMode,
-    Settings,
-)
+from moe_live.settings import MAX_EXPERTS, Settings
 from moe_live.version import __version__
 from moe_live.view_names import VIEWS
 
@@ -58,11 +48,20 @@ _HELP_OPTIONS = ("-h", "--help", "--version")
 
 _HELP = {RUN: "a server as it is, with the dashboard", **{name: COMMANDS[name].help for name in COMMANDS}}
 
+
+def _list_of_commands() -> str:
+    """A line each; those that do the same with different things have one."""
+    names: dict[str, list[str]] = {}
+    for name, what in _HELP.items():
+        names.setdefault(what, []).append(name)
+    return "\n".join(f"  {', '.join(those):<14} {what}" for what, those in names.items())
+
+
 _DESCRIPTION = f"""\
 Live statistics of mixture-of-experts routing: follows the log that a server writes of its routers.
 
 commands, each with --help:
-{chr(10).join(f"  {name:<10} {what}" for name, what in _HELP.items())}
+{_list_of_commands()}
 """
 
 _RUN_HELP = """\
@@ -260,21 +259,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         demo=options.demo,
         from_end=options.start == "end",
         json_alone=options.json == "-",
-        settings=Settings(
-            rows=RowMode(options.rows),
-            phase=None if options.phase is None else Phase(options.phase),
-            layers=options.layers,
-            include_prompt=options.include_prompt,
-            gate_layers=options.gate_layers,
-            n_experts=options.n_experts,
-            max_slots=options.max_slots,
-            window=options.window,
-            format=options.format,
-            columns=options.columns,
-            label=options.label,
-            counts_only=options.only is not None,
-            reset_on_restart=options.reset_on_restart,
-        ),
+        settings=replace(counting_of(options), reset_on_restart=options.reset_on_restart),
         state=options.state,
         label_file=options.label_file,
         file_labels=tuple(map(label_of, options.paths)) if options.label_by_file else (),
@@ -297,14 +282,9 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
             replicas=options.replicas,
             drop=options.drop,
         ),
-        jobs=options.jobs or _cores(),
+        jobs=options.jobs or cores(),
         outputs=tuple(output for kind in OUTPUTS for output in kind.make(options)),
     )
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parser(*, commands: bool = False) -> Parser:
@@ -357,60 +337,10 @@ def _parser(*, commands: bool = False) -> Parser:
     return parser
 
 
-def _add_options(
-    parser: Parser, gate_layers: str = "compare only these layers' gate inputs: 20-24,30"
-) -> None:
+def _add_options(parser: Parser, **gate_layers: str) -> None:
     """Add those that do not depend on what is read, but for what `--gate-layers` means."""
     analysis = parser.add_argument_group("analysis")
-    add_format(analysis)
-    analysis.add_argument(
-        "--rows",
-        choices=[mode.value for mode in RowMode],
-        default=RowMode.AUTO.value,
-        help="which expert rows count: all until the log is proven to hold wrong ones (auto, the default), "
-        "all as written, or only those that can be believed",
-    )
-    analysis.add_argument(
-        "--phase",
-        choices=[phase.value for phase in (Phase.ALL, Phase.PREFILL, Phase.DECODE)],
-        help="the steps whose selections count (default: all, but decode for hot set, budget and hot list)",
-    )
-    analysis.add_argument(
-        "--layers",
-        type=layer_set,
-        metavar="LIST",
-        help="look at these layers only, as if the log had no others: 3-18",
-    )
-    analysis.add_argument("--include-prompt", action="store_true", help="distances count prompt steps too")
-    analysis.add_argument(
-        "--gate-layers",
-        type=layer_set,
-        metavar="LIST",
-        help=gate_layers,
-    )
-    analysis.add_argument(
-        "--n-experts",
-        type=whole_number(*N_EXPERTS),
-        metavar="N",
-        help="experts a layer (default: highest id seen + 1)",
-    )
-    analysis.add_argument(
-        "--max-slots",
-        type=whole_number(*MAX_SLOTS),
-        default=DEFAULT_MAX_SLOTS,
-        metavar="N",
-        help=f"tokens a decode step has at most (default {DEFAULT_MAX_SLOTS})",
-    )
-    analysis.add_argument(
-        "--window",
-        type=whole_number(*WINDOW),
-        default=DEFAULT_WINDOW,
-        metavar="STEPS",
-        help=f"latest decode steps that are held against the whole run (default {DEFAULT_WINDOW})",
-    )
-    analysis.add_argument(
-        "--label", default="", metavar="NAME", help="what to call the run: a type of prompt"
-    )
+    add_counting(analysis, **gate_layers)
     analysis.add_argument(
         "--label-file",
         type=file_name,
@@ -419,11 +349,6 @@ def _add_options(
     )
     analysis.add_argument(
         "--reset-on-restart", action="store_true", help="start the statistics anew when the server restarts"
-    )
-    analysis.add_argument(
-        "--only",
-        choices=("frequency",),
-        help="count how often experts are chosen and leave out all other figures and the dashboard: fastest",
     )
     parser.add_argument_group("state").add_argument(
         "--state",

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from moe_live.arguments import file_name, subcommand_options, whole_number
+from moe_live.arguments import file_name, subcommand_options
 from moe_live.commands import COMMANDS
 from moe_live.errors import UsageError, printable
-from moe_live.settings import MAX_EXPERTS
+from moe_live.total import add_total, check_total, write_total
 
 if TYPE_CHECKING:
     from moe_live.analyzer import Analyzer
@@ -55,21 +55,7 @@ def add_parsers(subparsers: Any) -> None:
         metavar="DIR",
         help="show what all files *.state of a directory are together, while others keep writing them",
     )
-    parser.add_argument("--state", type=file_name, metavar="OUT", help="write the state of all together")
-    parser.add_argument(
-        "--json",
-        type=file_name,
-        metavar="FILE",
-        help="write the summary as JSON too; - for JSON alone on standard output",
-    )
-    parser.add_argument("--full", action="store_true", help="all tables on a terminal too, as in a pipe")
-    parser.add_argument(
-        "--top",
-        type=whole_number(1, MAX_EXPERTS),
-        default=10,
-        metavar="N",
-        help="experts a list of the summary has (default 10)",
-    )
+    add_total(parser)
 
 
 def merged(paths: Sequence[str]) -> Analyzer:
@@ -92,19 +78,17 @@ def merged(paths: Sequence[str]) -> Analyzer:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from moe_live.reports.files import check_destination
-
     if bool(options.states) == (options.watch is not None):
         raise UsageError("give STATEs, or --watch DIR; see moe-live merge --help")
     for path in {path for path in options.states if options.states.count(path) > 1}:
         raise UsageError(f"{printable(path)} is given twice; give each state once")
-    for path, what in ((options.state, "the state"), (options.json, "the JSON summary")):
-        if path not in (None, "-"):
-            check_destination(path, what, [(each, "a state to be merged") for each in options.states])
+    check_total(options, [(each, "a state to be merged") for each in options.states])
     if options.watch is not None:
-        return _conclude(*_watched(options), options)
-    analyzer = merged(options.states)
-    return _conclude(analyzer, analyzer.snapshot(), options)
+        write_total(*_watched(options), options)
+    else:
+        analyzer = merged(options.states)
+        write_total(analyzer, analyzer.snapshot(), options)
+    return 0
 
 
 def _watched(options: argparse.Namespace) -> tuple[Analyzer, Snapshot]:
@@ -124,26 +108,3 @@ def _watched(options: argparse.Namespace) -> tuple[Analyzer, Snapshot]:
             run_plain(fleet, stderr=sys.stderr, stop=lambda: signals.stop is not None, wait=signals.wait)
     snapshot = fleet.finish()
     return fleet.analyzer, snapshot
-
-
-def _conclude(analyzer: Analyzer, snapshot: Snapshot, options: argparse.Namespace) -> int:
-    from moe_live.reports.ending import Ran, write_ending
-    from moe_live.reports.files import write_text
-    from moe_live.reports.json_report import json_text
-    from moe_live.reports.summary import write_summary
-
-    written = []
-    if options.state is not None:
-        analyzer.save(options.state)
-        written.append(("the state", options.state))
-    if options.json == "-":
-        sys.stdout.write(json_text(snapshot))
-        return 0
-    if options.json is not None:
-        write_text(json_text(snapshot), options.json, "the JSON summary")
-        written.append(("the JSON summary", options.json))
-    if options.full or not sys.stdout.isatty():
-        write_summary(snapshot, sys.stdout, top=options.top)
-    else:
-        write_ending(snapshot, Ran(written=tuple(written)), sys.stdout)
-    return 0

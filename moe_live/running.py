@@ -171,7 +171,7 @@ class Meter:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._started = clock()
-        self._samples: deque[tuple[float, int, int, int, int]] = deque()
+        self._samples: deque[tuple[float, int, int, int, int, int]] = deque()
         self._paces = (PaceCounter(), PaceCounter())
         self._was_reading = False
 
@@ -193,7 +193,8 @@ class Meter:
         for counter, total in zip(self._paces, (prefill, decode), strict=True):
             counter.update(now - self._started, total, older=is_reading or self._was_reading)
         self._was_reading = is_reading
-        totals = (progress.bytes, progress.lines, prefill, decode)
+        # What is packed is longer than its file: time left is told by the file.
+        totals = (progress.bytes, progress.lines, prefill, decode, source.position)
         self._samples.append((now, *totals))
         while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
             self._samples.popleft()
@@ -203,7 +204,7 @@ class Meter:
             max(0, new - old) / span if span > 0 else 0.0 for new, old in zip(totals, before, strict=True)
         ]
         prefill_pace, decode_pace = (
-            Pace(rate, counter.lately) for rate, counter in zip(rates[2:], self._paces, strict=True)
+            Pace(rate, counter.lately) for rate, counter in zip(rates[2:4], self._paces, strict=True)
         )
         return Status(
             source=source,
@@ -211,6 +212,6 @@ class Meter:
             lines_per_second=rates[1],
             prefill=prefill_pace,
             decode=decode_pace,
-            seconds_left=source.lag / rates[0] if source.size is not None and rates[0] > 0 else None,
+            seconds_left=source.lag / rates[4] if source.size is not None and rates[4] > 0 else None,
             label=label,
         )

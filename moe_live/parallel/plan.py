@@ -40,13 +40,14 @@ GLANCE_BYTES = 1 << 18
 class Part(NamedTuple):
     """A piece of a file, from `begin` to before `end` (None: to the end of the file); steps begin at both.
 
-    All parts of a run are of one dialect; those that begin within a file know its first lines.
+    All parts of a run are of one dialect; those that begin within a file know its first lines. None: that is
+    told by the first lines of a whole file.
     """
 
     path: str
     begin: int
     end: int | None
-    dialect: Dialect
+    dialect: Dialect | None
 
 
 def plan(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from moe_live.memory import own_pages
 from moe_live.parallel.plan import Part
 from moe_live.session import READ_SIZE, portion_after
 from moe_live.settings import Settings
+from moe_live.sources.remote import opened
 from moe_live.sources.stream import ByteStream, shortened
 from moe_live.terminal import group_signals_blocked, unhandle_signals
 
@@ -54,11 +55,11 @@ class PartReader:
         self._problem = ""
         self._stream: ByteStream | None = None
         try:
-            descriptor = os.open(part.path, os.O_RDONLY)
-            os.lseek(descriptor, part.begin, os.SEEK_SET)
-            self._stream = ByteStream(descriptor, part.path)
-        except OSError as error:  # it was there when we started
+            self._stream = opened(part.path, part.begin)
+        except FileNotFoundError as error:  # it was there when we started
             self._problem = f"{printable(part.path)} is gone ({error.strerror}); the others are used"
+        except OSError as error:
+            self._problem = f"cannot read {printable(part.path)}: {error.strerror}; the others are used"
 
     def read(self) -> bool:
         """Read and analyze some of it; returns whether there is more."""
@@ -119,22 +120,11 @@ class Worker:
     """
 
     def __init__(self, settings: Settings, others: Sequence[Connection]) -> None:
-        context = _context()
-        self.connection, theirs = context.Pipe()
         self.label = ""
         self.progress = Progress(0, 0, 0)
         self.finished = False
         self.end_label = self.problem = ""
-        copied = context.get_start_method() == "fork"
-        ours = (*others, self.connection) if copied else ()
-        self._process = context.Process(target=_work, args=(theirs, settings, ours), daemon=True)
-        if not copied:
-            resource_tracker.ensure_running()  # its own start would let signals through again
-        with group_signals_blocked():
-            self._process.start()
-        # At exit those that are left are sent SIGTERM, which is blocked there, and waited for.
-        Finalize(self, self._process.kill, exitpriority=1)
-        theirs.close()
+        self._process, self.connection = start_process(_work, others, settings)
 
     def begin(self, part: Part, label: str) -> None:
         """Have it read a part; it has none, or one that was taken or dropped."""
@@ -193,6 +183,37 @@ class Worker:
             ) from None
 
 
+def start_process(
+    work: Callable[..., object], others: Sequence[Connection], *arguments: object
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that ends with this one, and takes no signals that this one is sent too.
+
+    Args:
+        work: what it does; takes its end of a connection, and the arguments.
+        others: our ends of the connections to the processes there are already.
+        arguments: more for `work`.
+
+    Returns:
+        The process, and our end.
+
+    Raises:
+        OSError: no more processes, or descriptors, may be had.
+    """
+    context = _context()
+    ours, theirs = context.Pipe()
+    copied = context.get_start_method() == "fork"
+    inherited = (*others, ours) if copied else ()
+    process = context.Process(target=_run, args=(work, theirs, inherited, *arguments), daemon=True)
+    if not copied:
+        resource_tracker.ensure_running()  # its own start would let signals through again
+    with group_signals_blocked():
+        process.start()
+    # At exit those that are left are sent SIGTERM, which is blocked there, and waited for.
+    Finalize(process, process.kill, exitpriority=1)
+    theirs.close()
+    return process, ours
+
+
 def start_workers(number: int, settings: Settings) -> list[Worker]:
     """So many workers, or fewer if no more may be had."""
     workers: list[Worker] = []
@@ -212,25 +233,33 @@ def _context() -> ForkContext | SpawnContext:
     return multiprocessing.get_context("spawn")
 
 
-def _work(connection: Connection, settings: Settings, others: Sequence[Connection]) -> None:
-    """What a worker does: read the parts it is given.
+def _run(
+    work: Callable[..., object], connection: Connection, others: Sequence[Connection], *arguments: object
+) -> None:
+    """What a process does.
 
     Args:
+        work: what is to be done, until the connection is closed.
         connection: where tasks come from.
-        settings: of the analysis.
         others: connections of the process that asks, which a copy of it holds and so would never see closed.
+        arguments: more for `work`.
     """
     for other in others:
         other.close()
     unhandle_signals()
     try:
-        while True:
-            part, label = connection.recv()
-            _read_part(connection, PartReader(part, settings, label))
+        work(connection, *arguments)
     except MemoryError:
         sys.exit(1)  # the process that asked says so
     except (EOFError, OSError):
         pass  # it has gone
+
+
+def _work(connection: Connection, settings: Settings) -> None:
+    """Read the parts that are given."""
+    while True:
+        part, label = connection.recv()
+        _read_part(connection, PartReader(part, settings, label))
 
 
 def _read_part(connection: Connection, reader: PartReader) -> None:

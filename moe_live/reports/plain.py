@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Column
 
 from moe_live.errors import printable
+from moe_live.formatting import duration
 from moe_live.reports.unusable import has_usable_lines, unknown_so_far
 from moe_live.running import Run, Status
 from moe_live.sources.source import State
@@ -175,6 +176,8 @@ def status_line(status: Status) -> str:
         parts.append(f"{decimal(int(status.bytes_per_second))}/s")
         parts.append(f"{status.lines_per_second:.0f} lines/s")
         parts.append(f"{status.tokens_per_second:.1f} tokens/s")
+        if source.state is State.READING and status.seconds_left is not None:
+            parts.append(f"{duration(status.seconds_left)} left")
     if source.restarts:
         parts.append(f"{source.restarts} restarts")
     if source.rotations:

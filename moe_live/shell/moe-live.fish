@@ -50,8 +50,8 @@ function _shtab_moe_live_using
   test "$_shtab_moe_live_cmdpath" = "$argv"
 end
 
-set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare rows merge formats completion
-set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tables --tensorrt-llm --test --theme --threads --to --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --watch --window
+set -g _shtab_moe_live_commands run capture tap verify plan 'plan cache' 'plan offload' 'plan placement' 'plan prune' compare rows merge analyze formats completion
+set -g _shtab_moe_live_opts_with_value --api-key --api-key-file --bandwidth --budget --build --by --color --columns --cors --csv --ctx-size --devices --drafts --drop --expert-bytes --fail-below --follow --format --from --gate-layers --hot-experts --hot-list --html --jobs --json --label --label-file --labels --layers --list --listen --log --log-limit --max-slots --metrics-cache --metrics-file --model --model-layers --n-experts --n-gpu-layers --n-predict --on --only --output --phase --prompt --prompt-file --refresh --replicas --reserve --rows --seed --serve --sglang --state --steps --tables --tensorrt-llm --test --theme --threads --to --token --token-file --top --ubatch-size --uses --vllm-ascend --vram --watch --window
 
 complete -c moe-live -e
 complete -c moe-live -f
@@ -73,9 +73,9 @@ complete -c moe-live -n _shtab_moe_live_using -l n-experts -x -d 'experts a laye
 complete -c moe-live -n _shtab_moe_live_using -l max-slots -x -d 'tokens a decode step has at most (default 64)'
 complete -c moe-live -n _shtab_moe_live_using -l window -x -d 'latest decode steps that are held against the whole run (default 256)'
 complete -c moe-live -n _shtab_moe_live_using -l label -x -d 'what to call the run: a type of prompt'
+complete -c moe-live -n _shtab_moe_live_using -l only -xka "frequency" -d 'count how often experts are chosen and leave out all other figures and the dashboard: fastest'
 complete -c moe-live -n _shtab_moe_live_using -l label-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file that holds the label of what comes now; it may change'
 complete -c moe-live -n _shtab_moe_live_using -l reset-on-restart -d 'start the statistics anew when the server restarts'
-complete -c moe-live -n _shtab_moe_live_using -l only -xka "frequency" -d 'count how often experts are chosen and leave out all other figures and the dashboard: fastest'
 complete -c moe-live -n _shtab_moe_live_using -l state -xka "(__fish_complete_path (commandline -ct))" -d 'a file that all that is known is kept in, every 30 seconds and at the end; it is gone on from'
 complete -c moe-live -n _shtab_moe_live_using -l full -d 'all tables at the end on a terminal too, as in a pipe'
 complete -c moe-live -n _shtab_moe_live_using -l top -x -d 'experts a list of the summary has (default 10)'
@@ -125,9 +125,9 @@ complete -c moe-live -n '_shtab_moe_live_using run' -l n-experts -x -d 'experts 
 complete -c moe-live -n '_shtab_moe_live_using run' -l max-slots -x -d 'tokens a decode step has at most (default 64)'
 complete -c moe-live -n '_shtab_moe_live_using run' -l window -x -d 'latest decode steps that are held against the whole run (default 256)'
 complete -c moe-live -n '_shtab_moe_live_using run' -l label -x -d 'what to call the run: a type of prompt'
+complete -c moe-live -n '_shtab_moe_live_using run' -l only -xka "frequency" -d 'count how often experts are chosen and leave out all other figures and the dashboard: fastest'
 complete -c moe-live -n '_shtab_moe_live_using run' -l label-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file that holds the label of what comes now; it may change'
 complete -c moe-live -n '_shtab_moe_live_using run' -l reset-on-restart -d 'start the statistics anew when the server restarts'
-complete -c moe-live -n '_shtab_moe_live_using run' -l only -xka "frequency" -d 'count how often experts are chosen and leave out all other figures and the dashboard: fastest'
 complete -c moe-live -n '_shtab_moe_live_using run' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'a file that all that is known is kept in, every 30 seconds and at the end; it is gone on from'
 complete -c moe-live -n '_shtab_moe_live_using run' -l full -d 'all tables at the end on a terminal too, as in a pipe'
 complete -c moe-live -n '_shtab_moe_live_using run' -l top -x -d 'experts a list of the summary has (default 10)'
@@ -258,7 +258,7 @@ complete -c moe-live -n '_shtab_moe_live_using rows' -l format -xka "llama-serve
 complete -c moe-live -n '_shtab_moe_live_using rows' -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
 complete -c moe-live -n '_shtab_moe_live_using rows' -l label-by-file -d 'label what each of the logs holds by its name: math.log is math'
 complete -c moe-live -n '_shtab_moe_live_using rows; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'finished logs, .gz too'
-complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a merge -d 'states of several runs or servers as one'
+complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a merge -d 'states of several runs or servers, or many logs, as one'
 complete -c moe-live -n '_shtab_moe_live_using merge' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using merge' -l watch -xka "(__fish_complete_path (commandline -ct))" -d 'show what all files *.state of a directory are together, while others keep writing them'
 complete -c moe-live -n '_shtab_moe_live_using merge' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'write the state of all together'
@@ -266,6 +266,28 @@ complete -c moe-live -n '_shtab_moe_live_using merge' -l json -xka "(__fish_comp
 complete -c moe-live -n '_shtab_moe_live_using merge' -l full -d 'all tables on a terminal too, as in a pipe'
 complete -c moe-live -n '_shtab_moe_live_using merge' -l top -x -d 'experts a list of the summary has (default 10)'
 complete -c moe-live -n '_shtab_moe_live_using merge; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'what --state wrote'
+complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a analyze -d 'states of several runs or servers, or many logs, as one'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -s h -l help -d 'show this help message and exit'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l on -x -d 'who reads: local, processes here (default), or dask://HOST:PORT, a scheduler with its workers'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l jobs -x -d 'processes that read here (default: one for each core)'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l strict -d 'fail if a log cannot be read to its end, instead of naming it'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l state -xka "(__fish_complete_path (commandline -ct))" -d 'write the state of all together'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l json -xka "(__fish_complete_path (commandline -ct))" -d 'write the summary as JSON too; - for JSON alone on standard output'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l full -d 'all tables on a terminal too, as in a pipe'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l top -x -d 'experts a list of the summary has (default 10)'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l format -xka "llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive" -d 'what the log is written in, instead of what its first lines say: see moe-live formats'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l rows -xka "auto logged verified" -d 'which expert rows count: all until the log is proven to hold wrong ones (auto, the default), all as written, or only those that can be believed'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l phase -xka "all prefill decode" -d 'the steps whose selections count (default: all, but decode for hot set, budget and hot list)'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l layers -x -d 'look at these layers only, as if the log had no others: 3-18'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l include-prompt -d 'distances count prompt steps too'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l gate-layers -x -d 'compare only these layers'"'"' gate inputs: 20-24,30'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l n-experts -x -d 'experts a layer (default: highest id seen + 1)'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l max-slots -x -d 'tokens a decode step has at most (default 64)'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l window -x -d 'latest decode steps that are held against the whole run (default 256)'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l label -x -d 'what to call the run: a type of prompt'
+complete -c moe-live -n '_shtab_moe_live_using analyze' -l only -xka "frequency" -d 'count how often experts are chosen and leave out all other figures and the dashboard: fastest'
+complete -c moe-live -n '_shtab_moe_live_using analyze; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'finished logs, .gz .xz .bz2 .zst too: paths, s3:// gs:// hdfs:// http:// and other URLs of fsspec, with * ? [...] and ** for any directories; quote them'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a formats -d 'what is read: each format with an example'
 complete -c moe-live -n '_shtab_moe_live_using formats' -s h -l help -d 'show this help message and exit'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a completion -d 'complete command lines in bash, zsh or fish'

@@ -60,12 +60,16 @@ class ByteStream:
     def __init__(self, fd: int, name: str) -> None:
         status = os.fstat(fd)
         self.fd = fd
-        self.position = 0
         self.size: int | None = None
-        self.ended = False
-        self.problem = ""
         if stat.S_ISREG(status.st_mode):
             self.size = max(0, status.st_size - os.lseek(fd, 0, os.SEEK_CUR))
+        self._begin(name)
+
+    def _begin(self, name: str) -> None:
+        """Nothing is read yet of what is called so."""
+        self.position = 0
+        self.ended = False
+        self.problem = ""
         self._name = printable(name)
         self._held_back = b""  # first bytes that alone do not tell whether the stream is compressed
         self._unpacker: _Unpacker | None = None
@@ -93,6 +97,14 @@ class ByteStream:
         with suppress(OSError):
             os.close(self.fd)
 
+    def _take(self, limit: int) -> bytes:
+        """The next bytes as they are, b"" at the end.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        return os.read(self.fd, limit)
+
     def _is_ready(self) -> bool:
         if self.size is not None:
             return True
@@ -104,7 +116,7 @@ class ByteStream:
         """One read; b"" if it gave nothing to hand out yet, None if nothing was there to read."""
         packed = self._unpacker is not None
         try:
-            raw = os.read(self.fd, PACKED_BYTES if packed else min(room, READ_BYTES))
+            raw = self._take(PACKED_BYTES if packed else min(room, READ_BYTES))
         except BlockingIOError:  # somebody else made it non-blocking, or it is a file that waits, as in /proc
             return None
         except OSError as error:

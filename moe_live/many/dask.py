@@ -1,0 +1,90 @@
+"""The workers of a dask cluster as an `Engine`: the only place that knows of dask."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from moe_live.errors import MoeLiveError, UsageError
+from moe_live.many.tasks import Found, Told
+
+CONNECT_S = 10
+"""Seconds in which the scheduler has to answer."""
+
+
+class _DaskTask:
+    """A result that stays with the worker that has it, and what it tells of itself, which is fetched."""
+
+    def __init__(self, future: Any, told: Any) -> None:
+        self.future = future
+        self._told = told
+
+    def done(self) -> bool:
+        return bool(self._told.done())
+
+    def told(self) -> Told:
+        told: Told = self._told.result()
+        return told
+
+    def found(self) -> Found:
+        found: Found = self.future.result()
+        return found
+
+
+class DaskEngine:
+    """The workers of a scheduler. What a worker had that dies, others do again.
+
+    Args:
+        host: of the scheduler.
+        port: where it listens.
+
+    Raises:
+        UsageError: dask is not installed, or no scheduler answers there.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.name = f"dask://{host}:{port}"
+        try:
+            distributed = import_module("distributed")
+        except ImportError as error:
+            raise UsageError(f"--on {self.name} needs dask: pip install 'moe-live[dask]'") from error
+        # What goes wrong is told in one line, by us.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        try:
+            self._client = distributed.Client(f"tcp://{host}:{port}", timeout=CONNECT_S, set_as_default=False)
+        except (OSError, TimeoutError) as error:
+            raise UsageError(
+                f"no scheduler answers at {self.name}; start dask scheduler there, and dask worker elsewhere"
+            ) from error
+        self._ended = threading.Event()
+
+    @property
+    def workers(self) -> int:
+        """Threads of all workers that there are now."""
+        return sum(self._client.nthreads().values())
+
+    def submit(self, function: Callable[..., Found], *arguments: object) -> _DaskTask:
+        """See `Engine.submit`."""
+        needed = [each.future if isinstance(each, _DaskTask) else each for each in arguments]
+        future = self._client.submit(function, *needed, pure=False)
+        told = self._client.submit(_told, future, pure=False)
+        told.add_done_callback(lambda _: self._ended.set())
+        return _DaskTask(future, told)
+
+    def wait(self, seconds: float) -> None:
+        """See `Engine.wait`."""
+        self._ended.wait(seconds)
+        self._ended.clear()
+        if self._client.status != "running":
+            raise MoeLiveError(f"the scheduler at {self.name} has gone; start it and this anew")
+
+    def close(self) -> None:
+        """Give up what still runs, and leave the cluster to others."""
+        self._client.close()
+
+
+def _told(found: Found) -> Told:
+    return found.told

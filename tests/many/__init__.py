@@ -1,0 +1,1 @@
+"""Many finished logs as tasks."""
