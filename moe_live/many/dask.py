@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -13,6 +15,9 @@ from moe_live.many.tasks import Found, Told
 
 CONNECT_S = 10
 """Seconds in which the scheduler has to answer."""
+
+COUNT_S = 1.0
+"""Seconds after which workers are counted again."""
 
 
 class _DaskTask:
@@ -60,11 +65,15 @@ class DaskEngine:
                 f"no scheduler answers at {self.name}; start dask scheduler there, and dask worker elsewhere"
             ) from error
         self._ended = threading.Event()
+        self._counted, self._workers = -math.inf, 0
 
     @property
     def workers(self) -> int:
-        """Threads of all workers that there are now."""
-        return sum(self._client.nthreads().values())
+        """Threads of all workers that there were a moment ago: they come and go."""
+        if time.monotonic() - self._counted > COUNT_S:
+            self._workers = sum(self._client.nthreads().values())
+            self._counted = time.monotonic()
+        return self._workers
 
     def submit(self, function: Callable[..., Found], *arguments: object) -> _DaskTask:
         """See `Engine.submit`."""

@@ -38,6 +38,7 @@ class LogsSource:
         size: bytes of all, as they lie there; None if that of one is unknown.
         position: bytes of those that are read.
         ended: whether all is done.
+        detail: what is to be said of it now, "" for nothing.
     """
 
     def __init__(self, name: str, size: int | None) -> None:
@@ -252,6 +253,7 @@ class ManyLogs:
 
     def status(self) -> Status:
         """See `Run.status`."""
+        self.source.detail = "" if self._engine.workers else "waiting for workers"
         return self._meter.status(self.source.status(), self._progress, self._label)
 
     def snapshot(
