@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows
 
-ENOUGH = 52_000
+ENOUGH = 56_000
 """Rows that are collected: some 600 a layer of a large model, in 2 MB; fewer long ones."""
 
 _SHORT = 8  # experts of a row that counts as one
