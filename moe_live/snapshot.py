@@ -457,21 +457,12 @@ class Snapshot(Sections):
         """The steps that `resident_counts` are of."""
         if self.phase is not None:
             return self.phase
-        return Phase.DECODE if any(entry.usage.decode.any() for entry in self.layers) else Phase.ALL
+        return Phase.DECODE if self.overall.decode.any() else Phase.ALL
 
     @property
     def prompt_share(self) -> float:
         """Share of the selections that are of prompts, whatever counts."""
-        total, decode = (
-            (
-                sum(int(counts.sum()) for counts in each)
-                for each in zip(
-                    *((entry.usage.every, entry.usage.decode) for entry in self.layers), strict=True
-                )
-            )
-            if self.layers
-            else (0, 0)
-        )
+        total, decode = int(self.overall.every.sum()), int(self.overall.decode.sum())
         return 1 - decode / total if total else 0.0
 
     @property

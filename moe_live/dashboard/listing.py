@@ -100,6 +100,9 @@ class Listing(Generic[Row]):
             pieces.append((text(table.narrow, CAUTION),))
         longest: Line = (text(longest_excerpt(len(rows), "rows")),)
         taken = len(flow([*pieces[:1], longest, *pieces[1:]], width)) + 1
+        while taken >= height and len(pieces) > 1:  # a row has to be seen; what matters most stands first
+            pieces.pop()
+            taken = len(flow([*pieces[:1], longest, *pieces[1:]], width)) + 1
         axis = self.axis(rows, state)
         window = state.place.rows
         visible = window.around(len(rows), height - taken, state.selection, axis.at)

@@ -240,10 +240,8 @@ def _bad_lines(snapshot: Snapshot, width: int) -> list[Line]:
     if not tally.malformed_lines:
         return []
     share = percent(tally.malformed_lines / max(1, tally.lines))
-    title: Line = (
-        text("Bad lines", ALERT),
-        text(f"  {whole(tally.malformed_lines)} of {whole(tally.lines)} ({share}); the first ones:"),
-    )
+    extent = f"  {whole(tally.malformed_lines)} of {whole(tally.lines)} ({share}); the first ones:"
+    title: Line = (text("Bad lines", ALERT), text(shorten(extent, width - len("Bad lines"))))
     lines = [title]
     fault = dialect_named(snapshot.input.format).fault
     for sample in tally.samples:

@@ -24,7 +24,7 @@ _NAMES = 60
 
 _HOLDS = {
     True: text("the other half uses them less than others too", STRONG),
-    False: text("the other half does not certainly use them less: it may be chance", CAUTION),
+    False: text("the other half may use them less by chance alone", CAUTION),
     None: text("too few layers to tell whether the other half uses them less", CAUTION),
 }
 
