@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import file_name
 from moe_live.errors import MoeLiveError, UsageError, printable
@@ -36,7 +37,7 @@ class TablesDirectory(Output):
     def __init__(self, path: str, logs: Sequence[str]) -> None:
         self._path = path
         self._logs = logs
-        self._file: IO[bytes] | None = None
+        self._open = ExitStack()
         self._distances: TableWriter | None = None
         self._problem = ""
 
@@ -55,8 +56,8 @@ class TablesDirectory(Output):
             for name in (_DISTANCES, *(subject.name for subject in SUBJECTS)):
                 check_destination(self._place(name), TABLES, [(log, "the log itself") for log in self._logs])
             place = self._place(_DISTANCES)
-            self._file = Path(place).open("wb")  # noqa: SIM115 - `finish` closes it
-            self._distances = writer(place, self._file, DISTANCES)
+            file = self._open.enter_context(Path(place).open("wb"))  # noqa: SIM115 - as the stack does
+            self._distances = self._open.enter_context(writer(place, file, DISTANCES))
         except OSError as error:
             shown = printable(self._path)
             raise UsageError(
@@ -82,11 +83,11 @@ class TablesDirectory(Output):
         from moe_live.tables.files import table_writer
         from moe_live.tables.subjects import SUBJECTS
 
+        self._finish_distances()
         for subject in SUBJECTS:
             with table_writer(self._place(subject.name), subject.columns, TABLES) as writer:
                 for piece in subject.pieces(snapshot):
                     writer.write(piece)
-        self._finish_distances()
         if self._problem:
             where = printable(self._place(_DISTANCES))
             raise MoeLiveError(
@@ -94,11 +95,9 @@ class TablesDirectory(Output):
             )
 
     def _finish_distances(self) -> None:
-        if self._distances is None or self._file is None:
-            return
+        """End their table, whatever becomes of the others."""
         try:
-            with self._file:
-                self._distances.close()
+            self._open.close()
         except OSError as error:
             self._problem = self._problem or error.strerror or str(error)
 

@@ -64,21 +64,13 @@ Piece = Mapping[str, Values]
 
 
 class TableWriter(Protocol):
-    """Writes a table to a file, which who opened it closes."""
+    """Takes the lines of a table that is being written."""
 
     def write(self, piece: Piece) -> None:
-        """Append lines.
+        """Append lines. Their arrays are not to be changed any more: they may be held for a while.
 
         Raises:
-            OSError: they cannot be written.
-        """
-        ...
-
-    def close(self) -> None:
-        """Nothing more comes: write what is held, and what ends a table.
-
-        Raises:
-            OSError: it cannot be written.
+            OSError: these lines, or some before them, cannot be written.
         """
         ...
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
+import numpy as np
+
 from moe_live.analyzer import Analyzer
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.isolation import Failures
@@ -42,6 +44,8 @@ class Logs:
         self._paths = tuple(paths)
         self._settings = settings
         self._labels = labels
+        self._steps = 0
+        self._runs = [1]
         self._verdicts: list[Verdict] = []
         self._bytes: list[int] = []
         self._analyzer = Analyzer(settings, paths=self._paths, watch=self._notice)
@@ -73,15 +77,15 @@ class Logs:
             OSError: the table cannot be written.
         """
         decode = [Kind.DECODE, Kind.UNDECIDED] if snapshot.last_layer_known else [Kind.DECODE]
-        rows, lines = RowLines(Known(snapshot.model.layers, decode, self._verdicts)), 0
+        rows, lines = RowLines(Known(snapshot.model.layers, decode, self._runs, self._verdicts)), 0
 
         def take(batch: StepBatch) -> None:
             nonlocal lines
-            for piece in rows.of(batch, again.runs.number - 1):
+            for piece in rows.of(batch):
                 writer.write(piece)
                 lines += length(piece)
 
-        again = Analyzer(self._settings, paths=self._paths, watch=take, weights=True)
+        again = Analyzer(self._settings, paths=self._paths, watch=take, weights=True, counts=False)
         again.learn(self._analyzer)
         self._feed(again, "writing", self._bytes)
         if again.tally != self._analyzer.tally:
@@ -92,11 +96,13 @@ class Logs:
     def _names(self) -> str:
         return printable(self._paths[0]) if len(self._paths) == 1 else f"{len(self._paths)} files"
 
-    def _notice(self, _: StepBatch) -> None:
-        """Keep the verdict on a run that has ended."""
+    def _notice(self, batch: StepBatch) -> None:
+        """Keep the verdict on a run that ended before these steps, and with which of them the next began."""
         runs = self._analyzer.runs
-        if runs.number > len(self._verdicts) + 1:
+        if runs.number > len(self._runs):
             self._verdicts.append(runs.latest[-1].soundness)
+            self._runs.append(self._steps + 1)
+        self._steps += int(np.count_nonzero(batch.begins))
 
     def _feed(self, analyzer: Analyzer, what: str, at_most: Sequence[int] = ()) -> list[int]:
         """Read all logs to their end.

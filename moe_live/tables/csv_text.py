@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import isnan
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.tables.columns import Column, Names, Piece, Type, Values, length
+from moe_live.tables.columns import Column, Names, Piece, TableWriter, Type, Values, length
 
 _LINES = 1 << 15
 """Lines that are put together at a time: what they need stays in the caches."""
@@ -22,18 +23,25 @@ _WIDEST = 1 << 17
 _TRUTHS = np.array([b"false", b"true", b""])
 
 
-class CsvWriter:
-    """Writes a table, its head first; what is missing is empty.
+@contextmanager
+def csv_writer(file: IO[bytes], columns: Sequence[Column]) -> Iterator[TableWriter]:
+    """What writes a table, its head first; what is missing is empty. See `tables.files.writer`."""
+    file.write((",".join(column.name for column in columns) + "\n").encode())
+    yield _CsvWriter(file, columns)
+    file.flush()
+
+
+class _CsvWriter:
+    """A `TableWriter`.
 
     Args:
-        file: takes it; closed by who opened it.
+        file: takes the lines.
         columns: of the table.
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         self._file = file
         self._columns = columns
-        file.write((",".join(column.name for column in columns) + "\n").encode())
 
     def write(self, piece: Piece) -> None:
         """See `TableWriter`."""
@@ -41,10 +49,6 @@ class CsvWriter:
             end = min(begin + _LINES, length(piece))
             cells = [_text(column, piece[column.name], begin, end) for column in self._columns]
             self._file.write(_joined(cells))
-
-    def close(self) -> None:
-        """See `TableWriter`."""
-        self._file.flush()
 
 
 def _joined(cells: Sequence[NDArray[np.bytes_]]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO, TYPE_CHECKING
 
 from moe_live.errors import UsageError, printable
@@ -51,22 +51,25 @@ def table_writer(path: str, columns: Sequence[Column], what: str) -> Iterator[Ta
     from moe_live.reports.files import file_in_place
 
     if path == "-":
-        table = writer(path, sys.stdout.buffer, columns)
-        yield table
-        table.close()
+        with writer(path, sys.stdout.buffer, columns) as table:
+            yield table
         return
-    with file_in_place(path, what) as file:
-        table = writer(path, file, columns)
+    with file_in_place(path, what) as file, writer(path, file, columns) as table:
         yield table
-        table.close()
 
 
-def writer(path: str, file: IO[bytes], columns: Sequence[Column]) -> TableWriter:
-    """What writes a table to an open file: Parquet if its name says so, else CSV."""
+def writer(path: str, file: IO[bytes], columns: Sequence[Column]) -> AbstractContextManager[TableWriter]:
+    """What writes a table to an open file: Parquet if its name says so, else CSV.
+
+    The table is whole at the end of this, unless that is an exception; the file stays open.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     if path.endswith(".parquet"):
-        from moe_live.tables.parquet import ParquetWriter
+        from moe_live.tables.parquet import parquet_writer
 
-        return ParquetWriter(file, columns)
-    from moe_live.tables.csv_text import CsvWriter
+        return parquet_writer(file, columns)
+    from moe_live.tables.csv_text import csv_writer
 
-    return CsvWriter(file, columns)
+    return csv_writer(file, columns)

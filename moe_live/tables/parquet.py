@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -10,61 +12,100 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from moe_live.tables.columns import Column, Names, Piece, Type, Values, length
+from moe_live.tables.columns import Column, Names, Piece, TableWriter, Type, Values, length
 
-_GROUP = 1 << 18
+_GROUP = 1 << 17
 """Lines of a group, at least."""
 
 _BATCH = 1 << 14
 """Values that are encoded at a time."""
 
+_SOUGHT = ("step", "layer", "expert")
+"""Columns of whose values the least and the greatest of each group are told, by which a reader leaves out
+groups, or counts in an array. To find them takes as long as encoding; of others nobody asks."""
 
-class ParquetWriter:
-    """Writes a table in groups of lines.
+
+@contextmanager
+def parquet_writer(file: IO[bytes], columns: Sequence[Column]) -> Iterator[TableWriter]:
+    """What writes a table in groups of lines; see `tables.files.writer`.
 
     Runs of equal numbers are left to the compression: looking each of them up in a dictionary takes several
     times as long. Only experts, of which there are few in no order, are smaller with one.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())  # for two threads its own holds a tenth of all memory more
+    to = parquet.ParquetWriter(
+        file,
+        pa.schema([pa.field(each.name, _type(each), nullable=each.nullable) for each in columns]),
+        compression="snappy",
+        use_dictionary=[each.name for each in columns if each.type is Type.STRING or each.name == "expert"],
+        write_statistics=[each.name for each in columns if each.name in _SOUGHT],
+        write_batch_size=_BATCH,
+    )
+    try:
+        with ThreadPoolExecutor(1) as thread:  # who leaves it has waited for it
+            table = _ParquetWriter(to, columns, thread)
+            yield table
+            table.finish()
+        to.close()
+    finally:
+        to.is_open = False  # or, deleted, it would end the table in a file that is closed by then
+
+
+class _ParquetWriter:
+    """A `TableWriter`.
+
+    A group is encoded while the next one is made: that takes as long, and hardly needs the interpreter.
 
     Args:
-        file: takes it; closed by who opened it.
+        to: takes the groups.
         columns: of the table.
+        thread: where they are encoded.
     """
 
-    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
-        self._schema = pa.schema(
-            [pa.field(each.name, _type(each), nullable=each.nullable) for each in columns]
-        )
+    def __init__(self, to: Any, columns: Sequence[Column], thread: ThreadPoolExecutor) -> None:
+        self._to = to
         self._columns = columns
-        self._held: list[Any] = []
-        self._writer = parquet.ParquetWriter(
-            file,
-            self._schema,
-            compression="snappy",
-            use_dictionary=[
-                each.name for each in columns if each.type is Type.STRING or each.name == "expert"
-            ],
-            write_statistics=[each.name for each in columns if each.type is not Type.STRING],
-            write_batch_size=_BATCH,
-        )
+        self._thread = thread
+        self._encoding: Future[None] | None = None
+        self._held: list[Piece] = []
 
     def write(self, piece: Piece) -> None:
         """See `TableWriter`."""
-        n = length(piece)
-        arrays = [_array(each, piece[each.name], n) for each in self._columns]
-        self._held.append(pa.record_batch(arrays, schema=self._schema))
-        if sum(map(len, self._held)) >= _GROUP:
+        self._held.append(piece)
+        if sum(map(length, self._held)) >= _GROUP:
             self._write_held()
 
-    def close(self) -> None:
-        """See `TableWriter`."""
+    def finish(self) -> None:
+        """Write what is held.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         if self._held:
             self._write_held()
-        self._writer.close()
+        self._wait()
 
     def _write_held(self) -> None:
-        table = pa.Table.from_batches(self._held, self._schema)
-        self._held = []
-        self._writer.write_table(table, row_group_size=len(table))
+        """Begin to, once what was held before is written."""
+        self._wait()
+        held, self._held = self._held, []
+        self._encoding = self._thread.submit(self._encode, held)
+
+    def _wait(self) -> None:
+        encoding, self._encoding = self._encoding, None
+        if encoding is not None:
+            encoding.result()
+
+    def _encode(self, group: Sequence[Piece]) -> None:
+        batches = [
+            pa.record_batch(
+                [_array(each, piece[each.name], length(piece)) for each in self._columns],
+                schema=self._to.schema,
+            )
+            for piece in group
+        ]
+        table = pa.Table.from_batches(batches, self._to.schema)
+        self._to.write_table(table, row_group_size=len(table))
 
 
 def _type(column: Column) -> Any:
@@ -78,18 +119,19 @@ def _array(column: Column, values: Values, n: int) -> Any:
     if values is None:
         return pa.nulls(n, _type(column))
     if isinstance(values, Names):
-        codes = _of_numbers(pa.int32(), values.codes.astype(np.int32), values.codes < 0)
+        missing = values.codes < 0 if column.nullable else None
+        codes = _of_numbers(pa.int32(), n, values.codes.astype(np.int32), missing)
         return pa.DictionaryArray.from_arrays(codes, _strings(values.names))
     if column.type is Type.BOOL:
-        return _of_numbers(_type(column), _bits(values > 0), values < 0)
-    missing = np.isnan(values) if column.type is Type.FLOAT64 else np.zeros(n, np.bool_)
-    return _of_numbers(_type(column), values.astype(column.type.value, copy=False), missing)
+        return _of_numbers(_type(column), n, _bits(values > 0), values < 0)
+    missing = np.isnan(values) if column.nullable and column.type is Type.FLOAT64 else None
+    return _of_numbers(_type(column), n, values.astype(column.type.value, copy=False), missing)
 
 
-def _of_numbers(kind: Any, values: NDArray[Any], missing: NDArray[np.bool_]) -> Any:
+def _of_numbers(kind: Any, n: int, values: NDArray[Any], missing: NDArray[np.bool_] | None) -> Any:
     """An array of this type: values as they lie in memory, and (n,) where there are none."""
-    known = pa.py_buffer(_bits(~missing)) if missing.any() else None
-    return pa.Array.from_buffers(kind, len(missing), [known, pa.py_buffer(np.ascontiguousarray(values))])
+    known = pa.py_buffer(_bits(~missing)) if missing is not None and missing.any() else None
+    return pa.Array.from_buffers(kind, n, [known, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def _bits(values: NDArray[np.bool_]) -> NDArray[np.uint8]:

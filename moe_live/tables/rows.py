@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,8 @@ COLUMNS = (
 )
 """Of the table of rows."""
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
 _PHASES = ("prefill", "decode")
 
 
@@ -40,11 +44,13 @@ class Known:
     Attributes:
         layers: of the model; rows of others, which are of draft heads, are left out.
         decode: the kinds of steps that are decode.
-        verdicts: on the rows of each run of the server.
+        runs: the number of the forward pass with which each run of the server begins, from 1, ascending.
+        verdicts: on the rows of each run.
     """
 
     layers: Sequence[int]
     decode: Sequence[Kind]
+    runs: Sequence[int]
     verdicts: Sequence[Verdict]
 
 
@@ -61,22 +67,18 @@ class RowLines:
     """
 
     def __init__(self, known: Known) -> None:
-        self._verdicts = known.verdicts
+        self._known = known
         self._of_model = np.zeros(MAX_LAYERS, np.bool_)
         self._of_model[list(known.layers)] = True
         self._is_decode = np.array([kind in known.decode for kind in Kind], np.int8)
         self._steps = 0
 
-    def of(self, batch: StepBatch, run: int) -> Iterator[Piece]:
-        """The lines of complete steps, in the order of the log.
-
-        Args:
-            batch: the steps that come next.
-            run: which run of the server they are of; 0 for the first.
-        """
+    def of(self, batch: StepBatch) -> Iterator[Piece]:
+        """The lines of the complete steps that come next, all of one run of the server, in their order."""
         number = self._steps + np.cumsum(batch.begins)
         self._steps = int(number[-1])
-        parts = list(self._judged(batch, self._verdicts[run]))
+        run = bisect_right(self._known.runs, self._steps) - 1
+        parts = list(self._judged(batch, self._known.verdicts[run]))
         if not parts:
             return
         rows = _Rows.of(parts, number)
@@ -169,15 +171,15 @@ class _Rows:
             number: (s,) the pass of each step of the batch.
         """
         tables = [rows for rows, _ in parts]
-        step = np.concatenate([rows.step for rows in tables])
-        layer = np.concatenate([rows.layer for rows in tables])
-        token = np.concatenate([rows.token for rows in tables])
-        believed = np.concatenate([each for _, each in parts])
-        width = np.concatenate([np.full(len(rows), rows.experts.shape[1]) for rows in tables])
-        experts = np.concatenate([np.ascontiguousarray(rows.experts).ravel() for rows in tables])
+        step = _joined([rows.step for rows in tables])
+        layer = _joined([rows.layer for rows in tables])
+        token = _joined([rows.token for rows in tables])
+        believed = _joined([each for _, each in parts])
+        width = _joined([np.full(len(rows), rows.experts.shape[1]) for rows in tables])
+        experts = _joined([rows.experts.flatten() for rows in tables])
         weights = None
         if any(rows.weights is not None for rows in tables):
-            weights = np.concatenate([_weights(rows).ravel() for rows in tables])
+            weights = _joined([_weights(rows).flatten() for rows in tables])
         passes = number[step]
         if not _is_ordered(passes, layer, token):
             order = np.lexsort((token, layer, passes))
@@ -196,6 +198,11 @@ class _Rows:
             end = int(np.searchsorted(self.bounds, self.bounds[begin] + PIECE, "right")) - 1
             yield begin, end
             begin = end
+
+
+def _joined(parts: Sequence[NDArray[Scalar]]) -> NDArray[Scalar]:
+    """All of them, one after the other; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _weights(rows: ExpertRows) -> NDArray[np.float64]:

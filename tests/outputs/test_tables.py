@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,23 @@ def test_all_files_are_there_if_there_is_nothing_to_tell(tmp_path: Path) -> None
     output.finish(EMPTY)
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == set(COLUMNS)
     assert all(read(path) == [] for path in (tmp_path / "tables").iterdir())
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_where_a_table_fails_the_distances_are_whole(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    monkeypatch.setattr(files, "has_parquet", lambda: ending == "parquet")
+    log, tables = log_in(tmp_path), tmp_path / "tables"
+    tables.mkdir()
+    (tables / f"layers.{ending}").symlink_to("/dev/full")
+    assert main([str(log), "--tables", str(tables)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    gc.collect()  # a file that is left open would complain, which fails a test
+    steps = {line["step"] for line in read(tables / f"distances.{ending}")}
+    assert len(steps) == 20 * 59
 
 
 def test_counts_are_of_all_phases_whatever_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import io
 import os
@@ -51,9 +52,6 @@ class Kept:
             dict(zip((column.name for column in COLUMNS), line, strict=True))
             for line in zip(*cells, strict=True)
         ]
-
-    def close(self) -> None:
-        pass
 
     def _cells(self, piece: Piece, name: str) -> list[Any]:
         values = piece[name]
@@ -245,6 +243,34 @@ def test_csv_has_what_the_table_has(tmp_path: Path, capfdbinary: pytest.CaptureF
     assert main(["rows", str(path), "--label-by-file", "--to", str(tmp_path / "rows.csv")]) == 0
     with (tmp_path / "rows.csv").open(newline="") as file:
         assert {line["label"] for line in csv.DictReader(file)} == {'x,"y"'}
+
+
+def test_parquet_has_what_the_table_has_group_by_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("moe_live.tables.parquet._GROUP", 100)
+    monkeypatch.setattr("moe_live.tables.rows.PIECE", 70)
+    path, to = tmp_path / "moe.log", tmp_path / "rows.parquet"
+    path.write_bytes(b"# label: a\n" + llama_server(rows_of_a_real_model(), weights=True).encode() * 3)
+    _, lines = table(path)
+    assert main(["rows", str(path), "--to", str(to)]) == 0
+    assert parquet.ParquetFile(to).num_row_groups > 10
+    assert parquet.read_table(to).to_pylist() == lines
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr("moe_live.tables.parquet._GROUP", 100)
+    log, to = tmp_path / "moe.log", tmp_path / "rows.parquet"
+    log.write_text(llama_server(rows_of_a_real_model()))
+    to.symlink_to("/dev/full")
+    assert main(["rows", str(log), "--to", str(to)]) == 1
+    gc.collect()  # what is left open would complain, which fails a test
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "warning:" not in line]
+    assert "No space left on device" in said
 
 
 def test_labels_by_file_and_packed_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
