@@ -31,7 +31,7 @@ from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.parallel import worker as worker_module
 from moe_live.parallel.plan import Part, find_step, plan
 from moe_live.parallel.session import ParallelSession
-from moe_live.parallel.worker import PartReader, start_workers
+from moe_live.parallel.worker import PartReader, analyzer_of, start_workers
 from moe_live.running import Run
 from moe_live.settings import RowMode, Settings
 from moe_live.sources.archive import ArchiveSource
@@ -66,7 +66,8 @@ def in_parts(path: Path, cuts: Sequence[int], settings: Settings) -> Analyzer:
     """The file read in parts, each with the label in force and merged as several processes would."""
     merged = Analyzer(settings)
     for begin, end in zip([0, *cuts], [*cuts, None], strict=True):
-        reader = PartReader(Part(str(path), begin, end, LLAMA_SERVER), settings, merged.label)
+        part = Part(str(path), begin, end, LLAMA_SERVER)
+        reader = PartReader(part, analyzer_of(part, settings, merged.label))
         while reader.read():
             pass
         assert not reader.finish()

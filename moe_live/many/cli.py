@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from moe_live.many.logs import Log
 
 _DESCRIPTION = """\
-Sum up many finished logs, each read by a process of its own, here or on the workers of a dask cluster. The
-result is that of one process which reads them all, in the order given.
+Sum up many finished logs, read by several processes here or by the workers of a dask cluster. The result is
+that of one process which reads them all, in the order given.
 """
 _EPILOG = """\
 examples:

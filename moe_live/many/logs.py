@@ -15,6 +15,12 @@ from moe_live.parallel.plan import Part, plan
 from moe_live.settings import Settings
 from moe_live.sources.remote import found, is_url, opened
 
+TOGETHER = 1 << 23
+"""Bytes of logs that one task reads, at most, unless a single log is longer."""
+
+ROUNDS = 8
+"""Tasks for each worker, at least, so that all end at about the same time."""
+
 
 class Log(NamedTuple):
     """A log.
@@ -31,7 +37,7 @@ class Log(NamedTuple):
 
 
 class LogPart(NamedTuple):
-    """What a task reads: a log, or a part of one.
+    """A log, or a part of one.
 
     Attributes:
         part: the log, and from where to where.
@@ -87,13 +93,32 @@ def format_of(logs: Sequence[Log], settings: Settings) -> str:
     return ""
 
 
-def cut(logs: Sequence[Log], workers: int, settings: Settings) -> Iterator[LogPart]:
-    """What each task reads: a log each; of large plain ones that lie here, a part."""
+def cut(logs: Sequence[Log], workers: int, settings: Settings) -> Iterator[Sequence[LogPart]]:
+    """What each task reads: several logs while they are short; of a large plain one that lies here, a part.
+
+    What a task finds takes as long to be packed and merged whatever it was found in: as long as it takes to
+    read a megabyte.
+    """
+    total = sum(log.size or 0 for log in logs)
+    most = min(TOGETHER, total // (ROUNDS * max(1, workers)))
+    together: list[LogPart] = []
     for log in logs:
+        size = TOGETHER if log.size is None else log.size
+        if together and sum(each.size for each in together) + size > most:
+            yield together
+            together = []
         parts = [] if is_url(log.path) else plan([log.path], workers, settings)
-        for part in parts or [Part(log.path, 0, None, None)]:
-            end = (log.size or 0) if part.end is None else part.end
-            yield LogPart(part, () if part.begin else (log.name,), max(0, end - part.begin))
+        if not parts:
+            together.append(LogPart(Part(log.path, 0, None, None), (log.name,), log.size or 0))
+            continue
+        if together:
+            yield together
+            together = []
+        for part in parts:
+            end = size if part.end is None else part.end
+            yield [LogPart(part, () if part.begin else (log.name,), max(0, end - part.begin))]
+    if together:
+        yield together
 
 
 def _remote(pattern: str) -> Iterator[Log]:

@@ -27,7 +27,7 @@ _AHEAD = 4
 
 
 class _Reading(NamedTuple):
-    of: LogPart
+    of: Sequence[LogPart]
     task: Task
 
 
@@ -76,11 +76,11 @@ class LogsSource:
 class ManyLogs:
     """A `Run` over logs that an engine reads. The result is that of one process over all, in their order.
 
-    What follows a log that ends under another label than it was taken to is read again: which one is in force
+    What follows a part that ends under another label than was expected is read again: which one is in force
     where a part begins is known only when all before it are read. Labels in logs are rare.
 
     Args:
-        parts: of all logs, in their order.
+        parts: what the tasks are to read, in the order of the logs.
         engine: what runs the tasks.
         settings: of the analysis.
         name: what the logs are called together.
@@ -94,7 +94,7 @@ class ManyLogs:
 
     def __init__(
         self,
-        parts: Iterable[LogPart],
+        parts: Iterable[Sequence[LogPart]],
         engine: Engine,
         settings: Settings,
         *,
@@ -111,7 +111,7 @@ class ManyLogs:
         self._strict = strict
         self._clock = clock
         self._meter = Meter(clock)
-        self._waiting: Iterator[LogPart] = iter(parts)
+        self._waiting: Iterator[Sequence[LogPart]] = iter(parts)
         self._reading: deque[_Reading] = deque()
         self._label = settings.label
         self._progress = Progress(0, 0, 0)
@@ -158,7 +158,7 @@ class ManyLogs:
                 return
             self._reading.append(self._submitted(part))
 
-    def _submitted(self, part: LogPart) -> _Reading:
+    def _submitted(self, part: Sequence[LogPart]) -> _Reading:
         return _Reading(part, self._engine.submit(read, part, self._settings, self._label))
 
     def _take(self) -> bool:
@@ -179,7 +179,11 @@ class ManyLogs:
         try:
             told = reading.task.told()
         except Exception as error:  # a log that kills its reader, or the like
-            self._read_badly(f"cannot analyze {printable(reading.of.part.path)}: {printable(str(error))}")
+            if len(reading.of) > 1:  # which of them it was shows when each is read alone
+                self._reading.extendleft([self._submitted([each]) for each in reading.of][::-1])
+            else:
+                path = printable(reading.of[0].part.path)
+                self._read_badly(f"cannot analyze {path}: {printable(str(error))}")
             return
         if told.version != __version__:
             raise MoeLiveError(
@@ -188,13 +192,12 @@ class ManyLogs:
         if told.began != self._label:
             self._reading.appendleft(self._submitted(reading.of))
             return
-        if told.problem:
-            self._read_badly(told.problem)
+        for problem in told.problems:
+            self._read_badly(problem)
         self._label = told.label
         self._progress = Progress(*map(sum, zip(self._progress, told.progress, strict=True)))
-        self.source.position += reading.of.size
-        if told.progress.bytes or not told.problem:
-            self._add(reading.task, 0)
+        self.source.position += sum(each.size for each in reading.of)
+        self._add(reading.task, 0)
 
     def _read_badly(self, problem: str) -> None:
         """Note it.

@@ -1,36 +1,37 @@
-"""What a task does, wherever it runs: read a part of the logs, or merge what others found."""
+"""What a task does, wherever it runs: read some of the logs, or merge what others found."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from moe_live.analyzer import Analyzer, Progress
 from moe_live.many.logs import LogPart
-from moe_live.parallel.worker import PartReader
+from moe_live.parallel.worker import PartReader, analyzer_of
 from moe_live.settings import Settings
 from moe_live.version import __version__
 
 
 class Told(NamedTuple):
-    """What is to be known of a part before it is merged.
+    """What is to be known of what was read before it is merged.
 
     Attributes:
         began: the label under which it was taken to begin.
         label: the one in force at its end.
         progress: what was read.
-        problem: why not all could be, "" if all is well.
+        problems: why not all could be, a line for each log.
         version: of moe-live, there.
     """
 
     began: str
     label: str
     progress: Progress
-    problem: str
+    problems: tuple[str, ...]
     version: str = __version__
 
 
 class Found(NamedTuple):
-    """What was found in a part, or in several that follow each other.
+    """What was found in logs that follow each other, or in parts of one.
 
     Attributes:
         told: of the first.
@@ -43,22 +44,26 @@ class Found(NamedTuple):
     state: bytes
 
 
-def read(of: LogPart, settings: Settings, label: str) -> Found:
-    """Read a part to its end.
+def read(of: Sequence[LogPart], settings: Settings, label: str) -> Found:
+    """Read logs to their end, one after the other, or a part of one.
 
     Args:
-        of: the part.
+        of: one at least.
         settings: of the analysis.
-        label: the one that is taken to be in force where it begins.
+        label: the one that is taken to be in force where the first begins.
     """
-    reader = PartReader(of.part, settings, label)
-    reader.analyzer.add_paths(of.names)
-    while reader.read():
-        pass
-    problem = reader.finish()
-    analyzer = reader.analyzer
-    told = Told(label, analyzer.label, analyzer.progress(), problem)
-    return Found(told, of.part.begin > 0, analyzer.packed())
+    first = of[0].part
+    analyzer = analyzer_of(first, settings, label)
+    problems = []
+    for each in of:
+        reader = PartReader(each.part, analyzer)
+        if reader.is_open:
+            analyzer.add_paths(each.names)
+        while reader.read():
+            pass
+        problems.append(reader.finish())
+    told = Told(label, analyzer.label, analyzer.progress(), tuple(filter(None, problems)))
+    return Found(told, first.begin > 0, analyzer.packed())
 
 
 def merge(*parts: Found) -> Found:

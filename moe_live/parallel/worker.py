@@ -38,17 +38,27 @@ _LARGE = 1 << 17  # bytes of an array
 _SENT_AT_ONCE = 1 << 20  # bytes; a connection holds what it receives twice for a moment
 
 
-class PartReader:
-    """Reads one part into an analyzer of its own.
+def analyzer_of(part: Part, settings: Settings, label: str) -> Analyzer:
+    """One for a part.
 
     Args:
-        part: what to read.
+        part: what it is to read.
         settings: of the analysis.
         label: what is in force where the part begins.
     """
+    return Analyzer(replace(settings, label=label), dialect=part.dialect, goes_on=part.begin > 0)
 
-    def __init__(self, part: Part, settings: Settings, label: str) -> None:
-        self.analyzer = Analyzer(replace(settings, label=label), dialect=part.dialect, goes_on=part.begin > 0)
+
+class PartReader:
+    """Reads one part into an analyzer.
+
+    Args:
+        part: what to read.
+        analyzer: one for the part, or one that has read what comes before it, to the end of a file.
+    """
+
+    def __init__(self, part: Part, analyzer: Analyzer) -> None:
+        self.analyzer = analyzer
         self._part = part
         self._left = None if part.end is None else part.end - part.begin
         self._portion = READ_SIZE
@@ -60,6 +70,11 @@ class PartReader:
             self._problem = f"{printable(part.path)} is gone ({error.strerror}); the others are used"
         except OSError as error:
             self._problem = f"cannot read {printable(part.path)}: {error.strerror}; the others are used"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to read."""
+        return self._stream is not None
 
     def read(self) -> bool:
         """Read and analyze some of it; returns whether there is more."""
@@ -259,7 +274,7 @@ def _work(connection: Connection, settings: Settings) -> None:
     """Read the parts that are given."""
     while True:
         part, label = connection.recv()
-        _read_part(connection, PartReader(part, settings, label))
+        _read_part(connection, PartReader(part, analyzer_of(part, settings, label)))
 
 
 def _read_part(connection: Connection, reader: PartReader) -> None:

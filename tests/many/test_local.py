@@ -23,7 +23,7 @@ from moe_live.settings import Settings
 from tests.pseudo_terminal import REPOSITORY, one_line
 from tests.test_parallel import decode_log
 
-FOUND = Found(Told("", "", Progress(0, 0, 0), ""), goes_on=False, state=b"")
+FOUND = Found(Told("", "", Progress(0, 0, 0), ()), goes_on=False, state=b"")
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_process_that_dies_is_only_time(tmp_path: Path, logs: list[str]) -> No
     part = LogPart(Part(logs[0], 0, None, None), (logs[0],), 0)
     tasks = [
         engine.submit(die_once, str(tmp_path / "died")),
-        *(engine.submit(read, part, Settings(), "") for _ in range(6)),
+        *(engine.submit(read, [part], Settings(), "") for _ in range(6)),
     ]
     run(engine, *tasks)
     assert tasks[0].found() == FOUND

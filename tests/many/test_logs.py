@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from moe_live.errors import UsageError
+from moe_live.many import logs as logs_module
 from moe_live.many.logs import Log, cut, find_logs, format_of
 from moe_live.many.tasks import read
 from moe_live.settings import Settings
@@ -75,6 +76,26 @@ def test_the_format_is_that_of_the_first_log_that_has_anything(tmp_path: Path) -
     assert format_of(logs[:1], Settings()) == ""
 
 
+def test_short_logs_are_read_together_and_long_ones_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs_module, "TOGETHER", 100)
+    monkeypatch.setattr(logs_module, "ROUNDS", 1)
+    for name, size in {"a": 40, "b": 60, "c": 1, "d": 500, "e": 0, "f": 30}.items():
+        (tmp_path / name).write_bytes(b"\n" * size)
+    logs, _ = find_logs([str(tmp_path / "*")])
+
+    def together(workers: int) -> list[str]:
+        tasks = cut(logs, workers, Settings())
+        return ["".join(name[-1] for each in of for name in each.names) for of in tasks]
+
+    assert together(1) == ["ab", "c", "d", "ef"]
+    assert together(100) == ["a", "b", "c", "d", "e", "f"]
+    assert [*"".join(together(9))] == [*"abcdef"]
+    unknown = [log._replace(size=None) for log in logs]
+    assert [len(of) for of in cut(unknown, 1, Settings())] == [1] * 6
+
+
 @pytest.mark.parametrize(
     ("text", "is_one"),
     [
@@ -96,9 +117,9 @@ def test_urls_are_listed_and_read_packed_or_not(memory: Any) -> None:
     assert not problems
     assert [log.name.rpartition("/")[2] for log in logs] == ["a.log.gz", "b.log", "c.log"]
     assert [log.size for log in logs][1:] == [len(LINES)] * 2
-    for of in cut(logs, 2, Settings()):
-        told = read(of, Settings(), "").told
-        assert (told.progress.bytes, told.problem) == (len(LINES), "")
+    told = [read(of, Settings(), "").told for of in cut(logs, 2, Settings())]
+    assert sum(each.progress.bytes for each in told) == 3 * len(LINES)
+    assert not any(each.problems for each in told)
 
 
 def test_a_url_that_is_gone_is_named(memory: Any) -> None:
@@ -106,10 +127,8 @@ def test_a_url_that_is_gone_is_named(memory: Any) -> None:
     (log,), _ = find_logs(["memory://a.log"])
     memory.rm("/a.log")
     (of,) = cut([log], 2, Settings())
-    assert (
-        read(of, Settings(), "").told.problem
-        == f"{log.name} is gone (No such file or directory); the others are used"
-    )
+    (problem,) = read(of, Settings(), "").told.problems
+    assert problem == f"{log.name} is gone (No such file or directory); the others are used"
 
 
 @pytest.mark.parametrize("url", ["memory://nothing.log", "memory://*.log"])
@@ -134,7 +153,7 @@ def test_a_file_system_that_fails_is_told_in_one_line(memory: Any, monkeypatch: 
 
     monkeypatch.setattr(type(memory), "open", lambda *_: Fails())
     (of,) = cut([log], 2, Settings())
-    problem = read(of, Settings(), "").told.problem
+    (problem,) = read(of, Settings(), "").told.problems
     assert "could not be read to its end (the bucket" in problem
 
     def refuse(*_: object, **__: object) -> None:

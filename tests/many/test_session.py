@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
 from moe_live.errors import MoeLiveError
+from moe_live.many import logs as logs_module
 from moe_live.many import session as session_module
 from moe_live.many.engine import Engine
 from moe_live.many.logs import cut, find_logs
@@ -53,6 +54,7 @@ def test_any_logs_in_any_order_of_tasks_are_one_run(
         pieces[at] = b"# label: %b\n" % label + pieces[at]
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(session_module, "FAN", data.draw(st.integers(2, 4)))
+        patch.setattr(logs_module, "ROUNDS", data.draw(st.sampled_from([0.1, 1, 8])))
         paths: list[Path] = []
         while pieces:
             many = data.draw(st.integers(1, len(pieces)))
@@ -91,11 +93,11 @@ def test_large_plain_logs_are_cut_and_their_parts_merged_in_a_tree(
     settings = Settings()
     found, _ = find_logs(list(map(str, paths)))
     whole = [each for log in found for each in cut([log], 3, settings)]
-    assert [each.part for each in whole] == [Part(str(path), 0, None, None) for path in paths]
+    assert [each.part for of in whole for each in of] == [Part(str(path), 0, None, None) for path in paths]
     monkeypatch.setattr("moe_live.many.logs.plan", small_parts)
     parts = list(cut(found, 3, settings))
     assert len(parts) > 6
-    assert sum(each.size for each in parts) == sum(path.stat().st_size for path in paths)
+    assert sum(each.size for of in parts for each in of) == sum(path.stat().st_size for path in paths)
     assert plain(run(paths, AnyOrder(5)).finish()) == plain(read_all(*paths))
 
 
@@ -133,27 +135,32 @@ def test_a_log_that_is_gone_is_an_error_if_all_are_wanted(tmp_path: Path) -> Non
         run([path], Gone(0), strict=True)
 
 
-def test_a_log_whose_task_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [tmp_path / f"{number}.log" for number in range(2)]
-    for path in paths:
-        path.write_bytes(decode_log(3))
+@pytest.mark.parametrize("rounds", [0.1, 8])
+def test_a_log_whose_task_fails_is_named_also_if_others_are_read_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: float
+) -> None:
+    monkeypatch.setattr(logs_module, "ROUNDS", rounds)
+    paths = [tmp_path / f"{number}.log" for number in range(4)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(decode_log(3, seed=seed))
 
     class Fails(AnyOrder):
         def wait(self, seconds: float) -> None:
-            task = self._tasks[0]
-            if "0.log" in str(task._arguments[0]) and not task.done():
-                monkeypatch.setattr(task, "done", lambda: True)
-                monkeypatch.setattr(task, "told", fail)
-                del self._tasks[0]
-            else:
-                super().wait(seconds)
+            """What has the first log in it fails."""
+            for task in self._tasks:
+                if "0.log" in str(task._arguments[0]) and not task.done():
+                    monkeypatch.setattr(task, "done", lambda: True)
+                    monkeypatch.setattr(task, "told", fail)
+                    self._tasks.remove(task)
+                    return
+            super().wait(seconds)
 
     def fail() -> None:
         raise ValueError("killed\nworker")
 
     session = run(paths, Fails(0))
     assert session.problems == [rf"cannot analyze {paths[0]}: killed\nworker"]
-    assert plain(session.finish()) == plain(read_all(paths[1]))
+    assert plain(session.finish()) == plain(read_all(*paths[1:]))
 
 
 def test_a_log_that_changed_before_it_was_read_again_is_an_error(tmp_path: Path) -> None:
@@ -189,7 +196,7 @@ def test_what_a_task_finds_is_a_state(tmp_path: Path) -> None:
     (log,), _ = find_logs([str(path)])
     (of,) = cut([log], 2, Settings())
     found = read(of, Settings(), "code")
-    assert (found.told.began, found.told.label, found.told.problem) == ("code", "code", "")
+    assert (found.told.began, found.told.label, found.told.problems) == ("code", "code", ())
     whole = Analyzer(Settings(), paths=(str(path),))
     whole.label = "code"
     whole.feed(path.read_bytes())
