@@ -148,7 +148,7 @@ def _analyzed(logs: Sequence[Log], problems: list[str], options: argparse.Namesp
             cut(logs, engine.workers, settings),
             engine,
             settings,
-            name=f"{len(logs)} logs on {engine.name}",
+            name=f"{len(logs)} logs",
             size=None if None in sizes else sum(size or 0 for size in sizes),
             strict=options.strict,
         )

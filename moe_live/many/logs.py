@@ -18,8 +18,11 @@ from moe_live.sources.remote import found, is_url, opened
 TOGETHER = 1 << 23
 """Bytes of logs that one task reads, at most, unless a single log is longer."""
 
+ALONE = 1 << 20
+"""Fewer bytes are not worth a task of their own: what it finds takes as long to be packed and merged."""
+
 ROUNDS = 8
-"""Tasks for each worker, at least, so that all end at about the same time."""
+"""Tasks for each worker, if there is enough, so that all end at about the same time."""
 
 
 class Log(NamedTuple):
@@ -96,11 +99,13 @@ def format_of(logs: Sequence[Log], settings: Settings) -> str:
 def cut(logs: Sequence[Log], workers: int, settings: Settings) -> Iterator[Sequence[LogPart]]:
     """What each task reads: several logs while they are short; of a large plain one that lies here, a part.
 
-    What a task finds takes as long to be packed and merged whatever it was found in: as long as it takes to
-    read a megabyte.
+    Args:
+        logs: all of them.
+        workers: tasks that run at once.
+        settings: of the analysis.
     """
-    total = sum(log.size or 0 for log in logs)
-    most = min(TOGETHER, total // (ROUNDS * max(1, workers)))
+    share = sum(log.size or 0 for log in logs) // (ROUNDS * max(1, workers))
+    most = min(TOGETHER, max(ALONE, share))
     together: list[LogPart] = []
     for log in logs:
         size = TOGETHER if log.size is None else log.size

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ from tests.test_parallel import decode_log
 
 
 def run(
-    paths: Sequence[Path], engine: Engine, settings: Settings | None = None, *, strict: bool = False
+    paths: Sequence[Path | str], engine: Engine, settings: Settings | None = None, *, strict: bool = False
 ) -> ManyLogs:
     settings = settings or Settings()
     found, problems = find_logs([str(path) for path in paths])
@@ -54,7 +56,7 @@ def test_any_logs_in_any_order_of_tasks_are_one_run(
         pieces[at] = b"# label: %b\n" % label + pieces[at]
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(session_module, "FAN", data.draw(st.integers(2, 4)))
-        patch.setattr(logs_module, "ROUNDS", data.draw(st.sampled_from([0.1, 1, 8])))
+        patch.setattr(logs_module, "TOGETHER", data.draw(st.sampled_from([1, 200, 1 << 20])))
         paths: list[Path] = []
         while pieces:
             many = data.draw(st.integers(1, len(pieces)))
@@ -135,11 +137,26 @@ def test_a_log_that_is_gone_is_an_error_if_all_are_wanted(tmp_path: Path) -> Non
         run([path], Gone(0), strict=True)
 
 
-@pytest.mark.parametrize("rounds", [0.1, 8])
+def test_logs_elsewhere_are_read_as_those_here(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra dask)")
+    memory = fsspec.filesystem("memory")
+    paths = [tmp_path / f"{number}.log" for number in range(3)]
+    for seed, path in enumerate(paths):
+        text = decode_log(20, range(4), seed)
+        path.write_bytes(text)
+        memory.pipe(f"/elsewhere/{path.name}.gz", gzip.compress(text))
+    session = run(["memory://elsewhere/*"], AnyOrder(0))
+    memory.rm("/elsewhere", recursive=True)
+    snapshot, here = session.finish(), read_all(*paths)
+    assert snapshot.input.paths == tuple(f"memory:///elsewhere/{path.name}.gz" for path in paths)
+    assert plain(replace(snapshot, input=here.input)) == plain(here)
+
+
+@pytest.mark.parametrize("together", [1, 1 << 20])
 def test_a_log_whose_task_fails_is_named_also_if_others_are_read_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
-    monkeypatch.setattr(logs_module, "ROUNDS", rounds)
+    monkeypatch.setattr(logs_module, "TOGETHER", together)
     paths = [tmp_path / f"{number}.log" for number in range(4)]
     for seed, path in enumerate(paths):
         path.write_bytes(decode_log(3, seed=seed))
