@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.columns import Column
+from moe_live.formats.expert_lines import ExpertLineParser
 from moe_live.formats.fields import EXACT_DIGITS, numbers, untold
 from moe_live.formats.passes import DECODE, PREFILL, UNTOLD, Told
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
@@ -122,6 +123,11 @@ class Shape:
             experts, weights = experts[entries], weights[entries]
         return Told.of([*table, experts], weights), is_alike
 
+    @property
+    def is_pair(self) -> bool:
+        """Whether lines are a layer, a comma and an expert."""
+        return self.frame == b",\n" and dict(self.where) == {Column.LAYER: 0} and list(self.experts) == [1]
+
     def _alike(
         self, text: bytes, end: NDArray[np.int64]
     ) -> tuple[bytes, NDArray[np.int64], NDArray[np.bool_]]:
@@ -148,6 +154,12 @@ class Shape:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """(g, count) Where the numbers of lines in the frame begin and end; None if one is missing."""
         is_frame = (lines - np.uint8(_ZERO) > 9) & (lines != _MINUS)
+        if len(self.frame) == self.count:  # one byte behind each number, and none before the first
+            if is_frame[0] or (is_frame[1:] & is_frame[:-1]).any():
+                return None
+            stop = np.flatnonzero(is_frame)
+            start = np.concatenate(([0], stop[:-1] + 1))
+            return start.reshape(-1, self.count), stop.reshape(-1, self.count)
         edge = np.flatnonzero(is_frame[1:] != is_frame[:-1]) + 1
         if not is_frame[0]:
             edge = np.concatenate(([0], edge))
@@ -187,6 +199,7 @@ class Shapes:
     def __init__(self, shape_of: Callable[[bytes], Shape | None]) -> None:
         self._shape_of = shape_of
         self._shape: Shape | None = None
+        self._parser = ExpertLineParser()
 
     def read(
         self,
@@ -201,7 +214,9 @@ class Shapes:
             end: (l,) where their newlines are.
             others: reads any lines likewise.
         """
-        found = None if self._shape is None else self._shape.read(text, end)
+        found = None
+        if self._shape is not None:
+            found = self._pairs(text, end) if self._shape.is_pair else self._shape.read(text, end)
         if found is None and (shape := self._shape_of(text[: end[0]])) is not None:
             self._shape = shape
             found = shape.read(text, end)
@@ -216,3 +231,26 @@ class Shapes:
         line = np.concatenate((np.flatnonzero(good), np.flatnonzero(~good)[is_good]))
         good[line] = True
         return Told.joined([told, more]).ordered(np.argsort(line, kind="stable")), good
+
+    def _pairs(self, text: bytes, end: NDArray[np.int64]) -> tuple[Told, NDArray[np.bool_]] | None:
+        """As `Shape.read`, of lines that are a layer, a comma and an expert: llama-server's rows of one."""
+        lines = self._parser.parse(text, 0, len(text))
+        if len(lines) < _FEW * len(end) or lines.experts.width is not None:
+            return None
+        (experts,) = lines.experts.tables
+        if experts.shape[1] > 1:
+            return None
+        is_alike = np.ones(len(end), np.bool_)
+        is_alike[np.searchsorted(end, lines.others[:, 1])] = False
+        nothing = np.zeros(len(lines), np.int64)
+        told = Told.of(
+            [
+                lines.layer.astype(np.int64),
+                nothing + UNTOLD,
+                *[nothing] * 4,
+                nothing + 1,
+                experts[:, 0].astype(np.int64),
+            ],
+            np.full(len(lines), np.nan),
+        )
+        return told, is_alike

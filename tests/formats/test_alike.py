@@ -45,6 +45,17 @@ def table_lines(draw: st.DrawFn) -> list[str]:
 
 
 @st.composite
+def choices(draw: st.DrawFn) -> list[str]:
+    """Of `layer,expert`, most of them as they should be."""
+    odd = st.sampled_from(["", "3", "1,2 3", "1,2,3", " 1,2", "1, 2", "1,,2", ",1", "1,", "00001,2", "1;2"])
+    others = st.one_of(odd, st.tuples(numbers, numbers).map(",".join))
+    return [
+        draw(others) if not draw(st.integers(0, 9)) else f"{index // 4 % 3},{draw(st.integers(0, 9))}"
+        for index in range(draw(st.integers(1, 60)))
+    ]
+
+
+@st.composite
 def objects(draw: st.DrawFn) -> list[str]:
     """Most of them as a logger of vLLM writes them."""
     lines = []
@@ -72,13 +83,23 @@ def objects(draw: st.DrawFn) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("with_header", [True, False])
+@pytest.mark.parametrize(
+    ("first", "drawn"),
+    [
+        (["turn,phase,step,layer,slot,expert,weight", "0,1,0,0,0,3,0.5"], table_lines()),
+        (["layer,expert", "0,1", "0,2"], choices()),
+        (["layer,experts", "0,1", "0,2"], choices()),
+        (
+            ['{"layer": 0, "phase": "decode", "topk_ids": [3, 1, 2], "topk_weights": [0.5, 0.25, 0.125]}'],
+            objects(),
+        ),
+    ],
+)
 @given(st.data())
-def test_it_makes_no_difference(with_header: bool, data: st.DataObject) -> None:
-    lines = data.draw(table_lines() if with_header else objects())
-    first = ["turn,phase,step,layer,slot,expert,weight", "0,1,0,0,0,3,0.5"]
-    if not with_header:
-        first = ['{"layer": 0, "phase": "decode", "topk_ids": [3, 1, 2], "topk_weights": [0.5, 0.25, 0.125]}']
+def test_it_makes_no_difference(
+    first: list[str], drawn: st.SearchStrategy[list[str]], data: st.DataObject
+) -> None:
+    lines = data.draw(drawn)
     text = "".join(f"{line}\n" for line in [*first, *lines]).encode()
     at = data.draw(st.integers(0, len(text)))
     at_once = snapshot_of(text[:at], text[at:])
