@@ -357,6 +357,22 @@ def test_what_was_counted_otherwise_is_not_added() -> None:
     assert total.snapshot().steps.total == 80
 
 
+@pytest.mark.parametrize("many", [2049, 33_000, 70_000])
+def test_adding_after_many_steps_is_reading_one_after_the_other(many: int) -> None:
+    """More than any small number holds that is kept of them."""
+    rng = np.random.default_rng(many)
+    experts = rng.permuted(np.tile(np.arange(12), (many + 3000, 2, 1)), axis=2)[:, :, :3]
+    whole, first, second = (Analyzer() for _ in range(3))
+    for analyzer, rows in ((whole, experts[:many]), (first, experts[:many]), (second, experts[many:])):
+        analyzer.feed_rows(rows)
+        analyzer.finish()
+    whole.feed_rows(experts[many:])
+    whole.finish()
+    first += second
+    assert not any("failed" in warning for warning in first.snapshot().warnings)
+    assert plain(first.snapshot()) == plain(whole.snapshot())
+
+
 def test_an_analyzer_is_added_to_itself() -> None:
     analyzer = finished(STEPS)
     analyzer += analyzer

@@ -213,7 +213,8 @@ class Reuse:
         self.depth[slots] = np.argsort(order, axis=1)
         self.age[slots] = np.where(there, other.age, _aged(age, other.steps))
         self._add_early(other, passed)
-        early = np.where(other.early_first < MEASURED - passed, other.early_first + passed, -1)
+        later = other.early_first + np.int64(passed)  # of more steps than its own type can count
+        early = np.where(later < MEASURED, later, -1)
         early[(other.early_first < 0) | here] = -1
         self.early_first[slots] = np.maximum(self.early_first[slots], early.astype(np.int16))
         self.first[slots] = np.where(there & ~here, steps + other.first, self.first[slots])
