@@ -508,6 +508,30 @@ class Analyzer:
         for statistics in every:
             yield from statistics.pieces()
 
+    def complete(self) -> Analyzer:
+        """What is complete so far, finished, for merging; this one goes on as if nothing had been.
+
+        The open step, and rows that wait to be judged, are not in it.
+        """
+        self._statistics.flush()
+        assembler, sieve = StepAssembler(max_slots=self._settings.max_slots), Sieve()
+        assembler.absorb(self._assembler)
+        sieve.absorb(self._sieve)
+        statistics, before = deepcopy((self._statistics, self._before))
+        other = copy(self)
+        vars(other).update(
+            _decoder=SniffingDecoder(),
+            _assembler=assembler,
+            _sieve=sieve,
+            _statistics=statistics,
+            _before=before,
+            _steps=None,
+            _merged_tally=self.tally,
+            _merged_format=self._format,
+            _is_open=False,
+        )
+        return other
+
     def _check_finished(self) -> None:
         if self._is_open:
             raise ValueError("a step is still open: call finish() before merging, and no step is torn")

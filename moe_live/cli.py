@@ -18,6 +18,7 @@ from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING
 
 from moe_live import view_names
+from moe_live.arguments import label_of
 from moe_live.capture.supervisor import LaunchError
 from moe_live.commands import COMMANDS
 from moe_live.config import RUN, Config, parse
@@ -171,7 +172,7 @@ def run(config: Config) -> int:
     if config.launch is not None:
         logs: tuple[str, ...] = tuple(filter(None, (config.launch.log, config.launch.drafts)))
     else:
-        logs = config.paths or (config.follow or "/dev/stdin",)
+        logs = config.paths or config.follow or ("/dev/stdin",)
     taken = [(path, "the log itself") for path in logs]
     if config.state is not None:
         check_destination(config.state, "the state", taken)
@@ -280,7 +281,9 @@ def _check_descriptors(config: Config) -> None:
         UsageError: too few may be.
     """
     needed = 4  # what signals wake up with (2), the input, and what is opened for a moment
-    if config.follow is not None:
+    if config.follows_several:
+        needed += 2 * len(config.follow)  # each log, and what it was before
+    elif config.follow:
         needed += 2  # what events wake up with
     if config.demo:
         needed += 3  # the same, and the server's standard input
@@ -306,9 +309,14 @@ def _session(
 ) -> Run:
     """One that reads with several processes where that is worth while."""
     from moe_live.analyzer import Analyzer
+    from moe_live.logs import Logs
     from moe_live.session import READ_AHEAD, Session
+    from moe_live.sources.several import FollowedLogs
 
     settings = config.settings
+    if isinstance(source, FollowedLogs):
+        by_file = label_of if config.label_by_file else None
+        return Logs(source, settings, label_of=by_file, label_file=config.label_file)
     if config.several_jobs:
         from moe_live.parallel.plan import plan
         from moe_live.parallel.session import ParallelSession
@@ -328,7 +336,7 @@ def _session(
         analyzer,
         read_ahead=0 if config.paths else READ_AHEAD,
         label_file=config.label_file,
-        file_labels=config.file_labels,
+        file_labels=tuple(map(label_of, config.paths or config.follow)) if config.label_by_file else (),
         checkpoint=checkpoint,
     )
 
@@ -353,18 +361,25 @@ def _source(
             names = (source.status().name,)
         elif config.paths:
             source, names = ArchiveSource(config.paths), config.paths
-        elif config.follow is not None:
+        elif config.follows_several:
+            from moe_live.sources.several import FollowedLogs
+
+            ours = [output.destination.path for output in config.outputs if output.destination is not None]
+            source = FollowedLogs(config.follow, from_end=config.from_end, ours=ours)
+            names = config.follow
+        elif config.follow:
+            (log,) = config.follow
             position = None if resumed is None else resumed.position
-            follower = Follower(config.follow, from_end=config.from_end, resume=position)
+            follower = Follower(log, from_end=config.from_end, resume=position)
             stack.callback(follower.close)
             if resumed is not None:
-                resumed.check(follower, config.follow)
-            source, names = follower, (config.follow,)
+                resumed.check(follower, log)
+            source, names = follower, (log,)
         elif config.demo:
             from moe_live.simulator.writer import demo_server
 
-            log = stack.enter_context(demo_server())
-            source, names = Follower(log), (str(log),)
+            demo = stack.enter_context(demo_server())
+            source, names = Follower(demo), (str(demo),)
         else:
             source, names = PipeSource(0, "standard input"), ("-",)
         stack.callback(source.close)
@@ -398,13 +413,14 @@ def _show(
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
     # the screen.
     threading.excepthook = lambda _: None
+    from moe_live.logs import Logs
     from moe_live.session import Session
 
     live = not config.paths
-    if config.once is not None and config.follow is not None:
+    if config.once is not None and config.follow:
         _read_what_is_there(session, signals)
         return
-    shown = session if (live or config.browse) and isinstance(session, Session) else None
+    shown = session if (live or config.browse) and isinstance(session, Session | Logs) else None
     if shown is not None and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
         from moe_live.dashboard.theme import Theme

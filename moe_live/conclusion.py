@@ -51,8 +51,8 @@ def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutpu
     elif config.full or not sys.stdout.isatty():
         write_summary(snapshot, sys.stdout, top=config.top)
     else:
-        log = config.follow if config.launch is None else config.launch.log
-        logs = config.paths or (() if log is None else (log,))
+        log = None if config.launch is None else config.launch.log
+        logs = config.paths or config.follow or (() if log is None else (log,))
         written = tuple((to.what, to.path) for to in outputs.written)
         ran = Ran(logs, follows=not config.paths, written=written)
         write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])
@@ -97,9 +97,8 @@ def tell_of_nothing(snapshot: Snapshot, config: Config, *, ended: bool, killed: 
         MoeLiveError: the input has ended, or holds something else.
     """
     tally = snapshot.input.tally
-    name = printable(config.follow or (config.paths or ("standard input",))[0])
-    if len(config.paths) > 1:
-        name = f"{len(config.paths)} files"
+    names = config.paths or config.follow or ("standard input",)
+    name = printable(names[0]) if len(names) == 1 else f"{len(names)} files"
     if not killed and (ended or tally.malformed_lines):
         raise MoeLiveError(f"no usable line in {name}{why_unusable(tally)}")
     if not config.paths:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from moe_live.arguments import Parser, cores, file_name, frame_rate, label_of, whole_number
+from moe_live.arguments import Parser, cores, file_name, frame_rate, whole_number
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
 from moe_live.commands import COMMANDS, add_parsers
 from moe_live.counting import add_counting, counting_of
@@ -23,12 +23,14 @@ from moe_live.plans.offload import add_vram
 from moe_live.plans.placement import add_devices
 from moe_live.plans.prune import add_drop
 from moe_live.settings import MAX_EXPERTS, Settings
+from moe_live.sources.patterns import is_pattern
 from moe_live.version import __version__
 from moe_live.view_names import VIEWS
 
 _EPILOG = """\
 examples:
   moe-live --follow /var/log/moe_expert_selection.log     a live dashboard; Ctrl-C ends it with a summary
+  moe-live --follow '/var/log/moe/*.log'                  several as one, those that appear later too
   tail -f moe_expert_selection.log | moe-live             the same from a pipe
   moe-live old.log older.log.gz --json summary.json       read finished files, print and save the summary
   moe-live --demo                                         a simulated server, to look around
@@ -95,7 +97,7 @@ class Config:
     """The command line, checked."""
 
     paths: tuple[str, ...]
-    follow: str | None
+    follow: tuple[str, ...]
     launch: Launch | None
     demo: bool
     from_end: bool
@@ -103,7 +105,7 @@ class Config:
     settings: Settings
     state: str | None
     label_file: str | None
-    file_labels: tuple[str, ...]
+    label_by_file: bool
     dashboard: bool
     once: str | None
     browse: bool
@@ -119,10 +121,15 @@ class Config:
     outputs: tuple[Output, ...]
 
     @property
+    def follows_several(self) -> bool:
+        """Whether more than one log may be followed."""
+        return len(self.follow) > 1 or any(map(is_pattern, self.follow))
+
+    @property
     def several_jobs(self) -> bool:
         """Whether more than one process may read the input."""
         # A file of labels tells what holds now, and parts are read at the same time.
-        if self.label_file is not None or self.file_labels or self.browse or self.wants_steps:
+        if self.label_file is not None or self.label_by_file or self.browse or self.wants_steps:
             return False
         if self.state is not None:  # which has all in the order in which it came
             return False
@@ -162,10 +169,11 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     words = ["--once=overview" if word == "--once" else word for word in argv]
     options = parser.parse_args(words, _defaults(_parser(), words))
     paths = options.paths = tuple(options.paths)
-    inputs = (options.follow is not None) + options.demo + bool(paths)
+    options.follow = tuple(options.follow)
+    inputs = bool(options.follow) + options.demo + bool(paths)
     if inputs > 1:
         parser.error("give either PATHs, or --follow PATH, or --demo")
-    if options.follow == "-":
+    if "-" in options.follow:
         parser.error("--follow needs the name of a file; standard input is read without it")
     if "-" in paths and len(paths) > 1:
         parser.error("- is standard input, which is read alone: leave the other PATHs out")
@@ -175,17 +183,26 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             parser.error("nothing to read, standard input is closed: give --follow PATH, PATH... or --demo")
         if os.isatty(0):
             parser.error("nothing to read: give --follow PATH, PATH..., --demo, or pipe a log in")
-    if options.label_by_file and (not paths or options.label or options.label_file is not None):
-        parser.error("--label-by-file goes with PATHs, and without --label and --label-file")
+    has_names = paths or options.follow
+    if options.label_by_file and (not has_names or options.label or options.label_file is not None):
+        parser.error("--label-by-file goes with PATHs or --follow, and without --label and --label-file")
     if options.browse and not paths:
         parser.error("--browse goes with PATHs")
     if options.once is not None and (options.demo or options.browse or options.json == "-"):
         parser.error("--once goes with PATHs, --follow PATH or a pipe, and without --browse and --json -")
     if options.state is not None and (options.demo or options.label_by_file):
         parser.error("--state goes without --demo and --label-by-file")
-    if options.start == "end" and options.follow is None:
+    if options.start == "end" and not options.follow:
         parser.error("--from end goes with --follow PATH")
-    return _config(parser, options)
+    config = _config(parser, options)
+    if config.follows_several and config.state is not None:
+        parser.error(
+            "--state goes with one log: follow each with a --state of its own in a directory DIR, and show "
+            "them by moe-live merge --watch DIR"
+        )
+    if config.follows_several and config.wants_steps:
+        parser.error("--steps goes with one log: the steps of several have no order")
+    return config
 
 
 def _parse_run(argv: Sequence[str]) -> Config:
@@ -229,7 +246,7 @@ def _run_parser() -> Parser:
 
 
 def _add_run_options(parser: Parser) -> None:
-    parser.set_defaults(paths=(), follow=None, demo=False, start="start", jobs=1, once=None, browse=False)
+    parser.set_defaults(paths=(), follow=(), demo=False, start="start", jobs=1, once=None, browse=False)
     parser.set_defaults(label_by_file=False)
     add_launch_options(parser)
     _add_options(
@@ -262,7 +279,7 @@ def _config(parser: Parser, options: argparse.Namespace, launch: Launch | None =
         settings=replace(counting_of(options), reset_on_restart=options.reset_on_restart),
         state=options.state,
         label_file=options.label_file,
-        file_labels=tuple(map(label_of, options.paths)) if options.label_by_file else (),
+        label_by_file=options.label_by_file,
         dashboard=options.dashboard and options.only is None,
         once=options.once,
         browse=options.browse,
@@ -308,7 +325,12 @@ def _parser(*, commands: bool = False) -> Parser:
         help="finished logs, .gz too: read to the end; - for standard input",
     )
     source.add_argument(
-        "--follow", type=file_name, metavar="PATH", help="follow a growing log across restarts and rotation"
+        "--follow",
+        nargs="+",
+        type=file_name,
+        default=(),
+        metavar="PATH",
+        help="follow a growing log across restarts and rotation; several, or a quoted pattern: all as one",
     )
     source.add_argument("--demo", action="store_true", help="follow the log of a simulated server")
     source.add_argument(
@@ -323,7 +345,7 @@ def _parser(*, commands: bool = False) -> Parser:
     source.add_argument(
         "--label-by-file",
         action="store_true",
-        help="label what each of the PATHs holds by its name: math.log is math",
+        help="label what each log holds by its name: math.log is math",
     )
     _add_options(parser)
     looks = parser.add_argument_group("a look at it")

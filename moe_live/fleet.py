@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,9 @@ from moe_live.whole import Whole
 
 PERIOD = 1.0
 """Seconds between two pictures, at least, and between two looks at what there is."""
+
+_SHARE = 10
+"""Putting pictures together takes a tenth of a core at most."""
 
 
 class Part(NamedTuple):
@@ -46,7 +50,7 @@ class Fleet(ABC):
         source: all of them.
         settings: what is counted.
         clock: seconds, monotonic.
-        share: putting pictures together takes one part in so many of the time at most.
+        work: seconds that this thread has computed.
 
     Attributes:
         source: as given.
@@ -56,7 +60,11 @@ class Fleet(ABC):
     """
 
     def __init__(
-        self, source: Source, settings: Settings | None, clock: Callable[[], float], share: int
+        self,
+        source: Source,
+        settings: Settings | None,
+        clock: Callable[[], float],
+        work: Callable[[], float] = time.thread_time,
     ) -> None:
         self.source = source
         self.analyzer = Analyzer(settings)
@@ -64,7 +72,7 @@ class Fleet(ABC):
         self.problems: tuple[str, ...] = ()
         self._settings = settings
         self._clock = clock
-        self._share = share
+        self._work = work
         self._making: Iterator[None] | None = None
         self._due = clock()
         self._spent = 0.0
@@ -105,12 +113,12 @@ class Fleet(ABC):
             if (parts := self._parts()) is None:
                 return False
             self._spent, self._making = 0.0, self._make(parts)
-        begun = self._clock()
+        begun = self._work()
         is_done = next(self._making, self) is self
-        self._spent += self._clock() - begun
+        self._spent += self._work() - begun
         if is_done:
             self._making = None
-            self._due = self._clock() + max(PERIOD, self._share * self._spent)
+            self._due = self._clock() + max(PERIOD, _SHARE * self._spent)
         return is_done
 
     def collect(self, seconds: float) -> bool:

@@ -152,7 +152,7 @@ def resume(path: str, config: Config, *, asked: bool) -> Resumed | None:
         raise UsageError(
             f"cannot go on with {printable(path)}: {differ}; give the same options, or another --state"
         )
-    if isinstance(reading, Position) and config.follow is None:
+    if isinstance(reading, Position) and not config.follow:
         raise UsageError(
             f"cannot go on with {printable(path)}: it is of {printable(reading.path)}, which was followed; "
             "give what is not another --state"

@@ -241,6 +241,12 @@ class Session:
         Args:
             stop: whether to leave the rest of what is held out of them; asked after each portion.
         """
+        self.end(stop)
+        snapshot = self._with_gaps(self.analyzer.snapshot())
+        return replace(snapshot, warnings=(*left_out(self._held_bytes), *snapshot.warnings))
+
+    def end(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Close the source, analyze what is held, close the open step; see `finish`."""
         status = self.source.status()
         self.source.close()
         while self._held and not stop():
@@ -249,16 +255,15 @@ class Session:
             has_all = status.state is State.ENDED and not status.detail
             self._checkpoint.finish(self.analyzer, has_all=has_all)
         self.analyzer.finish()
-        snapshot = self._with_gaps(self.analyzer.snapshot())
-        if not self._held_bytes:
-            return snapshot
-        left_out = f"the run was ended before {self._held_bytes:,} bytes that were read could be analyzed"
-        return replace(snapshot, warnings=(left_out, *snapshot.warnings))
+
+    def gaps(self) -> tuple[str, ...]:
+        """What the source could not read, or may have read twice, in sentences."""
+        source = self.source.status()
+        return tuple(source.gaps.sentences(source.name))
 
     def _with_gaps(self, snapshot: Snapshot) -> Snapshot:
-        """With what the source could not read, or may have read twice, among the warnings."""
-        source = self.source.status()
-        gaps = tuple(source.gaps.sentences(source.name))
+        """With that among the warnings."""
+        gaps = self.gaps()
         return replace(snapshot, warnings=(*gaps, *snapshot.warnings)) if gaps else snapshot
 
     def status(self) -> Status:
@@ -266,6 +271,13 @@ class Session:
         source = self.source.status()
         left = replace(source, position=source.position - self._held_bytes)  # what is held is not read yet
         return self._meter.status(left, self.progress(), self.analyzer.label)
+
+
+def left_out(held: int) -> tuple[str, ...]:
+    """What is said of bytes that are still held at the end, if there are some."""
+    if not held:
+        return ()
+    return (f"the run was ended before {held:,} bytes that were read could be analyzed",)
 
 
 def _in_own_pages(data: bytes) -> memoryview:

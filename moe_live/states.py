@@ -21,9 +21,6 @@ from moe_live.sources.source import IDLE_PAUSE_S, Break, SourceStatus, State
 ENDING = ".state"
 """How the names of the files end."""
 
-_SHARE = 10
-"""Loading and merging take a tenth of the time at most."""
-
 
 _ROWS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -96,7 +93,7 @@ class States(Fleet):
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._directory = StateDirectory(path)
-        super().__init__(self._directory, None, clock, _SHARE)
+        super().__init__(self._directory, None, clock)
         self._seen: dict[Path, _Seen] = {}
 
     def drain(self) -> None:

@@ -6,9 +6,10 @@ import os
 from dataclasses import replace
 
 from moe_live.analyzer import Analyzer
-from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.errors import UsageError, printable
 from moe_live.judgement import Subject
 from moe_live.sameness import other_model
+from moe_live.settings import Settings
 from moe_live.share import SourceShare, distances
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import verdict
@@ -37,15 +38,16 @@ class Whole:
             found: what was found in it.
         """
         snapshot = found.snapshot(sections=())
-        try:
-            if self.analyzer is None:
-                self.analyzer = Analyzer(found.settings)
-                self.analyzer.merge(found)
-            else:
-                add_state(self.analyzer, found, path, "the others")
-        except MoeLiveError as error:
-            self.leave_out(name, str(error))
-            return
+        if self.analyzer is None:
+            self.analyzer = found
+        else:
+            longest = max(self._snapshots, key=lambda each: each.steps.total)
+            try:
+                _check((self.analyzer.settings, longest), (found.settings, snapshot), path, "the others")
+            except UsageError as error:
+                self.leave_out(name, str(error))
+                return
+            self.analyzer.merge(found)
         self._snapshots.append(snapshot)
         self._shares.append(_share(name, snapshot))
 
@@ -81,17 +83,27 @@ def add_state(whole: Analyzer, found: Analyzer, path: str | os.PathLike[str], fi
     Raises:
         UsageError: they do not count alike, or are of different models.
     """
-    if differences := whole.settings.differences(found.settings):
-        differ = ", ".join(
-            f"{name} is {there} there and {here}" for name, (here, there) in differences.items()
-        )
+    here, there = ((each.settings, each.snapshot(sections=())) for each in (whole, found))
+    _check(here, there, path, first)
+    whole.merge(found)
+
+
+def _check(
+    whole: tuple[Settings, Snapshot],
+    found: tuple[Settings, Snapshot],
+    path: str | os.PathLike[str],
+    first: str,
+) -> None:
+    """See that both count alike, and can be of one model; see `add_state`."""
+    (ours, here), (theirs, there) = whole, found
+    if differences := ours.differences(theirs):
+        differ = ", ".join(f"{name} is {new} there and {old}" for name, (old, new) in differences.items())
         raise UsageError(f"cannot merge {printable(path)}: {differ} in {first}; merge what counts alike")
-    if difference := other_model(found.snapshot(sections=()), whole.snapshot(sections=())):
+    if difference := other_model(there, here):
         raise UsageError(
             f"cannot merge {printable(path)} with {first}: it is of another model: {difference}; "
             "merge what is of one"
         )
-    whole.merge(found)
 
 
 def _share(name: str, snapshot: Snapshot) -> SourceShare:

@@ -90,7 +90,7 @@ def test_a_command_line_is_right_or_an_error_of_ours(arguments: list[str]) -> No
     except SystemExit as ended:
         assert ended.code == 0  # noqa: PT017 - of --help and --version
         return
-    assert config.follow == "x"
+    assert config.follow[0] == "x"
 
 
 TWICE = {

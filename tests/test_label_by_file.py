@@ -79,13 +79,12 @@ def test_two_topics_of_one_log_each(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        ["--follow", "x.log"],
         ["--demo"],
         ["x.log", "--label", "math"],
         ["x.log", "--label-file", "now.txt"],
     ],
 )
-def test_it_goes_with_finished_logs_alone(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_goes_with_logs_that_have_names(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*argv, "--label-by-file"]) == 2
     error = capsys.readouterr().err
-    assert "--label-by-file goes with PATHs, and without --label and --label-file" in error
+    assert "--label-by-file goes with PATHs or --follow, and without --label and --label-file" in error

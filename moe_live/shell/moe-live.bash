@@ -177,6 +177,7 @@ _shtab_moe_live_pos_0_nargs=A...
 _shtab_moe_live_pos_1_nargs='*'
 _shtab_moe_live__h_nargs=0
 _shtab_moe_live___help_nargs=0
+_shtab_moe_live___follow_nargs=+
 _shtab_moe_live___demo_nargs=0
 _shtab_moe_live___label_by_file_nargs=0
 _shtab_moe_live___include_prompt_nargs=0

@@ -57,11 +57,11 @@ complete -c moe-live -e
 complete -c moe-live -f
 
 complete -c moe-live -n _shtab_moe_live_using -s h -l help -d 'show this help message and exit'
-complete -c moe-live -n _shtab_moe_live_using -l follow -xka "(__fish_complete_path (commandline -ct))" -d 'follow a growing log across restarts and rotation'
+complete -c moe-live -n _shtab_moe_live_using -l follow -xka "(__fish_complete_path (commandline -ct))" -d 'follow a growing log across restarts and rotation; several, or a quoted pattern: all as one'
 complete -c moe-live -n _shtab_moe_live_using -l demo -d 'follow the log of a simulated server'
 complete -c moe-live -n _shtab_moe_live_using -l from -xka "start end" -d 'where to begin following'
 complete -c moe-live -n _shtab_moe_live_using -l jobs -x -d 'processes that read large PATHs (default: one for each core)'
-complete -c moe-live -n _shtab_moe_live_using -l label-by-file -d 'label what each of the PATHs holds by its name: math.log is math'
+complete -c moe-live -n _shtab_moe_live_using -l label-by-file -d 'label what each log holds by its name: math.log is math'
 complete -c moe-live -n _shtab_moe_live_using -l format -xka "llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive" -d 'what the log is written in, instead of what its first lines say: see moe-live formats'
 complete -c moe-live -n _shtab_moe_live_using -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
 complete -c moe-live -n _shtab_moe_live_using -l rows -xka "auto logged verified" -d 'which expert rows count: all until the log is proven to hold wrong ones (auto, the default), all as written, or only those that can be believed'

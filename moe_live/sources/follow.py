@@ -17,7 +17,7 @@ from moe_live.sources.position import Position
 from moe_live.sources.source import BUSY_PAUSE_S, IDLE_PAUSE_S, Break, SourceStatus, State, idle_pause
 from moe_live.sources.watch import Watcher
 
-__all__ = ["GRACE_S", "HELD_MAX", "IDLE_PAUSE_S", "READ_BYTES", "REMEMBERED_MAX", "Follower"]
+__all__ = ["GRACE_S", "HELD_MAX", "IDLE_PAUSE_S", "READ_BYTES", "REMEMBERED_MAX", "TELL_S", "Follower"]
 
 READ_BYTES = 1 << 20
 """The most that one call of `Follower.read` hands out."""
@@ -171,6 +171,14 @@ class Follower:
     def position(self) -> Position:
         """Where reading stands: after what was handed out last."""
         return self._lineup.position(self._current)
+
+    def has(self, file: LogFile) -> bool:
+        """Whether a file is being read here, under whatever name, or was.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return self._lineup.has(file)
 
     def close(self) -> None:
         """Give files and watcher back. Idempotent."""

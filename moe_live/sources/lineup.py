@@ -234,6 +234,16 @@ class Lineup:
         self.files.extend(at_path)
         return found
 
+    def has(self, file: LogFile) -> bool:
+        """Whether a file is one of these, or was read to its end.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return any(each.identity == file.identity for each in self.files) or (
+            self._memory.place_in(file) is not None
+        )
+
     def is_done_with_first(self) -> bool:
         """Whether the file being read, now at its end, gives way to the next one."""
         first, *others = self.files

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -90,11 +91,26 @@ def find_siblings(log: Path) -> list[Series]:
     return [series for series in (Series(numbered, first), Series(dated)) if series.files]
 
 
-def _siblings_of(path: Path) -> Iterable[Sibling]:
-    stem, extension = re.escape(path.stem), re.escape(path.suffix)
-    name = re.compile(
+def is_sibling(path: Path, log: Path) -> bool:
+    """Whether a path has the name of a file that was rotated away from a log beside it.
+
+    >>> [is_sibling(Path(name), Path("moe.log")) for name in ("moe.log.1.gz", "moe-1.log", "moe-a.log")]
+    [True, True, False]
+    """
+    return path.parent == log.parent and _names(log).fullmatch(path.name) is not None
+
+
+@lru_cache(maxsize=256)
+def _names(log: Path) -> re.Pattern[str]:
+    """Of the siblings of a log."""
+    stem, extension = re.escape(log.stem), re.escape(log.suffix)
+    return re.compile(
         rf"{stem}(?:{extension}[.\-_]{_MARK}|[.\-_]{_MARK.replace('mark', 'inner')}{extension}){_PACKED}"
     )
+
+
+def _siblings_of(path: Path) -> Iterable[Sibling]:
+    name = _names(path)
     try:
         with os.scandir(path.parent) as entries:
             named = [(match, entry) for entry in entries if (match := name.fullmatch(entry.name))]
