@@ -154,6 +154,18 @@ def test_small_packed_and_unreadable_files_and_pipes_are_left_to_one_process(tmp
     assert not plan([str(path)], 2, Settings())
 
 
+def test_many_small_files_are_left_to_one_process(tmp_path: Path) -> None:
+    """To merge what is found in each takes longer than to read it."""
+    paths = []
+    for number in range(32):
+        paths.append(str(tmp_path / str(number)))
+        Path(paths[-1]).write_bytes(decode_log(10))
+    size = Path(paths[0]).stat().st_size
+    cut = functools.partial(plan, paths, 2, Settings(), part_bytes=1000)
+    assert cut(min_bytes=16 * size - 16)
+    assert not cut(min_bytes=16 * size + 16)
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     path = tmp_path / "log"

@@ -64,7 +64,8 @@ def plan(
         paths: the files.
         jobs: processes that will read.
         settings: of the analysis.
-        min_bytes: less than this is not worth more processes than one.
+        min_bytes: less than this is not worth more processes than one; nor are files that have less than a
+            sixteenth of it on average, since each is a part that has to be merged.
         part_bytes: of a part that is not the first or last; None for what suits the analysis.
 
     Returns:
@@ -72,7 +73,8 @@ def plan(
         regular file, or a dialect that is not cut, or what comes before a restart is not wanted.
     """
     sizes = [_plain_size(path) for path in paths]
-    if jobs < 2 or settings.reset_on_restart or None in sizes or sum(size or 0 for size in sizes) < min_bytes:
+    least = max(min_bytes, min_bytes * len(paths) // 16)
+    if jobs < 2 or settings.reset_on_restart or None in sizes or sum(size or 0 for size in sizes) < least:
         return []
     dialect = _dialect(paths, settings)
     if dialect is None or (dialect.places is None and dialect.resumed is None):
