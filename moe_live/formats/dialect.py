@@ -80,8 +80,8 @@ class Dialect:
         fault: what is wrong with a malformed line, given without its newline or as its first `SAMPLE_BYTES`
             bytes; "" if it cannot be told from that.
         places: where large files may be cut, None for nowhere. Of a text that begins with a line: offsets
-            (before, start, end) of two neighbouring lines, ascending; the second, `text[start:end]`, begins
-            a step as far as its own beginning and that of the line before show. Whether it does is tested.
+            (before, start, end) of two neighbouring rows, ascending; the second, `text[start:end]`, begins
+            a step as far as its own beginning and that of the row before show. Whether it does is tested.
         resumed: the dialect as its lines are read on, given the first ones of a log, without newlines: what
             its decoders learn from a header or first line they know from the start, and there are `places`.
             None if that cannot be, or if it is the same.

@@ -24,7 +24,7 @@ from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.fields import float_lists, lists, numbers, phase_named, phases, trimmed, untold
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
-from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, resumed
+from moe_live.formats.told_lines import Learned, ReadLines, ToldLinesDecoder, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _NEWLINE, _QUOTE, _COLON, _BLANK, _COMMA = b'\n": ,'
@@ -90,7 +90,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
     def __init__(
         self,
         told: Mapping[str, str],
-        known: tuple[_Keys, Telling] | None = None,
+        known: tuple[_Keys, Learned] | None = None,
         *,
         gate_layers: frozenset[int] | None = None,
     ) -> None:
@@ -100,16 +100,15 @@ class JsonLinesDecoder(ToldLinesDecoder):
         self._has_lists = True
         self._shapes = Shapes(self._shape_of)
         if known is not None:
-            self._keys, telling = known
-            self._know(telling)
-            self._has_lists = not telling.one_each
+            self._keys, learned = known
+            self._know(learned)
+            self._has_lists = not learned.telling.one_each
 
     @property
-    def known(self) -> tuple[_Keys, Telling] | None:
+    def known(self) -> tuple[_Keys, Learned] | None:
         """See `ToldLinesDecoder.known`."""
-        if self._keys is None or self._telling is None or not self.is_cut_anywhere:
-            return None
-        return self._keys, self._telling
+        keys, learned = self._keys, self.learned
+        return None if keys is None or learned is None else (keys, learned)
 
     def read(self, text: bytes) -> ReadLines:
         """See `ToldLinesDecoder.read`."""

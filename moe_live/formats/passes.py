@@ -131,18 +131,22 @@ class PassGatherer:
     Args:
         telling: what the lines tell.
         labels: what the first pass is called, the last of them.
+        row_lines: how many lines make a row, if that is known and the first line begins one.
 
     Attributes:
+        row_lines: the same, None while that is to be learned.
         empty_rows: rows without any expert so far.
         empty_slots: places without an expert.
         torn_lines: lines that make no row of as many experts as the others have.
     """
 
-    def __init__(self, telling: Telling, labels: Sequence[str] = ()) -> None:
+    def __init__(self, telling: Telling, labels: Sequence[str] = (), row_lines: int | None = None) -> None:
         self.empty_rows = self.empty_slots = self.torn_lines = 0
         self._telling = telling
-        self._at_start = True
-        self._row_lines = None if telling.one_each and not (telling.rank or telling.token) else 1
+        self._at_start = row_lines is None
+        self.row_lines = row_lines
+        if row_lines is None and not (telling.one_each and not (telling.rank or telling.token)):
+            self.row_lines = 1
         self._forget()
         self._labels += [(0, name) for name in labels]
 
@@ -174,7 +178,7 @@ class PassGatherer:
         self._held_begins.append(self.begins(lines) + self._held_lines)
         self._held.append(lines)
         self._held_lines += len(lines)
-        if self._row_lines is None:
+        if self.row_lines is None:
             begins = np.concatenate(self._held_begins)
             if len(begins) < LEARN_PASSES and self._held_lines < LEARN_LINES:
                 return
@@ -187,7 +191,7 @@ class PassGatherer:
     def end(self) -> Iterator[Records]:
         """What comes next does not continue this: the last pass is whole."""
         if self._held:
-            if self._row_lines is None:
+            if self.row_lines is None:
                 self._learn(self._held_lines)
             yield from self._let_go(np.append(np.concatenate(self._held_begins), self._held_lines))
         if self._labels:
@@ -234,7 +238,7 @@ class PassGatherer:
         for lines_a_row in range(min(shortest, MAX_TOP_K), 0, -1):
             if shortest % lines_a_row == 0 and _distinct(lines, run, lines_a_row):
                 break
-        self._row_lines = lines_a_row
+        self.row_lines = lines_a_row
 
     def _let_go(self, begins: NDArray[np.int64]) -> Iterator[Records]:
         """All passes before the last of `begins`, which are the known ones."""
@@ -332,7 +336,7 @@ class PassGatherer:
         begins = _changes(number, lines)
         if self._telling.rank:
             begins[1:] |= lines.rank[1:] <= lines.rank[:-1]
-        learned = self._row_lines if not (self._telling.rank or self._telling.token) else None
+        learned = self.row_lines if not (self._telling.rank or self._telling.token) else None
         if learned is not None:
             run = np.flatnonzero(begins)
             length = np.diff(run, append=n)

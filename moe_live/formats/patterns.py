@@ -14,7 +14,7 @@ from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.fields import float_lists, lists, untold
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
-from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder
+from moe_live.formats.told_lines import Learned, ReadLines, ToldLinesDecoder, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _IDS = rb"(?P<ids>-?[0-9]{1,4}(?:(?:, ?| )-?[0-9]{1,4})*)"
@@ -61,14 +61,30 @@ class PatternDecoder(ToldLinesDecoder):
         pattern: of a well-formed line. Its groups: `layer`; the experts as `ids`, missing in a line that
             names the layer of the next ones; their `weights`; `token`; `one_of`, several of which tell the
             same: of these only lines count that have what the first one has.
+        known: what a decoder of the same log knows that has read its first lines.
         gate_layers: is not needed: these logs have no router inputs.
     """
 
-    def __init__(self, pattern: re.Pattern[bytes], *, gate_layers: frozenset[int] | None = None) -> None:
+    def __init__(
+        self,
+        pattern: re.Pattern[bytes],
+        known: tuple[bytes | None, Learned] | None = None,
+        *,
+        gate_layers: frozenset[int] | None = None,
+    ) -> None:
         super().__init__(gate_layers=gate_layers)
         self._pattern = pattern
         self._layer = b""  # that the last line without experts named
         self._one_of: bytes | None = None
+        if known is not None:
+            self._one_of, learned = known
+            self._know(learned)
+
+    @property
+    def known(self) -> tuple[bytes | None, Learned] | None:
+        """See `ToldLinesDecoder.known`; not where lines need another before them that names the layer."""
+        learned = self.learned
+        return None if learned is None or self._layer else (self._one_of, learned)
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """See `Decoder.restart`."""
@@ -145,13 +161,18 @@ def recognize_commas(lines: Sequence[bytes]) -> Fit:
     return Fit.POSSIBLE if alike and distinct else Fit.NONE
 
 
+def _resumed(dialect: Dialect, pattern: re.Pattern[bytes], lines: Sequence[bytes]) -> Dialect | None:
+    return resumed(dialect, partial(PatternDecoder, pattern), lines)
+
+
 def _dialect(name: str, pattern: re.Pattern[bytes], example: str) -> Dialect:
-    return Dialect(
+    dialect = Dialect(
         name=name,
         example=example,
         recognize=partial(recognize, pattern),
         open=partial(PatternDecoder, pattern),
     )
+    return replace(dialect, resumed=partial(_resumed, dialect, pattern))
 
 
 DIALECTS = (

@@ -38,7 +38,7 @@ from moe_live.formats.llama_server import HEADERS
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
 from moe_live.formats.spans import SAMPLE_BYTES
-from moe_live.formats.told_lines import ReadLines, ToldLinesDecoder, restarted, resumed
+from moe_live.formats.told_lines import Learned, ReadLines, ToldLinesDecoder, restarted, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 _SEPARATORS = b"\t,;|"
@@ -114,7 +114,7 @@ class TableDecoder(ToldLinesDecoder):
     def __init__(
         self,
         told: Mapping[str, str],
-        known: tuple[Header, Telling] | None = None,
+        known: tuple[Header, Learned] | None = None,
         *,
         gate_layers: frozenset[int] | None = None,
     ) -> None:
@@ -125,17 +125,16 @@ class TableDecoder(ToldLinesDecoder):
         self._shapes = Shapes(self._shape_of)
         self._has_one_each = False  # whether each line is known to have one expert
         if known is not None:
-            self._header, telling = known
-            self._know(telling)
-            self._has_one_each = telling.one_each
+            self._header, learned = known
+            self._know(learned)
+            self._has_one_each = learned.telling.one_each
             self._may_restart = True
 
     @property
-    def known(self) -> tuple[Header, Telling] | None:
+    def known(self) -> tuple[Header, Learned] | None:
         """See `ToldLinesDecoder.known`."""
-        if self._header is None or self._telling is None or not self.is_cut_anywhere:
-            return None
-        return self._header, self._telling
+        header, learned = self._header, self.learned
+        return None if header is None or learned is None else (header, learned)
 
     def restart(self, *, emptied: bool = False) -> Iterable[Records]:
         """See `Decoder.restart`."""

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,13 @@ class ReadLines:
     labels: Sequence[tuple[int, str]] = ()
 
 
+class Learned(NamedTuple):
+    """What lines tell, and how many make a row."""
+
+    telling: Telling
+    row_lines: int
+
+
 class ToldLinesDecoder(ABC):
     """Turns the bytes of a log into `Records`, however they are cut into chunks.
 
@@ -55,19 +63,20 @@ class ToldLinesDecoder(ABC):
         self._passes = PassGatherer(Telling())
 
     @property
-    def is_cut_anywhere(self) -> bool:
-        """Whether it is known what lines tell, and each row by itself: nothing is to be learned from more."""
-        telling = self._telling
-        return telling is not None and (not telling.one_each or telling.rank or telling.token)
+    def learned(self) -> Learned | None:
+        """What the first lines have shown of all; None as long as that needs more of them."""
+        row_lines = self._passes.row_lines
+        return None if self._telling is None or row_lines is None else Learned(self._telling, row_lines)
 
     @property
-    def known(self) -> tuple[object, Telling] | None:
-        """What another decoder must know to read on; None if that is not known, or not enough."""
-        return None
+    @abstractmethod
+    def known(self) -> tuple[object, Learned] | None:
+        """What another decoder must know to read on where a pass begins; None if that is not known."""
 
-    def _know(self, telling: Telling) -> None:
-        """What the lines tell is known before they come."""
-        self._telling, self._passes = telling, PassGatherer(telling)
+    def _know(self, learned: Learned) -> None:
+        """What the first lines have shown is known before these come."""
+        self._telling = learned.telling
+        self._passes = PassGatherer(learned.telling, row_lines=learned.row_lines)
 
     @abstractmethod
     def read(self, text: bytes) -> ReadLines:
@@ -162,20 +171,25 @@ def resumed(
 
 
 def _places(decode: Callable[[], ToldLinesDecoder], text: bytes) -> Iterator[tuple[int, int, int]]:
-    """Where passes of decode begin, seen from the line before; see `Dialect.places`.
+    """Where passes of decode begin, seen from the row before; see `Dialect.places`.
 
     Args:
         decode: makes a decoder that knows what lines tell.
         text: begins with a line.
     """
-    lines = decode().read(text[: text.rfind(b"\n") + 1])
+    decoder = decode()
+    lines = decoder.read(text[: text.rfind(b"\n") + 1])
     told, begins = lines.told, lines.end - np.diff(lines.end, prepend=-1) + 1
-    if lines.telling is None or len(told) < 2:
+    if decoder.learned is None or len(told) < 2:
         return
-    for index in PassGatherer(lines.telling).begins(told).tolist():
-        before, line = lines.line[index - 1 : index + 1].tolist()
-        if line == before + 1 and told.phase[index] != PREFILL:
-            yield int(begins[before]), int(begins[line]), int(lines.end[line]) + 1
+    telling, row_lines = decoder.learned
+    other = np.cumsum(~lines.good)
+    for index in PassGatherer(telling).begins(told).tolist():
+        if index < row_lines or index + row_lines > len(told) or told.phase[index] == PREFILL:
+            continue
+        before, line, last = lines.line[[index - row_lines, index, index + row_lines - 1]].tolist()
+        if other[before] == other[last] and not any(before <= label < last for label, _ in lines.labels):
+            yield int(begins[before]), int(begins[line]), int(lines.end[last]) + 1
 
 
 NO_LINES = Told.of([np.empty(0, np.int64)] * 8, np.empty(0))

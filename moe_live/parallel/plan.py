@@ -37,6 +37,10 @@ GLANCE_BYTES = 1 << 18
 """How much is read at first: most steps of decode are shorter."""
 
 
+LEARN_BYTES = 1 << 20
+"""What is to be known of all lines is learned from the first ones, of so many bytes at most."""
+
+
 class Part(NamedTuple):
     """A piece of a file, from `begin` to before `end` (None: to the end of the file); steps begin at both.
 
@@ -120,13 +124,13 @@ def _places(size: int, jobs: int, part_bytes: int) -> list[int]:
 
 
 def find_step(path: str, offset: int, settings: Settings, dialect: Dialect) -> int | None:
-    """The offset of the first line after `offset` that is known to begin a step by the line before it alone.
+    """The offset of the first row after `offset` that is known to begin a step by the row before it alone.
 
-    Both lines are well-formed and nothing stands between them, so a reader that starts with the second one
-    sees all that one who came from the first sees, but for the label in force.
+    Both rows are well-formed and nothing of weight stands between them, so a reader that starts with the
+    second one sees all that one who came from the first sees, but for the label in force.
 
     Returns:
-        None if there is no such line within `SEARCH_BYTES`.
+        None if there is no such row within `SEARCH_BYTES`.
     """
     with open(path, "rb", buffering=MAX_LINE_BYTES) as file:  # noqa: PTH123 - `Path` has no other way either
         file.seek(offset)
@@ -140,11 +144,11 @@ def find_step(path: str, offset: int, settings: Settings, dialect: Dialect) -> i
     return None
 
 
-def _begins_step(two_lines: bytes, settings: Settings, dialect: Dialect) -> bool:
-    """Whether both lines are well-formed and a step begins with the second."""
+def _begins_step(two_rows: bytes, settings: Settings, dialect: Dialect) -> bool:
+    """Whether both rows are well-formed and a step begins with the second."""
     decoder = dialect.open(gate_layers=settings.gate_layers)
     assembler = StepAssembler(max_slots=settings.max_slots)
-    decoded: Iterator[Records] = chain(decoder.feed(two_lines), decoder.restart())
+    decoded: Iterator[Records] = chain(decoder.feed(two_rows), decoder.restart())
     if settings.layers is not None:
         decoded = (records.of_layers(settings.layers) for records in decoded)
     complete = sum(1 for records in decoded for _ in assembler.feed(records))
@@ -167,10 +171,10 @@ def _dialect(paths: Sequence[str], settings: Settings) -> Dialect | None:
 
 
 def _first_lines(path: str) -> list[bytes]:
-    """Those by which a dialect is told."""
+    """Those from which is learned how the others are read."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - `Path` has no other way either
-            return file.read(HEAD_BYTES).split(b"\n")[:-1]
+            return file.read(LEARN_BYTES).split(b"\n")[:-1]
     except OSError:
         return []
 
