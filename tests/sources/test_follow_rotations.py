@@ -582,6 +582,22 @@ def test_f29_of_a_log_that_is_copied_and_not_emptied_nothing_is_read_twice(
     assert reader.lines == [*lines(0, 100), *lines(1), *lines(2), *lines(3), *lines(4)]
 
 
+def test_f29_the_copy_of_a_log_whose_turn_had_not_come_is_read_before_what_it_holds_now(
+    start: Start, log: Path
+) -> None:
+    reader = start(log)
+    beside(log, ".2").touch()  # it is waited for, lest somebody still writes to it
+    log.write_bytes(joined(numbered(0, 5)))
+    shutil.copy(log, beside(log, ".1"))
+    reader.feed(reader.follower.read(1 << 16))
+    assert reader.lines == []
+    os.truncate(log, 0)
+    append(log, joined(numbered(100, 9)))
+    log.unlink()
+    reader.wait(2 * GRACE_S)
+    assert reader.lines == [*numbered(0, 5), *numbered(100, 9)]
+
+
 def test_f28_an_empty_log_that_was_compressed_does_not_change_the_order(start: Start, log: Path) -> None:
     reader = start(log)
     for generation in range(2):

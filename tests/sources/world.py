@@ -186,6 +186,7 @@ class World:
             self._was_copied = True
         times = self.path.stat()
         meanwhile()
+        self._was_copied |= keeping  # also for a look meanwhile, which saw the copy
         self._cut(file, 0, Loss.CUT)
         if keeping:
             os.utime(name, ns=(times.st_atime_ns, times.st_mtime_ns))
