@@ -52,7 +52,8 @@ def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutpu
         write_summary(snapshot, sys.stdout, top=config.top)
     else:
         log = None if config.launch is None else config.launch.log
-        logs = config.paths or config.follow or (() if log is None else (log,))
+        followed = snapshot.input.paths if config.follows_several else config.follow
+        logs = config.paths or followed or (() if log is None else (log,))
         written = tuple((to.what, to.path) for to in outputs.written)
         ran = Ran(logs, follows=not config.paths, written=written)
         write_ending(snapshot, ran, sys.stdout, no_color=_NO_COLOR[config.color])

@@ -147,7 +147,7 @@ class Logs(Fleet):
         """The picture, with what could not be read, or may have been read twice, among its warnings."""
         snapshot = super().snapshot(sections, pairs_of=pairs_of, anew=anew)
         gaps = [sentence for session in self._sessions.values() for sentence in session.gaps()]
-        return replace(snapshot, warnings=(*gaps, *snapshot.warnings)) if gaps else snapshot
+        return replace(snapshot, warnings=(*self._logs.warnings(), *gaps, *snapshot.warnings))
 
     def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:
         """Close the logs, analyze what is held, close the open steps: the final statistics.

@@ -161,8 +161,50 @@ def test_rotated_files_are_left_to_their_log(tmp_path: Path) -> None:
     found = run.finish()
     assert found.rows.logged == 3 * 240
     assert found.input.rotations == 1
-    run = follow(tmp_path / "moe*.log*", tmp_path / "moe.log.3", clock=clock)
-    run.finish()
+
+
+def test_a_log_that_would_be_read_with_another_is_left_out_and_told(tmp_path: Path) -> None:
+    clock = Clock()
+    dated = tmp_path / "moe-20261126.log"
+    dated.write_bytes(text(0))
+    run = follow(tmp_path / "*.log", clock=clock)
+    settled(run, clock)
+    (tmp_path / "moe.log").write_bytes(text(1))
+    settled(run, clock)
+    assert "moe.log is left out" in run.status().source.detail
+    found = run.finish()
+    assert found.rows.logged == 240
+    assert "moe.log is left out" in found.warnings[0]
+
+
+def test_two_paths_that_come_to_name_one_file_are_told(tmp_path: Path) -> None:
+    clock = Clock()
+    old, new, link = tmp_path / "old.log", tmp_path / "new.log", tmp_path / "current.log"
+    old.write_bytes(text(0))
+    link.symlink_to(old)
+    run = follow(link, new, clock=clock)
+    settled(run, clock)
+    link.unlink()
+    link.symlink_to(new)
+    new.write_bytes(text(1))
+    settled(run, clock)
+    assert "came to name one file: what it holds may be counted twice" in run.finish().warnings[0]
+
+
+def test_a_link_that_is_led_to_another_log_goes_on_with_it(tmp_path: Path) -> None:
+    clock = Clock()
+    old, new, link = tmp_path / "run-a.log", tmp_path / "run-b.log", tmp_path / "current"
+    old.write_bytes(text(0))
+    link.symlink_to(old)
+    run = follow(link, tmp_path / "run-*.log", clock=clock)
+    settled(run, clock)
+    link.unlink()
+    link.symlink_to(new)
+    new.write_bytes(text(1))
+    settled(run, clock)
+    assert [Path(path).name for path in run.status().sources] == ["current"]
+    found = run.finish()
+    assert (found.rows.logged, found.warnings) == (480, merged({link: text(0) + text(1)}).warnings)
 
 
 def test_from_the_end_is_for_what_is_there_at_the_start(tmp_path: Path) -> None:

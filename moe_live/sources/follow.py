@@ -13,6 +13,7 @@ from moe_live.sources.gaps import Gaps
 from moe_live.sources.lineup import HELD_MAX, Lineup
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.memory import REMEMBERED_MAX, Log
+from moe_live.sources.place import Identity
 from moe_live.sources.position import Position
 from moe_live.sources.source import BUSY_PAUSE_S, IDLE_PAUSE_S, Break, SourceStatus, State, idle_pause
 from moe_live.sources.watch import Watcher
@@ -179,6 +180,11 @@ class Follower:
             OSError: it cannot be read.
         """
         return self._lineup.has(file)
+
+    @property
+    def held(self) -> frozenset[Identity]:
+        """The files that are being read, or wait to be."""
+        return frozenset(file.identity for file in self._files)
 
     def close(self) -> None:
         """Give files and watcher back. Idempotent."""

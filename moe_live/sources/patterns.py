@@ -64,12 +64,15 @@ class LogNames:
         candidates = sorted(matched - self.passed_over - set(followed))
         if not candidates:
             return
-        links = {path for path in (*followed, *matched) if Path(path).is_symlink()}
-        real = {os.path.realpath(path) for path in (*followed, *matched) if path not in links}
+        links = {path for path in matched if Path(path).is_symlink()}
+        files = {os.path.realpath(path) for path in matched - links}
+        read = {os.path.realpath(path) for path in followed}
         logs = [Path(path).absolute() for path in (*followed, *candidates)]
         for path in candidates:
             name, target = Path(path).absolute(), os.path.realpath(path)
-            if not name.is_file() or target in self._ours or (path in links and target in real):
+            if not name.is_file() or target in self._ours or target in read:
+                continue
+            if path in links and target in files:
                 continue
             if name.suffix in _COMPRESSED or any(is_sibling(name, log) for log in logs):
                 self.passed_over.add(path)

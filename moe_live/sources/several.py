@@ -11,6 +11,8 @@ from moe_live.errors import UsageError, printable
 from moe_live.sources.follow import TELL_S, Follower
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.patterns import LogNames
+from moe_live.sources.place import Identity
+from moe_live.sources.siblings import is_sibling
 from moe_live.sources.source import IDLE_PAUSE_S, Break, SourceStatus, State
 
 LOGS_MAX = 64
@@ -54,6 +56,7 @@ class FollowedLogs:
         self._names = LogNames(asked, ours)
         self._clock = clock
         self._problems: list[str] = []
+        self._twice: set[tuple[str, str]] = set()
         self._tell_until = -math.inf
         self._closed = False
         try:
@@ -65,7 +68,7 @@ class FollowedLogs:
             raise
 
     def look(self, *, from_end: bool = False) -> None:
-        """Follow what the patterns match meanwhile."""
+        """Follow what the patterns match meanwhile, and see that no file is read twice."""
         self._problems.clear()
         passed_over = len(self._names.passed_over)
         for path in self._names.new(self.followers):
@@ -73,14 +76,29 @@ class FollowedLogs:
                 self._problems.append(f"{printable(path)} is left out: {LOGS_MAX} logs are followed at most")
                 break
             try:
-                if not self._is_followed(Path(path)):
-                    self._follow(path, from_end=from_end)
+                if self._is_followed(Path(path)):
+                    continue
+                self._check_siblings(path)
+                self._follow(path, from_end=from_end)
             except UsageError as error:
                 self._problems.append(str(error))
             except OSError as error:
                 self._problems.append(f"cannot read {printable(path)}: {error.strerror}")
         if len(self._names.passed_over) > passed_over:
             self._tell_until = self._clock() + TELL_S
+        readers: dict[Identity, str] = {}
+        for path, follower in self.followers.items():
+            for identity in follower.held:
+                if (other := readers.setdefault(identity, path)) != path:
+                    self._twice.add((other, path))
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is missing of the figures, or may be in them twice, in sentences."""
+        twice = (
+            f"{printable(a)} and {printable(b)} came to name one file: what it holds may be counted twice"
+            for a, b in sorted(self._twice)
+        )
+        return (*self._problems, *twice)
 
     def _follow(self, path: str, *, from_end: bool) -> None:
         # A watcher for each would cost more than looking, and only one could wake us up.
@@ -98,6 +116,20 @@ class FollowedLogs:
             return any(follower.has(file) for follower in self.followers.values())
         finally:
             file.close()
+
+    def _check_siblings(self, path: str) -> None:
+        """See that no other log would be read with this one.
+
+        Raises:
+            UsageError: one has the name of a rotated file of it.
+        """
+        log = Path(path).absolute()
+        for other in self.followers:
+            if is_sibling(Path(other).absolute(), log):
+                raise UsageError(
+                    f"{printable(path)} is left out: {printable(other)}, which is followed, has the name of "
+                    "a rotated file of it"
+                )
 
     def read(self, limit: int) -> Sequence[bytes | Break]:  # noqa: ARG002 - each follower has its own
         """Nothing."""
@@ -117,7 +149,7 @@ class FollowedLogs:
         states = {status.state for status in each}
         absent = [status.detail for status in each if status.state is State.WAITING]
         details = [
-            *self._problems,
+            *self.warnings(),
             *(status.detail for status in each if status.detail and status.state is not State.WAITING),
             *(absent if len(absent) < 2 else [f"{len(absent)} logs are not there"]),
         ]
