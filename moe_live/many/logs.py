@@ -18,10 +18,10 @@ from moe_live.sources.remote import found, is_url, opened
 TOGETHER = 1 << 23
 """Bytes of logs that one task reads, at most, unless a single log is longer."""
 
-ALONE = 1 << 20
+ALONE = 1 << 21
 """Fewer bytes are not worth a task of their own: what it finds takes as long to be packed and merged."""
 
-ROUNDS = 8
+ROUNDS = 4
 """Tasks for each worker, if there is enough, so that all end at about the same time."""
 
 
