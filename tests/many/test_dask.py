@@ -6,6 +6,7 @@ import gzip
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from moe_live.cli import main
-from moe_live.errors import MoeLiveError
 from moe_live.many import dask as dask_module
 from moe_live.many.dask import DaskEngine
 from moe_live.many.logs import cut, find_logs
 from moe_live.many.session import ManyLogs
 from moe_live.reports.json_report import json_text
 from moe_live.settings import Settings
+from moe_live.version import __version__
 from tests.pseudo_terminal import REPOSITORY, one_line
 from tests.test_parallel import SINGLE_THREAD, decode_log
 
@@ -132,13 +133,37 @@ def test_the_json_is_that_of_one_process(
     assert f"{logs[3]} is damaged" in capsys.readouterr().err
 
 
-def test_a_scheduler_that_goes_is_told_in_one_line(cluster: Callable[[int], Cluster]) -> None:
-    found = cluster(0)
-    engine = DaskEngine("127.0.0.1", found.port)
-    found.scheduler.kill()
-    with pytest.raises(MoeLiveError, match=r"the scheduler at dask://127\.0\.0\.1:\d+ has gone"):
-        until(lambda: engine.wait(0.1))
-    engine.close()
+def test_a_scheduler_that_goes_is_told_in_one_line(
+    cluster: Callable[[int], Cluster], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = cluster(0)  # it would wait for ever
+    (log,) = written(tmp_path / "logs", 1)
+    threading.Timer(1.0, found.scheduler.kill).start()
+    assert main(["analyze", "--on", found.address, log]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"moe-live: the scheduler at {found.address} has gone; start it and this anew"
+
+
+def test_another_version_there_is_told_in_one_line(
+    cluster: Callable[[int], Cluster],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = cluster(1)
+    (log,) = written(tmp_path / "logs", 1)
+    monkeypatch.setattr(dask_module, "__version__", "99.0")
+    assert main(["analyze", "--on", found.address, log]) == 2
+    assert f"{found.address} has moe-live {__version__}; install" in one_line(
+        capsys.readouterr().err.encode()
+    )
+
+    def lacks() -> str:
+        raise ModuleNotFoundError("No module named 'moe_live'")
+
+    monkeypatch.setattr(dask_module, "_version", lacks)
+    assert main(["analyze", "--on", found.address, log]) == 2
+    assert "cannot run it (No module named 'moe_live'); install" in one_line(capsys.readouterr().err.encode())
 
 
 def test_nobody_there_is_told_in_one_line(
