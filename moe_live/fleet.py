@@ -140,11 +140,12 @@ class Fleet(ABC):
         pairs_of: Iterable[int] | None = None,
         anew: bool = True,
     ) -> Snapshot:
-        """The picture; see `Analyzer.snapshot`."""
+        """The picture; see `Analyzer.snapshot`. What changes over time is that of each source, not of all."""
         snapshot = self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew)
         now = self._now()
         shares = tuple(replace(share, now=now.get(share.name)) for share in self.shares)
-        return replace(snapshot, input=replace(snapshot.input, sources=shares))
+        snapshot = replace(snapshot, input=replace(snapshot.input, sources=shares))
+        return _without_time(snapshot) if snapshot.input.is_several else snapshot
 
     def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:  # noqa: ARG002 - nothing is held
         """Close the source: the final statistics, with what is left out of them among the warnings."""
@@ -165,3 +166,16 @@ class Fleet(ABC):
             yield
         self.analyzer = whole.analyzer or Analyzer(self._settings)
         self.shares, self.problems = whole.shares(), tuple(whole.problems)
+
+
+def _without_time(snapshot: Snapshot) -> Snapshot:
+    """Without what is said of the latest steps and of the run that goes on, which are those of one source."""
+    rows = snapshot.rows
+    verdict = rows.verdict.replace(f"; {rows.run_verdict}", "") if rows.run_verdict else rows.verdict
+    return replace(
+        snapshot,
+        rows=replace(rows, verdict=verdict, run_verdict=""),
+        warnings=tuple(verdict if warning == rows.verdict else warning for warning in snapshot.warnings),
+        drift=None,
+        history=None,
+    )

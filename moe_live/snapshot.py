@@ -110,6 +110,11 @@ class Input:
     command: CommandStatus | None = None
     sources: tuple[SourceShare, ...] = ()
 
+    @property
+    def is_several(self) -> bool:
+        """Whether steps of several sources are in it, which have no order among each other."""
+        return sum(share.steps > 0 for share in self.sources) > 1
+
 
 NO_ROWS = "no rows in this input"
 """What is said of all that counts of selections do not tell."""

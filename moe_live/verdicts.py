@@ -79,6 +79,9 @@ _WITHOUT_ROWS = {Subject.ROWS: Word.UNDECIDED, Subject.PHASE: Word.GUESSED, Subj
 _TOO_THIN = f"fewer than {ENOUGH} selections for each expert that is used"
 
 
+_NO_COMMON_TIME = "several sources are shown as one"
+
+
 def verdicts(snapshot: Snapshot) -> tuple[Judgement, ...]:
     """The judgements on all subjects, in their order.
 
@@ -370,6 +373,8 @@ def _points(share: float, sign: str = "") -> str:
 def _drift(snapshot: Snapshot) -> Judgement | None:
     """Whether the latest decode steps use the experts otherwise than those before."""
     drift, subject = snapshot.drift, Subject.DRIFT
+    if snapshot.input.is_several:
+        return Judgement(subject, Word.CANNOT_BE_TOLD, (_NO_COMMON_TIME,), "each source by itself")
     if drift is None:
         return _not_made(subject, snapshot)
     before = np.stack([entry.usage.decode for entry in snapshot.layers]) - drift.counts

@@ -12,8 +12,9 @@ from moe_live.snapshot import Snapshot
 
 
 def together(snapshot: Snapshot) -> Any:
-    """A snapshot of several sources as plain values, without what each of them has in it."""
-    return plain(replace(snapshot, input=replace(snapshot.input, sources=())))
+    """A snapshot as plain values, without what each source has in it, nor what changes over time in one."""
+    source, rows = replace(snapshot.input, sources=()), replace(snapshot.rows, run_verdict="")
+    return plain(replace(snapshot, input=source, rows=rows, drift=None, history=None))
 
 
 def plain(value: object) -> Any:

@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 
 from moe_live.analyzer import Analyzer
 from moe_live.cli import main
+from moe_live.dashboard.frame import draw_static
+from moe_live.judgement import Subject, Word
 from moe_live.logs import Logs
 from moe_live.settings import Settings
+from moe_live.simulator import ModelShape, Request, SimulatedServer
 from moe_live.snapshot import Snapshot
 from moe_live.sources.several import LOGS_MAX, FollowedLogs
+from moe_live.verdicts import verdict
 from tests.analysis import analyzed
 from tests.comparison import plain, together
 from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal, started
@@ -83,7 +87,7 @@ def test_any_interleaving_of_writes_is_the_merge_of_an_analyzer_a_file(
             clock.now += data.draw(st.sampled_from([0.0, 0.1, 0.9]))  # longer without a look is told
             data.draw(st.sampled_from([run.ingest, run.collect]))(0.1)
         shown, found = settled(run, clock), run.finish()
-        assert together(found) == plain(merged(dict(zip(paths, texts, strict=True))))
+        assert together(found) == together(merged(dict(zip(paths, texts, strict=True))))
         assert [share.rows for share in found.input.sources] == [
             analyzed([each]).snapshot().rows.logged for each in texts
         ]
@@ -105,6 +109,53 @@ def test_what_is_complete_is_what_is_shown_and_changes_nothing(seed: int, other:
     assert plain(analyzer.snapshot()) == plain(analyzed([data]).snapshot())
 
 
+def test_nothing_is_said_of_a_time_that_several_logs_do_not_have_in_common(tmp_path: Path) -> None:
+    clock = Clock()
+    run = follow(tmp_path / "a.log", tmp_path / "b.log", clock=clock)
+    for seed, name in enumerate("ab"):
+        (tmp_path / f"{name}.log").write_bytes(text(seed, 2000))
+        found = settled(run, clock)
+        drift = verdict(Subject.DRIFT, found)
+        assert drift is not None
+        assert (found.drift is None, found.history is None, drift.word is Word.CANNOT_BE_TOLD) == (
+            (seed == 1,) * 3
+        )
+    lines = draw_static(found, run.status(), width=100, height=30, view="Time").plain
+    assert "Several sources are shown as one" in lines
+
+
+def test_of_several_logs_no_run_is_the_one_that_goes_on(tmp_path: Path) -> None:
+    clock = Clock()
+    run = follow(tmp_path / "a.log", tmp_path / "b.log", clock=clock)
+    strided = SimulatedServer(ModelShape(n_layers=4, n_experts=32, gate_layers=()), strided=True)
+    (tmp_path / "a.log").write_bytes(b"".join(step.text for step in strided.serve(Request(0, 200, 20))))
+    assert "of this run" not in settled(run, clock).rows.verdict
+    sound = SimulatedServer(ModelShape(n_layers=4, n_experts=32, gate_layers=()))
+    (tmp_path / "b.log").write_bytes(b"".join(step.text for step in sound.serve(Request(0, 200, 20))))
+    found = settled(run, clock)
+    assert [share.row_word for share in found.input.sources] == ["strided", "sound"]
+    assert "prompt rows in this log are not real" in found.rows.verdict
+    assert found.rows.verdict in found.warnings
+    assert not any("this run" in said for said in (*found.warnings, found.rows.run_verdict))
+
+
+def test_the_label_of_now_is_for_all_logs(tmp_path: Path) -> None:
+    clock = Clock()
+    now = tmp_path / "now"
+    now.write_text("math")
+    run = follow(tmp_path / "a.log", tmp_path / "b.log", clock=clock, label_file=str(now))
+    for label, seed in (("math", 0), ("code", 1)):
+        now.write_text(label)
+        settled(run, clock)
+        for name in "ab":
+            with (tmp_path / f"{name}.log").open("ab") as file:
+                file.write(text(seed))
+        settled(run, clock)
+    labels = run.finish().labels
+    assert labels is not None
+    assert {usage.label: usage.tokens for usage in labels.usages} == {"math": 120, "code": 120}
+
+
 def test_files_that_appear_are_followed_and_one_that_vanishes_keeps_its_figures(tmp_path: Path) -> None:
     clock = Clock()
     run = follow(tmp_path / "*.log", clock=clock)
@@ -124,7 +175,7 @@ def test_files_that_appear_are_followed_and_one_that_vanishes_keeps_its_figures(
         "c.log": "following",
         "a.log": "following",
     }
-    assert together(run.finish()) == plain(merged({path: texts[path] for path in (b, c, a)}))
+    assert together(run.finish()) == together(merged({path: texts[path] for path in (b, c, a)}))
 
 
 def test_a_file_is_followed_under_one_name(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from moe_live.snapshot import Snapshot
 from moe_live.sources.source import State
 from moe_live.states import States
 from tests.analysis import analyzed
-from tests.comparison import plain, together
+from tests.comparison import together
 from tests.pseudo_terminal import started
 from tests.state.test_merge import text
 
@@ -50,15 +50,15 @@ def test_it_shows_what_all_states_are_together(tmp_path: Path) -> None:
     assert fleet.status().source.state is State.WAITING
     for name, seed in (("a", 0), ("b", 1)):
         analyzed([text(seed)]).save(tmp_path / f"{name}.state")
-    assert together(settled(fleet, clock)) == plain(merged(text(0), text(1)))
+    assert together(settled(fleet, clock)) == together(merged(text(0), text(1)))
     assert "a 240 rows" in fleet.status().source.detail
     shares = fleet.snapshot().input.sources
     assert [(share.name, share.rows, share.steps) for share in shares] == [("a", 240, 60), ("b", 240, 60)]
     assert all(share.now is not None and share.now.age is not None for share in shares)
     analyzed([text(1) + text(2)]).save(tmp_path / "b.state")
-    assert together(settled(fleet, clock)) == plain(merged(text(0), text(1) + text(2)))
+    assert together(settled(fleet, clock)) == together(merged(text(0), text(1) + text(2)))
     (tmp_path / "a.state").unlink()
-    assert together(settled(fleet, clock)) == plain(merged(text(1) + text(2)))
+    assert together(settled(fleet, clock)) == together(merged(text(1) + text(2)))
 
 
 def test_a_state_that_does_not_fit_is_left_out_and_told(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_state_that_does_not_fit_is_left_out_and_told(tmp_path: Path) -> None:
         analyzed([text(0)]).save(tmp_path / f"{name}.state")
     (tmp_path / "b.state").write_bytes((tmp_path / "b.state").read_bytes()[:-1])
     analyzed([text(1)], Settings(window=512)).save(tmp_path / "c.state")
-    assert together(settled(fleet, clock)) == plain(merged(text(0)))
+    assert together(settled(fleet, clock)) == together(merged(text(0)))
     detail = fleet.status().source.detail
     assert "cannot use the state" in detail
     assert "window is 512 there and 256 in the others" in detail

@@ -21,6 +21,7 @@ from moe_live.dashboard.views.heatmap import cells_of
 from moe_live.formatting import fraction, whole
 from moe_live.snapshot import Drift, Section, Snapshot
 from moe_live.verdicts import FEW
+from moe_live.wrapping import wrap
 
 _GAP = 3
 _LABEL = 5
@@ -159,6 +160,12 @@ def heat_over_time(
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:
     """Drift of the layers at the left, the chosen one over time at the right."""
+    if snapshot.input.is_several:
+        several = "Several sources are shown as one: what changes in them over time shows in each by itself."
+        return [
+            *trend_line(state.trend, width),
+            *[(text(part, CAUTION),) for part in wrap(several, width, 2)],
+        ]
     if snapshot.drift is None or snapshot.history is None:
         return absent(snapshot)
     head = [*trend_line(state.trend, width), *_verdict(snapshot, snapshot.drift, width)]
