@@ -34,8 +34,8 @@ examples:
 
 dask:// and URLs need: pip install 'moe-live[dask]', on the workers too.
 
-exit status: 0 done, also if some logs could not be read, which are named; 1 none could, or with --strict one,
-or the result cannot be written; 2 wrong usage.
+exit status: 0 done, also if some logs could not be read, which are named; 1 none could be read, or one could
+not and --strict is given, or the result cannot be written; 2 wrong usage, or no such log where that ends it.
 """
 
 LOCAL = "local"

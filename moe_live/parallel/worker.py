@@ -224,7 +224,7 @@ def start_process(
     with group_signals_blocked():
         process.start()
     # At exit those that are left are sent SIGTERM, which is blocked there, and waited for.
-    Finalize(process, process.kill, exitpriority=1)
+    Finalize(ours, process.kill, exitpriority=1)
     theirs.close()
     return process, ours
 
