@@ -127,7 +127,7 @@ class _Search:
             else:
                 try:
                     opened = self._open(sibling)
-                    if isinstance(opened, LogFile) and opened.size and self._is_copy(opened, self._newest):
+                    if isinstance(opened, LogFile) and self._is_copy(opened, self._newest):
                         self._note_copy(sibling.identity, self._newest)
                     elif (held := self._compressed(opened)) is not None:
                         self._held[sibling.identity] = held
@@ -206,12 +206,15 @@ class _Search:
     def _is_copy(file: LogFile, present: Log | None) -> bool:
         """Whether this is a copy, or is becoming one, of what the path names.
 
+        An empty one may be a copy of anything.
+
         Raises:
             OSError: one of them cannot be read.
         """
         if (
             not isinstance(present, LogFile)
             or present.left_at is not None
+            or not file.size
             or file.size > present.present_size()
         ):
             return False

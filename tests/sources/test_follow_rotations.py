@@ -598,6 +598,18 @@ def test_f29_the_copy_of_a_log_whose_turn_had_not_come_is_read_before_what_it_ho
     assert reader.lines == [*numbered(0, 5), *numbered(100, 9)]
 
 
+def test_f29_an_empty_copy_hides_none_that_came_before_it(start: Start, log: Path) -> None:
+    log.touch()
+    reader = start(log)
+    reader.read()
+    append(log, joined(numbered(0, 5)))
+    rotate(log, copying=True)
+    rotate(log, copying=True)
+    append(log, joined(numbered(100, 5)))
+    reader.wait(2 * GRACE_S)
+    assert reader.lines == [*numbered(0, 5), *numbered(100, 5)]
+
+
 def test_f28_an_empty_log_that_was_compressed_does_not_change_the_order(start: Start, log: Path) -> None:
     reader = start(log)
     for generation in range(2):
