@@ -113,6 +113,10 @@ class _Search:
         # What comes after the file being read is of interest; or else what comes after all that was there.
         old = [i for i, sibling in enumerate(series.files) if self._is_old(sibling)]
         begin = max(old, default=-1) if anchor is None else anchor
+        if anchor is not None and copy is None and self._read is not None and not self._read.offset:
+            # Nothing of that file was read: what is new right before it are copies of what it held meanwhile.
+            before = (i for i in range(anchor - 1, -1, -1) if not self._is_new(series.files[i]))
+            begin = next(before, -1)
 
         new: dict[Identity, Log] = {}
         left: list[Sibling] = []
@@ -256,6 +260,10 @@ class _Search:
         """Whether this file lay there before, and was not waiting to be read, or copies what is known."""
         is_known = self._memory.lay_there(sibling) and sibling.identity not in self._held
         return is_known or sibling.identity in self._copies or sibling.identity in self._parts
+
+    def _is_new(self, sibling: Sibling) -> bool:
+        """Whether this file came since the last time that was asked."""
+        return not self._is_old(sibling) and sibling.identity not in self._held
 
     def _rises(self, series: Series, anchor: int | None) -> bool:
         """Whether later files get higher numbers: all that are new have higher ones than all that are not."""

@@ -19,7 +19,7 @@ def used_alike(experts: int) -> Snapshot:
     """So many of 160 experts used alike in each of four layers."""
     counts = np.where(np.arange(160) < experts, 1000, 0)
     layers = tuple(LayerUsage(layer, Usage(counts, counts // 2)) for layer in range(4))
-    return replace(snapshot(4, 160, first=0), layers=layers)
+    return replace(snapshot(4, 160, first=0), layers=layers, overall=Usage(4 * counts, 2 * counts))
 
 
 def plain(line: Line) -> str:
