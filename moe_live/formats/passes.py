@@ -296,9 +296,12 @@ class PassGatherer:
         if order is not None:
             lines = lines.ordered(order)
         first, count, good = self._rows(lines, number)
-        is_slot = lines.experts >= 0
-        slots = np.concatenate(([0], np.cumsum(is_slot)))
-        width = slots[first + count] - slots[first]
+        chosen, of_chosen, slot, width = lines.experts, lines.weights, first, count
+        is_slot = chosen >= 0
+        if not is_slot.all():
+            slots = np.concatenate(([0], np.cumsum(is_slot)))
+            slot, width = slots[first], slots[first + count] - slots[first]
+            chosen, of_chosen = chosen[is_slot], of_chosen[is_slot]
         kept = good & (width > 0) & (width <= MAX_TOP_K)
         self.empty_rows += int(np.count_nonzero(good & (width == 0)))
         self.empty_slots += int((count - width)[good].sum())
@@ -306,8 +309,8 @@ class PassGatherer:
         line = first[kept] if self._telling.one_each else np.flatnonzero(kept)
         layer, number = lines.layer[line], number[line]
         place = np.searchsorted(number, np.arange(len(starts) + 1))
-        experts = _experts(lines.experts[is_slot], slots[first[kept]], width[kept])
-        weights = _weights(lines.weights[is_slot], slots[first[kept]], width[kept])
+        experts = _experts(chosen, slot[kept], width[kept])
+        weights = _weights(of_chosen, slot[kept], width[kept])
         marks = self._marks(lines, line, place[:-1], phase)
         yield Records(
             layer.astype(np.uint16),
