@@ -34,6 +34,7 @@ class LogFile:
         repeated_lines: lines that may have been read twice, as the file was rewritten with the same bytes.
         lost_bytes: bytes that were there at a look, and were cut off before they were read.
         copies: files beside it that were seen to be copies of what it held.
+        is_rewritten: what it held when it was seen first is gone, and its turn has not come.
     """
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
@@ -47,6 +48,7 @@ class LogFile:
         self.entry: Break | None = Break.ROTATED
         self.repeated_lines = self.lost_bytes = 0
         self.copies: set[Identity] = set()
+        self.is_rewritten = False
         self.fd = fd
         self._former: Trail | None = None  # of what it held before it was rewritten, while that comes again
         self._former_end = self._former_lines = 0
@@ -178,6 +180,7 @@ class LogFile:
             size, head = self.present_size(), self.head()
             gone = max(0, self.size - size) if head.startswith(self._seen_head) else self.size
             self.size, self._seen_head = size, head
+        self.is_rewritten |= gone > 0
         return gone
 
     def skip_to_last_line(self) -> None:

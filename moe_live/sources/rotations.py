@@ -240,7 +240,11 @@ class _Search:
         ordered = [*self._waiting]
         # What is new came since the newest of those waiting was lined up. But a file that was rewritten and
         # has no name any more is read from its new beginning: that comes after its copies.
-        position = 0 if self._is_rewritten and self._read in self._waiting else len(ordered)
+        position = len(ordered)
+        if self._is_rewritten and self._read in self._waiting:
+            position = 0
+        elif ordered and isinstance(last := ordered[-1], LogFile) and last.is_rewritten and not last.offset:
+            position -= 1
         for sibling in reversed(files):
             if sibling.identity in self._held:
                 held = self._held[sibling.identity]
