@@ -335,8 +335,8 @@ class Lineup:
         if found.new and newest is not None and newest is not read:
             newest.look()  # what is gone of it is among them
         for file in found.files:
-            if file.left_at is None:  # nobody writes to a copy
-                file.left_at = -math.inf if found.is_rewritten else self._looked_at
+            if file.left_at is None:  # nobody writes to a copy; an empty file may be none
+                file.left_at = -math.inf if found.is_rewritten and file.size else self._looked_at
         self.files.clear()
         self.files.extend(found.files)
         return found

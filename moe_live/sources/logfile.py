@@ -259,8 +259,8 @@ class LogFile:
         """
         if self.size >= other.offset:
             is_copy = other.offset > 0 and other.place.is_in(self.read_at)
-        else:  # made while `other` was still read
-            is_copy = other.trail.holds(self.size, self.read_at)
+        else:  # made while `other` was still read; an empty one may be anything
+            is_copy = self.size > 0 and other.trail.holds(self.size, self.read_at)
         if is_copy:
             self._start_at(min(self.size, other.offset))
             self.trail = Trail(self.offset)

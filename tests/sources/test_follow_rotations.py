@@ -598,6 +598,24 @@ def test_f29_the_copy_of_a_log_whose_turn_had_not_come_is_read_before_what_it_ho
     assert reader.lines == [*numbered(0, 5), *numbered(100, 9)]
 
 
+def test_f28_an_empty_file_that_was_rotated_is_no_copy_of_one_that_was_emptied(
+    start: Start, log: Path
+) -> None:
+    log.write_bytes(joined(numbered(0, 5)))
+    reader = start(log)
+    reader.read()
+    os.truncate(log, 0)
+    log.unlink()
+    with log.open("ab", buffering=0) as server:
+        rotate(log)
+        log.touch()
+        reader.wait(0.5)
+        server.write(joined(numbered(100, 5)))
+        beside(log, ".1").unlink()
+        reader.wait(3 * GRACE_S)
+    assert reader.lines == [*numbered(0, 5), *numbered(100, 5)]
+
+
 def test_f29_an_empty_copy_hides_none_that_came_before_it(start: Start, log: Path) -> None:
     log.touch()
     reader = start(log)
