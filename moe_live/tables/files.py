@@ -61,7 +61,7 @@ def table_writer(path: str, columns: Sequence[Column], what: str) -> Iterator[Ta
 def writer(path: str, file: IO[bytes], columns: Sequence[Column]) -> AbstractContextManager[TableWriter]:
     """What writes a table to an open file: Parquet if its name says so, else CSV.
 
-    The table is whole at the end of this, unless that is an exception; the file stays open.
+    The table is whole at the end of this, unless that is an exception. Parquet closes the file, CSV does not.
 
     Raises:
         OSError: it cannot be written.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +20,9 @@ _GROUP = 1 << 17
 _BATCH = 1 << 14
 """Values that are encoded at a time."""
 
+_BUFFER = 1 << 20
+"""Bytes that are written at a time."""
+
 _SOUGHT = ("step", "layer", "expert")
 """Columns of whose values the least and the greatest of each group are told, by which a reader leaves out
 groups, or counts in an array. To find them takes as long as encoding; of others nobody asks."""
@@ -27,14 +30,16 @@ groups, or counts in an array. To find them takes as long as encoding; of others
 
 @contextmanager
 def parquet_writer(file: IO[bytes], columns: Sequence[Column]) -> Iterator[TableWriter]:
-    """What writes a table in groups of lines; see `tables.files.writer`.
+    """What writes a table in groups of lines, and closes the file; see `tables.files.writer`.
 
     Runs of equal numbers are left to the compression: looking each of them up in a dictionary takes several
     times as long. Only experts, of which there are few in no order, are smaller with one.
     """
     pa.set_memory_pool(pa.system_memory_pool())  # for two threads its own holds a tenth of all memory more
+    # Each write to a file of Python waits for the interpreter, and a group has dozens.
+    sink = pa.BufferedOutputStream(pa.PythonFile(file, "w"), _BUFFER)
     to = parquet.ParquetWriter(
-        file,
+        sink,
         pa.schema([pa.field(each.name, _type(each), nullable=each.nullable) for each in columns]),
         compression="snappy",
         use_dictionary=[each.name for each in columns if each.type is Type.STRING or each.name == "expert"],
@@ -47,8 +52,12 @@ def parquet_writer(file: IO[bytes], columns: Sequence[Column]) -> Iterator[Table
             yield table
             table.finish()
         to.close()
-    finally:
+        sink.close()
+    except BaseException:
         to.is_open = False  # or, deleted, it would end the table in a file that is closed by then
+        with suppress(OSError):
+            sink.close()  # likewise
+        raise
 
 
 class _ParquetWriter:
@@ -67,12 +76,13 @@ class _ParquetWriter:
         self._columns = columns
         self._thread = thread
         self._encoding: Future[None] | None = None
-        self._held: list[Piece] = []
+        self._held: list[Any] = []
 
     def write(self, piece: Piece) -> None:
         """See `TableWriter`."""
-        self._held.append(piece)
-        if sum(map(length, self._held)) >= _GROUP:
+        arrays = [_array(each, piece[each.name], length(piece)) for each in self._columns]
+        self._held.append(pa.record_batch(arrays, schema=self._to.schema))
+        if sum(map(len, self._held)) >= _GROUP:
             self._write_held()
 
     def finish(self) -> None:
@@ -86,26 +96,18 @@ class _ParquetWriter:
         self._wait()
 
     def _write_held(self) -> None:
-        """Begin to, once what was held before is written."""
+        """Have it written next; returns when what was held before is, so that two groups wait at most."""
+        table = pa.Table.from_batches(self._held, self._to.schema)
+        self._held = []
+        following = self._thread.submit(self._to.write_table, table, row_group_size=len(table))
         self._wait()
-        held, self._held = self._held, []
-        self._encoding = self._thread.submit(self._encode, held)
+        self._encoding = following
 
     def _wait(self) -> None:
+        """Until the group before is written."""
         encoding, self._encoding = self._encoding, None
         if encoding is not None:
             encoding.result()
-
-    def _encode(self, group: Sequence[Piece]) -> None:
-        batches = [
-            pa.record_batch(
-                [_array(each, piece[each.name], length(piece)) for each in self._columns],
-                schema=self._to.schema,
-            )
-            for piece in group
-        ]
-        table = pa.Table.from_batches(batches, self._to.schema)
-        self._to.write_table(table, row_group_size=len(table))
 
 
 def _type(column: Column) -> Any:

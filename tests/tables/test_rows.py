@@ -9,6 +9,7 @@ import io
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from moe_live.simulator import HEADER, ModelShape, SimulatedServer
 from moe_live.snapshot import Snapshot
 from moe_live.tables.columns import Names, Piece, length
 from moe_live.tables.convert import Logs
+from moe_live.tables.files import table_writer
 from moe_live.tables.rows import COLUMNS
 from tests.analysis import snapshot_of
 from tests.formats.written import (
@@ -259,8 +261,24 @@ def test_parquet_has_what_the_table_has_group_by_group(
     assert parquet.read_table(to).to_pylist() == lines
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_what_is_given_up_leaves_nothing_and_says_nothing(
+    ending: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    to = str(tmp_path / f"rows.{ending}")
+    with suppress(KeyboardInterrupt), table_writer(to, COLUMNS[:1], "rows") as writer:
+        writer.write({"step": np.arange(300_000)})
+        writer.write({"step": np.arange(10)})
+        raise KeyboardInterrupt
+    gc.collect()  # what is left open would complain
+    assert capfd.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("pyarrow")
     monkeypatch.setattr("moe_live.tables.parquet._GROUP", 100)
@@ -268,8 +286,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_open(
     log.write_text(llama_server(rows_of_a_real_model()))
     to.symlink_to("/dev/full")
     assert main(["rows", str(log), "--to", str(to)]) == 1
-    gc.collect()  # what is left open would complain, which fails a test
-    (said,) = [line for line in capsys.readouterr().err.splitlines() if "warning:" not in line]
+    gc.collect()  # what is left open would complain
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if "warning:" not in line]
     assert "No space left on device" in said
 
 
