@@ -184,6 +184,8 @@ class World:
                 File(file.number, None, name, bytearray(file.data), [*file.lines], left_at=self._clock())
             )
             self._was_copied = True
+            if self._was_cut and self.at_path is not self._seen_at_path:
+                self.is_in_order = False  # whose copy it is, that one's or this one's, cannot be told
         times = self.path.stat()
         meanwhile()
         self._was_copied |= keeping  # also for a look meanwhile, which saw the copy
