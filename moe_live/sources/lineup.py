@@ -335,8 +335,12 @@ class Lineup:
         if found.new and newest is not None and newest is not read:
             newest.look()  # what is gone of it is among them
         for file in found.files:
-            if file.left_at is None:  # nobody writes to a copy; an empty file may be none
-                file.left_at = -math.inf if found.is_rewritten and file.size else self._looked_at
+            if file.left_at is None:
+                # Nobody writes to a copy, as all are where the path names the same file as before.
+                is_copy = found.is_rewritten and (
+                    newest is read or (found.has_copy and file is found.files[0])
+                )
+                file.left_at = -math.inf if is_copy else self._looked_at
         self.files.clear()
         self.files.extend(found.files)
         return found
@@ -367,7 +371,7 @@ class Lineup:
 
     def _note_lost(self, lost: int, before: Sequence[Log]) -> None:
         """So many bytes were cut off before they were read; copies that were found since hold some."""
-        copied = sum(file.size for file in self.files if file not in before)
+        copied = sum(file.size for file in self.files if file not in before and file.left_at is not None)
         self.gaps.add(lost_bytes=max(0, lost - copied))
 
     def _left_long_ago(self, file: Log) -> bool:

@@ -616,6 +616,42 @@ def test_f28_an_empty_file_that_was_rotated_is_no_copy_of_one_that_was_emptied(
     assert reader.lines == [*numbered(0, 5), *numbered(100, 5)]
 
 
+def test_f32_what_was_cut_off_of_a_log_that_waits_is_not_made_good_by_the_next_log(
+    start: Start, log: Path
+) -> None:
+    log.touch()
+    reader = start(log)
+    reader.read()
+    rotate(log)
+    log.write_bytes(joined(numbered(0, 5)))
+    reader.wait(0.5)
+    os.truncate(log, 0)
+    log.unlink()
+    log.write_bytes(joined(numbered(100, 5)))
+    reader.wait(3 * GRACE_S)
+    assert reader.lines == numbered(100, 5)
+    assert reader.follower.status().gaps.lost_bytes == len(joined(numbered(0, 5)))
+
+
+def test_f28_a_file_that_was_rotated_after_the_log_was_emptied_is_read_while_it_grows(
+    start: Start, log: Path
+) -> None:
+    log.write_bytes(joined(numbered(0, 5)))
+    reader = start(log)
+    reader.read()
+    os.truncate(log, 0)
+    log.unlink()
+    with log.open("ab", buffering=0) as server:
+        server.write(joined(numbered(100, 5)))
+        rotate(log)
+        reader.wait(0.5)
+        server.write(joined(numbered(105, 5)))
+        reader.wait(0.5)
+        compress(beside(log, ".1"))
+        reader.wait(3 * GRACE_S)
+    assert reader.lines == [*numbered(0, 5), *numbered(100, 10)]
+
+
 def test_f29_an_empty_copy_hides_none_that_came_before_it(start: Start, log: Path) -> None:
     log.touch()
     reader = start(log)

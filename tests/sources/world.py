@@ -227,6 +227,8 @@ class World:
         """Delete the log."""
         if self.at_path is not None:
             self.path.unlink()
+            if self._was_cut:
+                self.is_in_order = False  # what came after it looks like copies of what it held
             file = self._leave_path()
             if not self.symlinked:
                 file.name = None
