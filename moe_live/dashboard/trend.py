@@ -89,8 +89,10 @@ class TrendRecorder:
             older: whether what is read was there before: that tells nothing of when it happened.
 
         Returns:
-            The trend as of now.
+            The trend as of now. Nothing of several sources: a picture of them lags by what it takes to make.
         """
+        if snapshot.input.is_several:
+            return Trend()
         totals = None if now < self._noted_at + PERIOD else _Totals.of(snapshot)
         if totals is not None:
             before, periods = self._before, (now - self._noted_at) / PERIOD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from moe_live.analyzer import Analyzer
 from moe_live.dashboard import draw_static
 from moe_live.dashboard.frame import compose
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.trend import PERIOD, POINTS, TrendRecorder
+from moe_live.dashboard.trend import PERIOD, POINTS, Trend, TrendRecorder
 from moe_live.dashboard.views import VIEWS
+from moe_live.share import SourceShare
 from moe_live.snapshot import Section, Snapshot
 from moe_live.statistics.balance import balance
 from moe_live.verdicts import median
@@ -55,6 +57,16 @@ def test_points_are_of_what_came_in_between() -> None:
     assert trend.hits[-1] == pytest.approx(0.25, abs=0.1)
     assert trend.overlap[-1] == pytest.approx(0.25, abs=0.1)
     assert trend.effective[-1] > 0.9 * EXPERTS
+
+
+def test_of_several_sources_there_is_no_trend() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    for second in range(3):
+        analyzer.feed(steps(list(range(EXPERTS)), 100, second))
+        shown = taken(analyzer)
+        shares = tuple(SourceShare(name, steps=50) for name in ("a.log", "b.log"))
+        several = replace(shown, input=replace(shown.input, sources=shares))
+        assert recorder.note(second * PERIOD, several, older=False) == Trend()
 
 
 def test_nothing_new_is_nothing_to_tell() -> None:
