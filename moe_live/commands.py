@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
@@ -56,3 +57,26 @@ def add_parsers(subparsers: Any) -> None:
     """Add those of all commands to what `ArgumentParser.add_subparsers` returned."""
     for module in dict.fromkeys(command.module for command in COMMANDS.values()):
         import_module(module).add_parsers(subparsers)
+
+
+def add_command(
+    subparsers: Any, name: str, description: str, epilog: str, *, usage: str | None = None
+) -> argparse.ArgumentParser:
+    """Add the parser of a command; its texts are shown as they are.
+
+    Args:
+        subparsers: what `ArgumentParser.add_subparsers` returned.
+        name: of the command, one of `COMMANDS`.
+        description: stands above its options.
+        epilog: below them.
+        usage: its first line; by default what argparse makes of the options.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=COMMANDS[name].help,
+        usage=usage,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser

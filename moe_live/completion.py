@@ -5,13 +5,12 @@ The files are generated from the parsers by scripts/make_shell_files.py, which n
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from moe_live.arguments import subcommand_options
-from moe_live.commands import COMMANDS
+from moe_live.commands import add_command
 
 FILES = {"bash": "moe-live.bash", "zsh": "_moe-live", "fish": "moe-live.fish"}
 """The names of the files, by shell."""
@@ -43,11 +42,5 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 def add_parsers(subparsers: Any) -> None:
     """Add those of its commands to what `ArgumentParser.add_subparsers` returned."""
-    parser = subparsers.add_parser(
-        "completion",
-        help=COMMANDS["completion"].help,
-        description=_HELP,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "completion", _HELP, _EPILOG)
     parser.add_argument("shell", choices=tuple(FILES), help="the shell")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import file_name, subcommand_options
-from moe_live.commands import COMMANDS
+from moe_live.commands import add_command
 from moe_live.errors import UsageError, printable
 from moe_live.total import add_total, check_total, write_total
 
@@ -41,13 +41,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 def add_parsers(subparsers: Any) -> None:
     """Add `merge` to what `ArgumentParser.add_subparsers` returned."""
-    parser = subparsers.add_parser(
-        "merge",
-        help=COMMANDS["merge"].help,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "merge", _DESCRIPTION, _EPILOG)
     parser.add_argument("states", type=file_name, nargs="*", metavar="STATE", help="what --state wrote")
     parser.add_argument(
         "--watch",

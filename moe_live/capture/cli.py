@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from moe_live.arguments import address, file_name, layer_set, subcommand_options, whole_number
 from moe_live.capture.guard import Access, parse_origin
 from moe_live.capture.launch import CommandParser, add_tap_options
-from moe_live.commands import COMMANDS
+from moe_live.commands import add_command
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.network import MAX_KEY, key_in, listen, parse_key
 
@@ -96,14 +96,7 @@ def add_parsers(subparsers: Any) -> None:
 
 def add_capture_parser(subparsers: Any) -> None:
     """Add `capture` to what `ArgumentParser.add_subparsers` returned."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "capture",
-        help=COMMANDS["capture"].help,
-        usage=_CAPTURE_USAGE,
-        description=_CAPTURE_HELP,
-        epilog=_CAPTURE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "capture", _CAPTURE_HELP, _CAPTURE_EPILOG, usage=_CAPTURE_USAGE)
     parser.set_defaults(run=run_capture)
     parser.add_argument(
         "--model", type=file_name, required=True, metavar="GGUF", help="the model, or the first part of it"
@@ -181,13 +174,7 @@ def add_capture_parser(subparsers: Any) -> None:
 
 def add_verify_parser(subparsers: Any) -> None:
     """Add `verify` to what `ArgumentParser.add_subparsers` returned."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "verify",
-        help=COMMANDS["verify"].help,
-        description=_VERIFY_HELP,
-        epilog=_VERIFY_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "verify", _VERIFY_HELP, _VERIFY_EPILOG)
     parser.set_defaults(run=run_verify)
     parser.add_argument(
         "--model", type=file_name, required=True, metavar="GGUF", help="the model that wrote the log"
@@ -205,13 +192,7 @@ def add_verify_parser(subparsers: Any) -> None:
 
 def add_tap_parser(subparsers: Any) -> None:
     """Add `tap` to what `ArgumentParser.add_subparsers` returned."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "tap",
-        help=COMMANDS["tap"].help,
-        description=_TAP_HELP,
-        epilog=_TAP_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "tap", _TAP_HELP, _TAP_EPILOG)
     parser.set_defaults(run=run_tap)
     parser.add_argument(
         "--build",

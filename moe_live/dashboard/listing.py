@@ -99,10 +99,11 @@ class Listing(Generic[Row]):
         if table.narrow:
             pieces.append((text(table.narrow, CAUTION),))
         longest: Line = (text(longest_excerpt(len(rows), "rows")),)
-        taken = len(flow([*pieces[:1], longest, *pieces[1:]], width)) + 1
-        while taken >= height and len(pieces) > 1:  # a row has to be seen; what matters most stands first
+        # A row has to be seen; what matters most stands first.
+        while (taken := 1 + len(flow([*pieces[:1], longest, *pieces[1:]], width))) >= height:
+            if len(pieces) < 2:
+                break
             pieces.pop()
-            taken = len(flow([*pieces[:1], longest, *pieces[1:]], width)) + 1
         axis = self.axis(rows, state)
         window = state.place.rows
         visible = window.around(len(rows), height - taken, state.selection, axis.at)

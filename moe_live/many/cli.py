@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import Address, cores, file_name, subcommand_options, whole_number
-from moe_live.commands import COMMANDS
+from moe_live.commands import add_command
 from moe_live.counting import add_counting, counting_of
 from moe_live.errors import MoeLiveError, StoppedError, UsageError
 from moe_live.total import add_total, check_total, write_total
@@ -57,13 +57,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 def add_parsers(subparsers: Any) -> None:
     """Add `analyze` to what `ArgumentParser.add_subparsers` returned."""
-    parser = subparsers.add_parser(
-        "analyze",
-        help=COMMANDS["analyze"].help,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "analyze", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "patterns",
         type=file_name,

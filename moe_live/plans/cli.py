@@ -48,7 +48,7 @@ def add_parsers(subparsers: Any) -> None:
         )
         plan.add(added)
         add_reading(added)
-    add_compare(subparsers, COMMANDS["compare"].help)
+    add_compare(subparsers)
 
 
 def _run(options: argparse.Namespace) -> int:

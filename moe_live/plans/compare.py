@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import file_name, subcommand_options
+from moe_live.commands import add_command
 from moe_live.errors import UsageError, printable
 from moe_live.plans.options import add_reading, settings_of
 from moe_live.plans.progress import bar
@@ -43,26 +44,15 @@ def run_compare(argv: Sequence[str]) -> int:
     Raises:
         MoeLiveError: something a user can act on.
     """
-    options = subcommand_options(argv, lambda subparsers: add_compare(subparsers, ""))
+    options = subcommand_options(argv, add_compare)
     if len(options.logs) != (2 if options.labels is None else 1):
         raise UsageError("give two LOGs, or one and --labels A B; see moe-live compare --help")
     return _run(options)
 
 
-def add_compare(subparsers: Any, what: str) -> None:
-    """Add `compare` to what `ArgumentParser.add_subparsers` returned.
-
-    Args:
-        subparsers: of the main command.
-        what: it does, in a few words.
-    """
-    parser = subparsers.add_parser(
-        "compare",
-        help=what,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_compare(subparsers: Any) -> None:
+    """Add `compare` to what `ArgumentParser.add_subparsers` returned."""
+    parser = add_command(subparsers, "compare", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "logs", type=file_name, nargs="+", metavar="LOG", help="two finished logs, .gz too, or states"
     )

@@ -132,9 +132,7 @@ class Sieve:
     def _see(self, layer: NDArray[np.uint16], records: Records) -> None:
         """Count rows that pass, and note what they chose."""
         if self._steps < STEPS:
-            self._steps += int(
-                np.count_nonzero(np.concatenate(([self._last_layer > layer[0]], layer[1:] < layer[:-1])))
-            )
+            self._steps += int(self._last_layer > layer[0]) + int(np.count_nonzero(layer[1:] < layer[:-1]))
         self._note(records, 0, len(layer))
         self._last_layer = int(layer[-1])
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from moe_live.sources.place import MARKER_BYTES, Identity, Place, identity_of
+from moe_live.sources.place import MARKER_BYTES, Place, identity_of
 from moe_live.sources.source import Break
 from moe_live.sources.trail import Trail
 
@@ -33,7 +33,6 @@ class LogFile:
         entry: what separates it from the file that is read before; None if it goes on with that one's text.
         repeated_lines: lines that may have been read twice, as the file was rewritten with the same bytes.
         lost_bytes: bytes that were there at a look, and were cut off before they were read.
-        copies: files beside it that were seen to be copies of what it held.
         is_rewritten: what it held when it was seen first is gone, and its turn has not come.
     """
 
@@ -47,7 +46,6 @@ class LogFile:
         self.left_at: float | None = None
         self.entry: Break | None = Break.ROTATED
         self.repeated_lines = self.lost_bytes = 0
-        self.copies: set[Identity] = set()
         self.is_rewritten = False
         self.fd = fd
         self._former: Trail | None = None  # of what it held before it was rewritten, while that comes again

@@ -132,7 +132,7 @@ class _Search:
                 try:
                     opened = self._open(sibling)
                     if isinstance(opened, LogFile) and self._is_copy(opened, self._newest):
-                        self._note_copy(sibling.identity, self._newest)
+                        self._copies.add(sibling.identity)
                     elif (held := self._compressed(opened)) is not None:
                         self._held[sibling.identity] = held
                     elif self._memory.has_more(opened, sibling):
@@ -180,7 +180,7 @@ class _Search:
                     return i, None
         found: tuple[int | None, Log | None] = None, None
         for i, sibling in reversed([*enumerate(files)]):
-            if self._is_old(sibling) or sibling.identity in self._held or not isinstance(read, LogFile):
+            if not self._is_new(sibling) or not isinstance(read, LogFile):
                 continue
             try:
                 file = self._open(sibling)
@@ -193,18 +193,13 @@ class _Search:
                             self._parts.add(sibling.identity)
                 elif file.is_made_of(read) if isinstance(file, PackedLog) else self._is_copy(file, read):
                     if read.left_at is None:
-                        self._note_copy(sibling.identity, read)
+                        self._copies.add(sibling.identity)
                     return i, None
             except FileNotFoundError:
                 raise
             except OSError:
                 continue  # which counts it as missing, further on
         return found
-
-    def _note_copy(self, identity: Identity, original: Log | None) -> None:
-        self._copies.add(identity)
-        if isinstance(original, LogFile):
-            original.copies.add(identity)
 
     @staticmethod
     def _is_copy(file: LogFile, present: Log | None) -> bool:
@@ -250,13 +245,6 @@ class _Search:
                 held = self._held[sibling.identity]
                 position = ordered.index(held) if held in ordered else len(ordered)
             elif sibling.identity in new:
-                # What was copied of a file that waits, and is not in it any more, comes before what is.
-                copied = (
-                    i
-                    for i, file in enumerate(ordered)
-                    if isinstance(file, LogFile) and not file.offset and sibling.identity in file.copies
-                )
-                position = next(copied, position)
                 ordered.insert(position, new[sibling.identity])
         return ordered
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from moe_live.arguments import file_name, label_of, subcommand_options
-from moe_live.commands import COMMANDS
+from moe_live.commands import add_command
 from moe_live.errors import printable
 from moe_live.formats.columns import add_format
 from moe_live.settings import Settings
@@ -43,13 +43,7 @@ def run_subcommand(argv: Sequence[str]) -> int:
 
 def add_parsers(subparsers: Any) -> None:
     """Add that of `rows` to what `ArgumentParser.add_subparsers` returned."""
-    parser = subparsers.add_parser(
-        "rows",
-        help=COMMANDS["rows"].help,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "rows", _DESCRIPTION, _EPILOG)
     parser.add_argument("logs", type=file_name, nargs="+", metavar="LOG", help="finished logs, .gz too")
     parser.add_argument(
         "--to",
