@@ -30,10 +30,12 @@ def gain_sentence(entry: CacheSize) -> str:
 
 
 def slots_sentence(entry: CacheSize, layers: tuple[int, ...]) -> str:
-    """How many experts of each layer are among the most used ones that fit."""
+    """How many experts of each layer are among the most used ones that fit, and what such a choice served."""
     runs = []
     counted = zip(layers, entry.slots.tolist(), strict=True)
     for slots, run in groupby(counted, key=lambda pair: pair[1]):
         of = [layer for layer, _ in run]
         runs.append(f"{of[0]}-{of[-1]}: {slots}" if len(of) > 1 else f"{of[0]}: {slots}")
-    return f"slots at {chosen_size(entry.rates.bytes)}, by layer: {', '.join(runs)}"
+    static = percents(entry.rates.static_unseen.rate)
+    size = chosen_size(entry.rates.bytes)
+    return f"slots at {size} in hindsight (static, {static} if unseen), by layer: {', '.join(runs)}"

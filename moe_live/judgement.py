@@ -65,6 +65,10 @@ WORDS: Mapping[Subject, tuple[Word, ...]] = {
 """The words that each subject may have."""
 
 
+_OPEN = frozenset({Word.UNDECIDED, Word.GUESSED, Word.TOO_EARLY, Word.CANNOT_BE_TOLD})
+"""Words that leave the question open: what would answer it matters more than the figures so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What is to be said of one subject.
@@ -87,6 +91,13 @@ class Judgement:
     def sure(self) -> bool:
         """Whether nothing is missing."""
         return not self.surer
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The word, and the facts in the order in which one screen tells them, as far as there is room."""
+        if self.word in _OPEN:
+            return (self.word, *([] if self.sure else [f"surer with {self.surer}"]), *self.facts)
+        return (self.word if self.sure else f"{self.word} so far", *self.facts)
 
     @property
     def text(self) -> str:

@@ -12,11 +12,13 @@ from moe_live.errors import printable
 from moe_live.formatting import expected, fraction, percent, short, whole
 from moe_live.judgement import Judgement, Subject, Word
 from moe_live.routing.evidence import Verdict
-from moe_live.settings import RowMode
+from moe_live.settings import Phase, RowMode
 from moe_live.snapshot import (
     COVERED_PERCENT,
     NO_ROWS,
     PERIODS,
+    TOPIC,
+    WINDOWS,
     LabelDivergence,
     LayerPairs,
     Snapshot,
@@ -41,6 +43,9 @@ second on spread out (it is 0.9 if all experts are used alike)."""
 
 CACHED = 4
 """Caches are judged by what a fourth of a layer's experts serve."""
+
+SEVERAL_TOPICS = WINDOWS * TOPIC
+"""Tokens from which on they are taken to be of several topics: with fewer, another text may use others."""
 
 FEW_STEPS = 30
 """Decode steps below which nothing is said of caches: first uses are misses however well one pays."""
@@ -179,16 +184,17 @@ def _balance(snapshot: Snapshot) -> Judgement:
     known = [(figure, layer) for figure, layer in known if not math.isnan(figure.max_violation)]
     uneven = sum(figure.effective_experts < UNEVEN * n_experts for figure, _ in known)
     facts = [
+        f"like {short(effective)} of {n_experts} experts used alike",
         f"entropy {fraction(median([figure.entropy_normalized for figure in figures]))} of 1",
-        f"{whole(dead)} of {whole(sum(snapshot.layer_sizes))} unused ({by_chance} by chance)",
-        f"a layer is like {short(effective)} of {n_experts} experts used alike",
     ]
-    lopsided = False
+    lopsided, farthest = False, ""
     if known:
         worst, layer = max(known, key=lambda each: each[0].max_violation)
         lopsided = worst.max_violation >= LOPSIDED * worst.max_violation_bound > 0
         at_most = f" of at most {short(worst.max_violation_bound)}"
-        facts.insert(1, f"worst MaxVio {short(worst.max_violation)}{at_most} in layer {layer}")
+        farthest = f"worst MaxVio {short(worst.max_violation)}{at_most} in layer {layer}"
+        facts.append(farthest)
+    facts.append(f"{whole(dead)} of {whole(sum(snapshot.layer_sizes))} unused ({by_chance} by chance)")
     if snapshot.phase is not None:
         facts.append(f"of {snapshot.phase} steps")
     if few(snapshot):
@@ -197,9 +203,18 @@ def _balance(snapshot: Snapshot) -> Judgement:
     word = Word.EVEN if share >= EVEN else Word.UNEVEN if share < UNEVEN else Word.FAIR
     if word is Word.EVEN and (lopsided or uneven):
         word = Word.FAIR
+    # What keeps it from being called even, before the rest.
+    if lopsided and word is not Word.UNEVEN:
+        facts.remove(farthest)
+        facts.insert(0, farthest)
     if uneven and word is not Word.UNEVEN:
         facts.insert(0, f"{uneven} of {_number(len(known), 'layer')} uneven")
-    return Judgement(subject, word, tuple(facts))
+    return Judgement(
+        subject,
+        word,
+        tuple(facts),
+        "" if word is Word.EVEN else _other_texts(_tokens(snapshot.counts, snapshot)),
+    )
 
 
 def _hot_set(snapshot: Snapshot) -> Judgement:
@@ -214,8 +229,11 @@ def _hot_set(snapshot: Snapshot) -> Judgement:
     fewest, most = (int(needed.min()), int(needed.max())) if len(needed) else (0, 0)
     middle = median(needed.tolist())
     half = median(covered[:, COVERED_PERCENT.index(50)].tolist())
+    tokens = _tokens(snapshot.resident_counts, snapshot)
+    kind = {Phase.DECODE: "decode token", Phase.PREFILL: "prompt token", Phase.ALL: "token"}
     facts: tuple[str, ...] = (
-        f"{short(middle)} of {n_experts} experts a layer carry 90 %",
+        f"{short(middle)} of {n_experts} experts carry 90 %",
+        *([] if snapshot.model.top_k is None else [_number(tokens, kind[snapshot.resident_phase])]),
         f"{fewest} to {most} by layer",
         f"{short(half)} carry 50 %",
     )
@@ -227,7 +245,7 @@ def _hot_set(snapshot: Snapshot) -> Judgement:
         return Judgement(subject, Word.TOO_EARLY, facts, more)
     share = middle / n_experts
     word = Word.CONCENTRATED if share <= NARROW else Word.SPREAD_OUT if share >= WIDE else Word.MODERATE
-    return Judgement(subject, word, facts)
+    return Judgement(subject, word, facts, _other_texts(tokens))
 
 
 def _cache(snapshot: Snapshot) -> Judgement | None:
@@ -239,13 +257,14 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
     if found is None:
         return Judgement(subject, Word.TOO_EARLY, ("no decode steps so far",), "decode steps")
     recent, first, chance = found.lru.rate, found.never_again, found.chance
+    steps = max(layer.steps for layer in snapshot.locality)
     facts = (
-        f"{found.experts} of {found.n_experts} a layer: LRU hits {percent(recent)}",
+        f"decode: {found.experts} of {found.n_experts} a layer hit {percent(recent)}",
         f"chance {percent(chance)}",
-        f"gain {_points(found.gain, '+')} ± {_points(found.lru.error)} points",
+        f"LRU gains {_points(found.gain, '+')} ± {_points(found.lru.error)} points",
+        _number(steps, "decode step"),
         f"the most used {percent(found.fixed)} with hindsight",
     )
-    steps = max(layer.steps for layer in snapshot.locality)
     if steps < FEW_STEPS:
         return Judgement(subject, Word.TOO_EARLY, facts, _number(FEW_STEPS - steps, "more decode step"))
 
@@ -263,7 +282,17 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
     told = found.gain > found.margin or (word is Word.HARDLY_PAYS and most is Word.HARDLY_PAYS)
     if math.isnan(found.margin) or (chance < 1 and not told):
         return Judgement(subject, Word.TOO_EARLY, facts, "more decode steps")
-    return Judgement(subject, word, facts)
+    return Judgement(subject, word, facts, _other_texts(steps))
+
+
+def _tokens(counts: NDArray[np.int64], snapshot: Snapshot) -> int:
+    """Tokens of the median layer, by its selections (layers, E): at most, where top-k is not known."""
+    return round(median(counts.sum(axis=1).tolist()) / (snapshot.model.top_k or 1))
+
+
+def _other_texts(tokens: int) -> str:
+    """What would make a verdict surer that rests on so many tokens; "" for nothing."""
+    return "tokens of other texts" if tokens < SEVERAL_TOPICS else ""
 
 
 def _pairs(snapshot: Snapshot) -> Judgement | None:
@@ -353,8 +382,9 @@ def _next_layer(snapshot: Snapshot) -> Judgement | None:
         median([pair.gain_error for pair in transitions]),
     )
     facts = (
-        f"gain {_points(gain, '+')} ± {_points(error)} points, learned on one half and tested on the other",
+        f"median gain {_points(gain, '+')} ± {_points(error)} points",
         *rates,
+        "gains learned on one half and tested on the other",
     )
     if gaining:
         layers = f"in {len(gaining)} of {_number(len(transitions), 'pair')} of layers"

@@ -181,10 +181,13 @@ def nearly_alike(n: int, each: int) -> Snapshot:
 
 def balance_of(n: int, entropy: str, worst: str, by_chance: str = "<0.1") -> str:
     return (
-        f"entropy {entropy} of 1, worst MaxVio {worst} of at most 24 in layer 0, "
-        f"{2 * (EXPERTS - n)} of 200 unused ({by_chance} by chance), "
-        f"a layer is like {n}.0 of 100 experts used alike"
+        f"like {n}.0 of 100 experts used alike, entropy {entropy} of 1, "
+        f"worst MaxVio {worst} of at most 24 in layer 0, "
+        f"{2 * (EXPERTS - n)} of 200 unused ({by_chance} by chance)"
     )
+
+
+MORE_TEXTS = "; surer with tokens of other texts"
 
 
 NO_ROWS = "no expert rows so far; surer with expert rows"
@@ -194,7 +197,8 @@ BALANCE = [
     Case(nearly_alike(74, 1000), Word.FAIR, balance_of(74, "0.93", "0.48", "0")),
     Case(nearly_alike(41, 1000), Word.FAIR, balance_of(41, "0.81", "1.68")),
     Case(nearly_alike(39, 1000), Word.UNEVEN, balance_of(39, "0.80", "1.81")),
-    Case(nearly_alike(50, 10), Word.FAIR, balance_of(50, "0.85", "1.20", "1.2")),
+    Case(nearly_alike(50, 10), Word.FAIR, balance_of(50, "0.85", "1.20", "1.2") + MORE_TEXTS),
+    Case(alike(76), Word.EVEN, balance_of(76, "0.94", "0.32")),
     Case(
         nearly_alike(50, 9),
         Word.TOO_EARLY,
@@ -203,39 +207,47 @@ BALANCE = [
     Case(
         used(np.zeros((2, EXPERTS), np.int64)),
         Word.TOO_EARLY,
-        "entropy – of 1, 200 of 200 unused (200 by chance), a layer is like – of 100 experts used alike; "
+        "like – of 100 experts used alike, entropy – of 1, 200 of 200 unused (200 by chance); "
         "surer with 125 more tokens",
     ),
     Case(
         used([[2475] + [75] * 99, [100] * 100]),
         Word.FAIR,
-        "entropy 0.94 of 1, worst MaxVio 24 of at most 24 in layer 0, 0 of 200 unused (<0.1 by chance), "
-        "a layer is like 77.5 of 100 experts used alike",
+        "worst MaxVio 24 of at most 24 in layer 0, like 77.5 of 100 experts used alike, entropy 0.94 of 1, "
+        f"0 of 200 unused (<0.1 by chance){MORE_TEXTS}",
     ),
     Case(
         used([[100] * 100, ([1000] + [0] * 4) * 20, [100] * 100]),
         Word.FAIR,
-        "1 of 3 layers uneven, entropy 1.00 of 1, worst MaxVio 4 of at most 24 in layer 1, 80 of 300 unused "
-        "(<0.1 by chance), a layer is like 100 of 100 experts used alike",
+        "1 of 3 layers uneven, like 100 of 100 experts used alike, entropy 1.00 of 1, "
+        f"worst MaxVio 4 of at most 24 in layer 1, 80 of 300 unused (<0.1 by chance){MORE_TEXTS}",
     ),
 ]
 
 
-def hot_set_of(needed: int, half: int) -> str:
-    return f"{needed} of 100 experts a layer carry 90 %, {needed} to {needed} by layer, {half} carry 50 %"
+def hot_set_of(needed: int, half: int, tokens: str) -> str:
+    by_layer = f"{needed} to {needed} by layer, {half} carry 50 %"
+    return f"{needed} of 100 experts carry 90 %, {tokens} decode tokens, {by_layer}"
 
 
 HOT_SET = [
     Case(EMPTY, Word.TOO_EARLY, NO_ROWS),
-    Case(alike(44), Word.CONCENTRATED, hot_set_of(40, 22)),
-    Case(alike(45), Word.MODERATE, hot_set_of(41, 23)),
-    Case(alike(76), Word.MODERATE, hot_set_of(69, 38)),
-    Case(alike(77), Word.SPREAD_OUT, hot_set_of(70, 39)),
-    Case(alike(100, 4), Word.TOO_EARLY, f"{hot_set_of(90, 50)}; surer with 25 more tokens"),
+    Case(alike(44), Word.CONCENTRATED, hot_set_of(40, 22, "1,100") + MORE_TEXTS),
+    Case(alike(44, 727), Word.CONCENTRATED, hot_set_of(40, 22, "7,997") + MORE_TEXTS),
+    Case(alike(44, 728), Word.CONCENTRATED, hot_set_of(40, 22, "8,008")),
+    Case(alike(45), Word.MODERATE, hot_set_of(41, 23, "1,125") + MORE_TEXTS),
+    Case(alike(76), Word.MODERATE, hot_set_of(69, 38, "1,900") + MORE_TEXTS),
+    Case(alike(77), Word.SPREAD_OUT, hot_set_of(70, 39, "1,925") + MORE_TEXTS),
+    Case(alike(100, 4), Word.TOO_EARLY, f"{hot_set_of(90, 50, '100')}; surer with 25 more tokens"),
+    Case(
+        replace(alike(44, 728), model=Model((0, 1), EXPERTS, None, (), None)),
+        Word.CONCENTRATED,
+        "40 of 100 experts carry 90 %, 40 to 40 by layer, 22 carry 50 %",
+    ),
     Case(
         used([[600] * 10 + [0] * 90, [600] * 20 + [0] * 80, [600] * 30 + [0] * 70]),
         Word.CONCENTRATED,
-        "18 of 100 experts a layer carry 90 %, 9 to 27 by layer, 10 carry 50 %",
+        f"18 of 100 experts carry 90 %, 3,000 decode tokens, 9 to 27 by layer, 10 carry 50 %{MORE_TEXTS}",
     ),
 ]
 
@@ -270,23 +282,29 @@ def cached(
     return replace(alike(50), locality=(layer(0, steps * per_step), layer(1, 0)))
 
 
-def cache_of(recent: str, size: int = 25, error: str = "1.0") -> str:
+def cache_of(recent: str, size: int = 25, error: str = "1.0", steps: str = "3,000") -> str:
     gain = f"{float(recent.rstrip('%')) - size:+.1f} ± {error} points"
-    chance = f"chance {size}.0%, gain {gain}, the most used 90.0% with hindsight"
-    return f"{size} of 100 a layer: LRU hits {recent}, {chance}"
+    chance = f"chance {size}.0%, LRU gains {gain}, {steps} decode steps, the most used 90.0% with hindsight"
+    return f"decode: {size} of 100 a layer hit {recent}, {chance}"
 
 
 EARLY = "; surer with more decode steps"
 CACHE = [
     Case(replace(alike(50), locality=()), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
     Case(cached(0.9, per_step=0), Word.TOO_EARLY, "no decode steps so far; surer with decode steps"),
-    Case(cached(0.9, steps=29), Word.TOO_EARLY, f"{cache_of('90.0%')}; surer with 1 more decode step"),
-    Case(cached(0.625), Word.PAYS, cache_of("62.5%")),
-    Case(cached(0.62), Word.HELPS, cache_of("62.0%")),
-    Case(cached(0.41), Word.HELPS, cache_of("41.0%")),
-    Case(cached(0.39), Word.HARDLY_PAYS, cache_of("39.0%")),
-    Case(cached(0.62, per_step=40), Word.HELPS, cache_of("62.0%", 40)),
-    Case(cached(0.41, first=0.3), Word.HELPS, cache_of("41.0%")),
+    Case(
+        cached(0.9, steps=29),
+        Word.TOO_EARLY,
+        f"{cache_of('90.0%', steps='29')}; surer with 1 more decode step",
+    ),
+    Case(cached(0.625), Word.PAYS, cache_of("62.5%") + MORE_TEXTS),
+    Case(cached(0.625, steps=7999), Word.PAYS, cache_of("62.5%", steps="7,999") + MORE_TEXTS),
+    Case(cached(0.625, steps=8000), Word.PAYS, cache_of("62.5%", steps="8,000")),
+    Case(cached(0.62), Word.HELPS, cache_of("62.0%") + MORE_TEXTS),
+    Case(cached(0.41), Word.HELPS, cache_of("41.0%") + MORE_TEXTS),
+    Case(cached(0.39), Word.HARDLY_PAYS, cache_of("39.0%") + MORE_TEXTS),
+    Case(cached(0.62, per_step=40), Word.HELPS, cache_of("62.0%", 40) + MORE_TEXTS),
+    Case(cached(0.41, first=0.3), Word.HELPS, cache_of("41.0%") + MORE_TEXTS),
     Case(
         cached(0.41, first=0.4),
         Word.TOO_EARLY,
@@ -296,7 +314,8 @@ CACHE = [
         Case(
             cached(recent, error=error),
             word,
-            cache_of(f"{recent:.1%}", error=f"{100 * error:.1f}") + (EARLY if word is Word.TOO_EARLY else ""),
+            cache_of(f"{recent:.1%}", error=f"{100 * error:.1f}")
+            + (EARLY if word is Word.TOO_EARLY else MORE_TEXTS),
         )
         for recent, error, word in (
             (0.45, 0.051, Word.TOO_EARLY),
@@ -405,7 +424,7 @@ def rates(found: str, static: str) -> str:
     return f"{of_next}, {static} by always naming the most used, 4.0% by chance"
 
 
-HALVES = "points, learned on one half and tested on the other"
+HALVES = "gains learned on one half and tested on the other"
 NEXT_LAYER = [
     Case(
         foretold((0.5, 0.4, 256), of_layers=1),
@@ -430,22 +449,22 @@ NEXT_LAYER = [
     Case(
         foretold((0.5, 0.4375, 50)),
         Word.FOUND,
-        f"in 1 of 1 pair of layers, gain +6.2 ± 1.0 {HALVES}, {rates('50.0%', '43.8%')}",
+        f"in 1 of 1 pair of layers, median gain +6.2 ± 1.0 points, {rates('50.0%', '43.8%')}, {HALVES}",
     ),
     Case(
         foretold((0.5, 0.4375, 50), error=0.02),
         Word.TOO_EARLY,
-        f"gain +6.2 ± 2.0 {HALVES}, {rates('50.0%', '43.8%')}; surer with more tokens",
+        f"median gain +6.2 ± 2.0 points, {rates('50.0%', '43.8%')}, {HALVES}; surer with more tokens",
     ),
     Case(
         foretold((0.5, 0.4375, 50), error=math.nan),
         Word.TOO_EARLY,
-        f"gain +6.2 ± – {HALVES}, {rates('50.0%', '43.8%')}; surer with more tokens",
+        f"median gain +6.2 ± – points, {rates('50.0%', '43.8%')}, {HALVES}; surer with more tokens",
     ),
     Case(
         foretold((0.5, 0.46875, 50), (0.5, 0.46875, 256), (math.nan, math.nan, 0), error=0.004),
         Word.NONE_FOUND,
-        f"gain +3.1 ± 0.4 {HALVES}, {rates('50.0%', '46.9%')}, a gain counts from 5% on",
+        f"median gain +3.1 ± 0.4 points, {rates('50.0%', '46.9%')}, {HALVES}, a gain counts from 5% on",
     ),
 ]
 

@@ -67,18 +67,19 @@ def _idle_steps(snapshot: Snapshot, layer: int, expert: int) -> float | None:
     return None
 
 
-def readout(found: Standing, width: int, *, hottest: bool = False) -> Line:
+def readout(found: Standing, width: int, *, hottest: bool = False, of: str = "") -> Line:
     """The line, in at most `width` columns: less important facts are left out first.
 
     Args:
         found: the expert.
         width: columns.
         hottest: it is shown because no other is used as much, relative to uniform use.
+        of: the steps that its share is of, "" where they stand above.
     """
     facts = [f"expert {found.expert}"]
     if found.count:
         facts += [
-            f"{percent(found.share)[:-1]} %",
+            f"{percent(found.share)[:-1]} %{of and f' of {of}'}",
             times(found.multiple),
             "hottest of all" if hottest else f"{_ordinal(found.rank)} in layer",
             *([] if found.idle_steps is None else [_last_used(found.idle_steps)]),

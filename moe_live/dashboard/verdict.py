@@ -31,8 +31,9 @@ def verdict_line(subject: Subject, snapshot: Snapshot, width: int) -> Line:
     judgement = verdict(subject, snapshot)
     if judgement is None:
         return (*line, text("one moment …", FAINT))
-    line = (*line, text(judgement.word, _STYLES.get(judgement.word, STRONG)))
-    for i, fact in enumerate(judgement.facts):
+    word, *facts = judgement.phrases
+    line = (*line, text(word, _STYLES.get(judgement.word, STRONG)))
+    for i, fact in enumerate(facts):
         separator = " · " if i else "  "
         if line_width(line) + len(separator) + len(fact) > width:
             break

@@ -190,9 +190,9 @@ def test_verdicts_are_those_of_the_phase() -> None:
     for phase, unused in ((Phase.ALL, 0), (Phase.DECODE, 120), (Phase.PREFILL, 0)):
         state.phase = phase
         for state.view in (TITLES.index("Overview"), TITLES.index("Balance")):
-            assert f"{unused} of 160 unused" in compose(one, status(), state, 120, 40).plain
+            assert f"{unused} of 160 unused" in compose(one, status(), state, 200, 40).plain
     state.view, state.phase = TITLES.index("Hot set"), Phase.DECODE
-    assert "36 of 160 experts a layer carry 90 %" in compose(one, status(), state, 120, 40).plain
+    assert "36 of 160 experts carry 90 %" in compose(one, status(), state, 120, 40).plain
 
 
 def test_the_hottest_experts_are_those_of_decode_in_layers_with_enough_selections() -> None:

@@ -32,20 +32,22 @@ def style(line: Line, shown: str) -> Style | None:
 
 
 def test_what_does_not_fit_is_left_out_from_the_end() -> None:
-    shown = {width: plain(verdict_line(Subject.HOT_SET, used_alike(40), width)) for width in range(21, 200)}
+    shown = {width: plain(verdict_line(Subject.HOT_SET, used_alike(40), width)) for width in range(30, 200)}
     assert all(len(said) <= width for width, said in shown.items())
-    assert list(dict.fromkeys(shown.values())) == [
-        "hot set  concentrated",
-        "hot set  concentrated  36 of 160 experts a layer carry 90 %",
-        "hot set  concentrated  36 of 160 experts a layer carry 90 % · 36 to 36 by layer",
-        "hot set  concentrated  36 of 160 experts a layer carry 90 % · 36 to 36 by layer · 20 carry 50 %",
-        "hot set  concentrated  36 of 160 experts a layer carry 90 % · 36 to 36 by layer · 20 carry 50 % · "
-        "of decode: prompts are 50.0% of the selections",
-    ]
+    facts = (
+        "  36 of 160 experts carry 90 %",
+        " · 2,500 decode tokens",
+        " · 36 to 36 by layer",
+        " · 20 carry 50 %",
+        " · of decode: prompts are 50.0% of the selections",
+    )
+    word = "hot set  concentrated so far"
+    assert list(dict.fromkeys(shown.values())) == [word + "".join(facts[:n]) for n in range(len(facts) + 1)]
 
 
 @pytest.mark.parametrize(
-    ("experts", "word", "expected"), [(160, "even", GOOD), (100, "fair", STRONG), (40, "uneven", CAUTION)]
+    ("experts", "word", "expected"),
+    [(160, "even", GOOD), (100, "fair", STRONG), (40, "uneven so far", CAUTION)],
 )
 def test_the_word_is_in_colour(experts: int, word: str, expected: Style) -> None:
     assert style(verdict_line(Subject.BALANCE, used_alike(experts), 200), word) == expected
@@ -56,5 +58,5 @@ def test_a_section_that_is_still_being_made() -> None:
     assert plain(verdict_line(Subject.CACHE, bare, 200)) == "cache    one moment …"
     without = replace(bare, locality=())
     assert plain(verdict_line(Subject.CACHE, without, 200)) == (
-        "cache    too early to say  no decode steps so far"
+        "cache    too early to say  surer with decode steps · no decode steps so far"
     )

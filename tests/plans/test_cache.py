@@ -57,7 +57,9 @@ def test_a_plan_in_words(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cache time: milliseconds a decode token to load what is missing at 10 GB/s" in lines
     assert any(line.startswith("cache at 24 MB: LFU* serves ") for line in lines)
     assert any(line.startswith("cache knee: the curve of LRU bends most at ") for line in lines)
-    slots = [line for line in lines if line.startswith("slots at 48 MB, by layer: ")]
+    slots = [line for line in lines if line.startswith("slots at 48 MB in hindsight ")]
+    static = lines[7].split()[-1]  # of the second size
+    assert f" (static, {static} if unseen), by layer: " in slots[0]
     assert sum(int(part.split(":")[1]) for part in slots[0].split("layer: ")[1].split(", ")) == 48
     assert max(map(len, lines)) < 90
 

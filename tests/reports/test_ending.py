@@ -26,7 +26,7 @@ warning    3 lines are malformed
 rows       strided; most prompt rows are not real selections;
            40 of 100 rows left out; 4 recovered
 phase      guessed; surer with a step of one token
-balance    too early to say; surer with 27 more tokens; entropy 0.07 of 1
+balance    too early to say; surer with 27 more tokens
 hot set    too early to say; surer with 27 more tokens
 
 hottest    of decode: layer 3 #0 92.9% (11.1×); layer 3 #10 6.2% (0.74×);

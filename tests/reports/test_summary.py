@@ -40,12 +40,10 @@ warning: 3 lines are malformed
 verdict rows: strided; most prompt rows are not real selections, 40 of 100 rows left out, 4 recovered
 verdict phase: guessed; steps of several tokens are taken for prefill, 2 prefill steps of 30 tokens, \
 50 decode steps of 50 tokens; surer with a step of one token
-verdict balance: too early to say; entropy 0.07 of 1, worst MaxVio 11 of at most 5 in layer 4, \
-26 of 36 unused (18.3 by chance), \
-a layer is like 1.19 of 12 experts used alike; surer with 27 more tokens
-verdict hot set: too early to say; 1 of 12 experts a layer carry 90 %, 1 to 1 by layer, 1 carry 50 %, \
-of decode: prompts are 0.73% of the selections; \
-surer with 27 more tokens
+verdict balance: too early to say; like 1.19 of 12 experts used alike, entropy 0.07 of 1, \
+worst MaxVio 11 of at most 5 in layer 4, 26 of 36 unused (18.3 by chance); surer with 27 more tokens
+verdict hot set: too early to say; 1 of 12 experts carry 90 %, 4 decode tokens, 1 to 1 by layer, \
+1 carry 50 %, of decode: prompts are 0.73% of the selections; surer with 27 more tokens
 
 experts are listed as expert=selections share
 layer 3: selections 1627 (prefill 12, decode 1615), experts used 9 of 12

@@ -98,7 +98,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         return lines[:height]
     columns: list[Column[_Slots]] = [Column("layer", 5, lambda row: str(row.layer))]
     columns += [_column(place, entry) for place, entry in enumerate(sizing.sizes)]
-    head: Line = (text("Experts of each layer among the most used that fit", TITLE),)
+    head: Line = (text("Experts of each layer among the most used that fit, in hindsight", TITLE),)
     slots = _LAYERS.lines(_slots(sizing), columns, state, width=width, height=room, title=[head])
     return [*lines, (), *slots]
 

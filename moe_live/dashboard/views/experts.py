@@ -176,7 +176,8 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     overall = counts_of(snapshot.overall, state.phase)
     together: list[Line] = [
         (text("All layers, by expert number", FAINT),),
-        *ends(overall, right, room - 1),
+        (text("unrelated experts, added up", CAUTION),),
+        *ends(overall, right, room - 2),
     ]
     return [
         *head,

@@ -242,11 +242,11 @@ def _side(counts: NDArray[np.int64]) -> str:
     return f"  {used:>5}   {'#' + str(top):>5} {percent(share):>5} {times(share * len(counts)):>5}"
 
 
-def cursor_line(snapshot: Snapshot, state: ViewState, width: int) -> Line:
-    """What is known of the expert that the cursor stands on."""
+def cursor_line(snapshot: Snapshot, state: ViewState, width: int, of: str = "") -> Line:
+    """What is known of the expert that the cursor stands on, with the steps it is `of` if need be."""
     row, expert = Plan.of(snapshot, state).cursor
     found = standing(snapshot, snapshot.layers[row], expert, state.phase)
-    return readout(found, width, hottest=state.selection.layer is None)
+    return readout(found, width, hottest=state.selection.layer is None, of=of)
 
 
 def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> list[Line]:

@@ -13,6 +13,7 @@ from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, of_phase
 from moe_live.formatting import percents, whole
 from moe_live.judgement import Subject
+from moe_live.settings import Phase
 from moe_live.snapshot import COVERED_PERCENT, Budget, Snapshot
 from moe_live.verdicts import NARROW, WIDE
 
@@ -22,6 +23,9 @@ _LAYERS = 41
 
 _NARROWEST_LAYERS = 26
 _WIDEST_BAR = 50
+
+
+_STEPS = {Phase.DECODE: "decode", Phase.PREFILL: "prompts", Phase.ALL: "all steps"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def _budgets(snapshot: Snapshot, width: int) -> list[Line]:
         columns.append(Column("", room, lambda budget: text(bar(budget.best, room), BAR), right=False))
     table = Table(columns, width)
     return [
-        (text("Resident experts, all layers", TITLE),),
+        (text(f"Resident in {_STEPS[snapshot.resident_phase]}, hindsight", TITLE),),
         table.header(),
         *[table.row(budget) for budget in snapshot.budgets],
     ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_live.dashboard.canvas import Line, bar, beside, choosing, fill, text
+from moe_live.dashboard.canvas import Line, bar, beside, choosing, fill, flow, text
 from moe_live.dashboard.plan import SORTS, Plan, experts_axis, layers_axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, TITLE
@@ -116,9 +116,10 @@ def _summary(snapshot: Snapshot, state: ViewState, width: int, height: int) -> l
     else:
         lines = [*_hottest(snapshot, state, width, room // 2), ()]
         entry = snapshot.layers[Plan.of(snapshot, state).cursor[0]]
-        title: Line = (text(f"Layer {entry.layer}", TITLE), text("  Enter: all of it", FAINT))
+        title = text(f"Layer {entry.layer} · {state.phase.value} steps", TITLE)
+        head = flow([(title,), (text("Enter: all of it", FAINT),)], width, "  ")[:1]
         counts = counts_of(entry.usage, state.phase)
-        lines += fill([title, *ends(counts, width, room - len(lines) - 2)], room - len(lines))
+        lines += fill([*head, *ends(counts, width, room - len(lines) - 2)], room - len(lines))
     return [*lines, *_distances(snapshot, width, distances)]
 
 
@@ -149,7 +150,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     return [
         *verdicts,
         *fill(beside(picture, _summary(snapshot, state, right, height), left, _GAP), height),
-        cursor_line(snapshot, state, width),
+        cursor_line(snapshot, state, width, f"{state.phase.value} steps"),
     ]
 
 

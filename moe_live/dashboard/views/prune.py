@@ -116,6 +116,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         (
             text("all layers lose ", FAINT),
             text(percent(share_lost(counts, least_used(counts, pruning.drop)))),
+            text(" in hindsight", FAINT),
         ),
     ]
     if (unseen := pruning.unseen) is not None:

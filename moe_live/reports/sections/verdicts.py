@@ -9,9 +9,6 @@ from moe_live.reports.section import Gist, Keys, ReportSection
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import verdicts
 
-_OPEN = (Word.UNDECIDED, Word.GUESSED, Word.TOO_EARLY, Word.CANNOT_BE_TOLD)
-"""Words that leave the question open: what would answer it matters more than the figures so far."""
-
 
 def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
     for judgement in verdicts(snapshot):
@@ -22,13 +19,8 @@ def _gists(snapshot: Snapshot) -> Iterator[Gist]:
     for judgement in verdicts(snapshot):
         if judgement.subject is Subject.LABELS and not (snapshot.labels and snapshot.labels.usages):
             continue  # of what nobody gave nothing need be said
-        word, facts = str(judgement.word), judgement.facts
-        if judgement.word in _OPEN:
-            facts = (f"surer with {judgement.surer}", *facts) if judgement.surer else facts
-        elif not judgement.sure:
-            word += " so far"
         wrong = judgement.word in (Word.STRIDED, Word.MIXED)
-        yield Gist(judgement.subject, (word, *facts), lines=1 + wrong, alert=wrong)
+        yield Gist(judgement.subject, judgement.phrases, lines=1 + wrong, alert=wrong)
 
 
 def _keys(snapshot: Snapshot) -> Keys:
