@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from io import BufferedWriter, TextIOWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from moe_live import view_names
 from moe_live.arguments import label_of
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from moe_live.checkpoint import Checkpoint
     from moe_live.plans.live import LivePlans
     from moe_live.resumption import Resumed
-    from moe_live.running import Run
+    from moe_live.running import LiveRun, Run
     from moe_live.snapshot import Snapshot
+    from moe_live.sources.several import FollowedLogs
     from moe_live.sources.source import Source
     from moe_live.terminal import Signals
 
@@ -249,14 +250,15 @@ def _given(config: Config) -> Given:
     Raises:
         UsageError: the model cannot be read, and the user names it, or asks for what needs it.
     """
-    from moe_live.plans.expert_bytes import model_bytes
-
     given = config.given
     if config.model is not None:
+        from moe_live.plans.expert_bytes import model_bytes
+
         return replace(given, model=model_bytes(config.model))
     if config.launch is None or given.expert_bytes:
         return given
     from moe_live.capture.model_name import model_file
+    from moe_live.plans.expert_bytes import model_bytes
 
     model = model_file(config.launch.command[1:], os.environ)
     with nullcontext() if given.budgets else suppress(UsageError):  # it is the command's to complain
@@ -308,15 +310,12 @@ def _session(
     resumed: Resumed | None,
 ) -> Run:
     """One that reads with several processes where that is worth while."""
-    from moe_live.analyzer import Analyzer
-    from moe_live.logs import Logs
-    from moe_live.session import READ_AHEAD, Session
-    from moe_live.sources.several import FollowedLogs
-
     settings = config.settings
-    if isinstance(source, FollowedLogs):
+    if config.follows_several:
+        from moe_live.logs import Logs
+
         by_file = label_of if config.label_by_file else None
-        return Logs(source, settings, label_of=by_file, label_file=config.label_file)
+        return Logs(cast("FollowedLogs", source), settings, label_of=by_file, label_file=config.label_file)
     if config.several_jobs:
         from moe_live.parallel.plan import plan
         from moe_live.parallel.session import ParallelSession
@@ -325,6 +324,9 @@ def _session(
         parts = plan(config.paths, config.jobs, settings)
         if workers := start_workers(min(config.jobs, len(parts)), settings):
             return ParallelSession(source, parts, workers, settings, paths=names)
+    from moe_live.analyzer import Analyzer
+    from moe_live.session import READ_AHEAD, Session
+
     if resumed is not None:
         analyzer = resumed.analyzer
     else:
@@ -346,10 +348,6 @@ def _source(
     config: Config, signals: Signals, resumed: Resumed | None
 ) -> Iterator[tuple[Source, tuple[str, ...], CommandSource | None]]:
     """The source of bytes, closed at the end, the names of what it reads, and the command that it runs."""
-    from moe_live.sources.archive import ArchiveSource
-    from moe_live.sources.follow import Follower
-    from moe_live.sources.pipe import PipeSource
-
     with ExitStack() as stack:
         source: Source
         names: tuple[str, ...]
@@ -360,6 +358,8 @@ def _source(
             source = command = stack.enter_context(started(config.launch, signals))
             names = (source.status().name,)
         elif config.paths:
+            from moe_live.sources.archive import ArchiveSource
+
             source, names = ArchiveSource(config.paths), config.paths
         elif config.follows_several:
             from moe_live.sources.several import FollowedLogs
@@ -368,6 +368,8 @@ def _source(
             source = FollowedLogs(config.follow, from_end=config.from_end, ours=ours)
             names = config.follow
         elif config.follow:
+            from moe_live.sources.follow import Follower
+
             (log,) = config.follow
             position = None if resumed is None else resumed.position
             follower = Follower(log, from_end=config.from_end, resume=position)
@@ -377,10 +379,13 @@ def _source(
             source, names = follower, (log,)
         elif config.demo:
             from moe_live.simulator.writer import demo_server
+            from moe_live.sources.follow import Follower
 
             demo = stack.enter_context(demo_server())
             source, names = Follower(demo), (str(demo),)
         else:
+            from moe_live.sources.pipe import PipeSource
+
             source, names = PipeSource(0, "standard input"), ("-",)
         stack.callback(source.close)
         yield source, names, command
@@ -413,14 +418,11 @@ def _show(
     # The only threads are the file watcher's. That one died is noticed and shown; its traceback would spoil
     # the screen.
     threading.excepthook = lambda _: None
-    from moe_live.logs import Logs
-    from moe_live.session import Session
-
     live = not config.paths
     if config.once is not None and config.follow:
         _read_what_is_there(session, signals)
         return
-    shown = session if (live or config.browse) and isinstance(session, Session | Logs) else None
+    shown = _live_run(session) if live or config.browse else None
     if shown is not None and _has_dashboard(config):
         from moe_live.dashboard.run import run_dashboard
         from moe_live.dashboard.theme import Theme
@@ -448,6 +450,14 @@ def _show(
         )
     if live and shown is not None and not shown.ended:
         shown.drain()
+
+
+def _live_run(session: Run) -> LiveRun | None:
+    """The same, if it has what a dashboard shows besides."""
+    from moe_live.logs import Logs
+    from moe_live.session import Session
+
+    return session if isinstance(session, Session | Logs) else None
 
 
 def _read_what_is_there(session: Run, signals: Signals) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -118,7 +119,7 @@ def few(snapshot: Snapshot) -> bool:
 def median(values: Sequence[float]) -> float:
     """The median of those that are defined, NaN if none is."""
     known = [value for value in values if not math.isnan(value)]
-    return float(np.median(known)) if known else math.nan
+    return statistics.median(known) if known else math.nan
 
 
 def _rows(snapshot: Snapshot) -> Judgement:

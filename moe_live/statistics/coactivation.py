@@ -18,7 +18,7 @@ from moe_live.statistics.members import Member
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.statistic import Counted, OnDemand
-from moe_live.statistics.tables import roomy
+from moe_live.statistics.tables import in_order, roomy
 
 MAX_CELLS = 1 << 25
 """Cells of all tables together at most (64 MB, or 128): 250 layers of 512 experts. A larger model is not
@@ -136,16 +136,11 @@ class Coactivation:
 
         The counts of two accumulators over different rows may simply be added.
         """
-        counts = np.zeros((len(experts), len(experts)), np.int64)
-        if layer in self.layers:
-            slot = self._slots.layers.index(layer)
-            capacity = int(self._capacity[slot])
-            triangle = self._counts.counts(int(self._base[slot]), int(_cells(self._capacity[slot])))
-            index, column = self.columns.common(experts)
-            seen = int(np.searchsorted(column, capacity))
-            square = triangle[_triangle_index(capacity)]
-            counts[np.ix_(index[:seen], index[:seen])] = square[np.ix_(column[:seen], column[:seen])]
-        return counts
+        if layer not in self.layers:
+            return np.zeros((len(experts), len(experts)), np.int64)
+        slot = self._slots.layers.index(layer)
+        triangle = self._counts.counts(int(self._base[slot]), int(_cells(self._capacity[slot])))
+        return self.columns.spread(triangle[_triangle_index(int(self._capacity[slot]))], experts)
 
     def _count(self, slot: int, by_rank: NDArray[np.uint16]) -> None:
         """Count the rows of one layer, experts by rank (k, n)."""
@@ -214,6 +209,12 @@ def _triangle(size: int, where: NDArray[np.int64]) -> NDArray[np.int64]:
     high = where[b]
     place: NDArray[np.int64] = high * (high + 1) // 2 + where[a]
     return place
+
+
+@lru_cache(maxsize=4)
+def _above_diagonal(n_experts: int) -> NDArray[np.intp]:
+    """Flat indices of the pairs a < b in (n_experts, n_experts), ascending."""
+    return np.flatnonzero(np.triu(np.ones((n_experts, n_experts), np.bool_), 1))
 
 
 @lru_cache(maxsize=4)
@@ -295,12 +296,16 @@ def notable_pairs(
     """
     if not rows:
         return LayerPairs(0, math.nan, 0, math.nan, math.nan, (), ())
+    single, chance = np.diagonal(counts), _chance_lift(counts, rows)
+    untested = LayerPairs(rows, chance, 0, math.nan, math.nan, (), ())
+    # Experts of a row are distinct: fewer than N_a N_b / T are expected, which tells enough of few rows.
+    if math.prod(np.sort(single)[-2:].tolist()) < 0.99 * SUPPORT * rows:
+        return untested
     together = expected_together(counts, rows)
-    supported = np.flatnonzero(np.triu(together >= SUPPORT, 1))
-    chance = _chance_lift(counts, rows)
+    above_diagonal = _above_diagonal(len(counts))
+    supported = above_diagonal[together.take(above_diagonal) >= SUPPORT]
     if not len(supported):
-        return LayerPairs(rows, chance, 0, math.nan, math.nan, (), ())
-    single = np.diagonal(counts)
+        return untested
     a, b = np.divmod(supported, len(counts))
     expected, count = together.take(supported), counts.take(supported)
     z = _deviance_root(count, expected)
@@ -333,7 +338,7 @@ def notable_pairs(
 
     strongest = pairs(np.flatnonzero(certain & (z > 0) & (count >= expected * MIN_DEVIATION)), -lift)
     weakest = pairs(np.flatnonzero(certain & (z < 0) & (count <= expected / MIN_DEVIATION)), lift)
-    spread = float(np.median(variance))
+    spread = float(_median(variance))
     return LayerPairs(rows, chance, len(z), spread, needed, strongest, weakest)
 
 
@@ -347,9 +352,9 @@ def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[
     unit = NormalDist().inv_cdf(0.75) ** 2
     if len(z) < _BINS * _BIN:
         # As much as it may be, being known of so few.
-        alike = float(np.median(np.abs(z))) ** 2 / unit * (1 + 3 / math.sqrt(len(z)))
+        alike = float(_median(np.abs(z))) ** 2 / unit * (1 + 3 / math.sqrt(len(z)))
         return np.full(len(z), max(alike, 1.0))
-    order = np.argsort(expected, kind="stable")
+    order = in_order(expected)
     middle = _medians(expected[order])
     found = _medians(np.abs(z[order])) ** 2 / unit
     with np.errstate(all="ignore"):
@@ -360,8 +365,8 @@ def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[
     known = np.flatnonzero(n_known)
     n_known = n_known[known]
     of_each = (slopes[known, (n_known - 1) // 2] + slopes[known, n_known // 2]) / 2
-    slope = max(float(np.median(of_each)), 0.0) if len(known) else 0.0
-    base = max(float(np.median(found - slope * middle)), 1.0)
+    slope = max(float(_median(of_each)), 0.0) if len(known) else 0.0
+    base = max(float(_median(found - slope * middle)), 1.0)
     variance: NDArray[np.float64] = base + slope * expected
     return variance
 
@@ -372,10 +377,17 @@ def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
     cut = longer * (size + 1)
     return np.concatenate(
         [
-            np.median(values[:cut].reshape(longer, size + 1), axis=1),
-            np.median(values[cut:].reshape(_BINS - longer, size), axis=1),
+            _median(values[:cut].reshape(longer, size + 1)),
+            _median(values[cut:].reshape(_BINS - longer, size)),
         ]
     )
+
+
+def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Medians of the last axis (..., n), as those of `np.median`, which does much besides."""
+    middle = [(values.shape[-1] - 1) // 2, values.shape[-1] // 2]
+    median: NDArray[np.float64] = np.partition(values, middle)[..., middle].mean(axis=-1)
+    return median
 
 
 def expected_together(counts: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
@@ -396,10 +408,12 @@ def expected_together(counts: NDArray[np.int64], rows: int) -> NDArray[np.float6
     share = single / rows
     variance = share * (1 - share)
     factor = variance / math.sqrt(max(variance.sum(), 1e-300))
-    for _ in range(_FITTING_ROUNDS):
-        others = factor.sum() - factor
-        wanted = np.divide(variance, others, out=np.zeros_like(variance), where=others > 0)
-        factor = np.sqrt(factor * wanted)  # the geometric mean does not overshoot
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(_FITTING_ROUNDS):
+            others = factor.sum() - factor
+            wanted = variance / others
+            wanted[others <= 0] = 0
+            factor = np.sqrt(factor * wanted)  # the geometric mean does not overshoot
     table = rows * (np.outer(share, share) - np.outer(factor, factor))
     np.clip(table, 0.0, np.minimum.outer(single, single), out=table)
     np.fill_diagonal(table, 0.0)

@@ -71,6 +71,20 @@ class Columns:
         _, index, column = np.intersect1d(experts, self.experts, assume_unique=True, return_indices=True)
         return index, column
 
+    def spread(self, table: NDArray[np.int64], experts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A table of the first columns as one (n, n) of experts (n,), ascending, 0 where it has none.
+
+        It may be the table itself.
+        """
+        n = len(experts)
+        if self.as_numbered and table.shape == (n, n) and experts[-1] == n - 1:
+            return table
+        index, column = self.common(experts)
+        spread = np.zeros((n, n), np.int64)
+        i, j = np.searchsorted(column, table.shape).tolist()
+        spread[np.ix_(index[:i], index[:j])] = table[np.ix_(column[:i], column[:j])]
+        return spread
+
 
 def moved(width: NDArray[np.int64], where: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many columns tables need that had `width` (n,) of them, once these are `where` `learn` says."""

@@ -134,15 +134,11 @@ class Transitions:
         Of these experts (E,), ascending.
         The counts of two accumulators over different rows may simply be added.
         """
-        counts = np.zeros((len(experts), len(experts)), np.int64)
         slot = self._find(layer, following)
-        if slot is not None:
-            begin, shape = self._place(slot)
-            table = self._counts.counts(begin, math.prod(shape)).reshape(shape)
-            index, column = self.columns.common(experts)
-            i, j = np.searchsorted(column, shape).tolist()
-            counts[np.ix_(index[:i], index[:j])] = table[np.ix_(column[:i], column[:j])]
-        return counts
+        if slot is None:
+            return np.zeros((len(experts), len(experts)), np.int64)
+        begin, shape = self._place(slot)
+        return self.columns.spread(self._counts.counts(begin, math.prod(shape)).reshape(shape), experts)
 
     def _find(self, layer: int, following: int) -> int | None:
         if self.too_large or layer not in self._slots.layers:
@@ -297,7 +293,7 @@ def summarize(
     ]
     for pair in untested:
         counts = sum(
-            (accumulator.counts(*pair, experts) for accumulator in accumulators),
+            (accumulator.counts(*pair, experts) for accumulator in accumulators if accumulator.tokens(*pair)),
             np.zeros((len(experts), len(experts)), np.int64),
         )
         usage = counts.sum(axis=0)
@@ -352,9 +348,7 @@ def gain(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -
         used = np.bincount(above.reshape(-1), minlength=n_experts) / len(above)
         own = np.bincount(below.reshape(-1), minlength=n_experts)
         share = (counts + _PRIOR * used) / (own + _PRIOR)[:, None]
-        scores = np.zeros((len(lower[tested]), n_experts))
-        for i in lower[tested].astype(np.int64).T:
-            scores += share[i]
+        scores = _sums(share, lower[tested])
         gains[tested] = (_hits(scores, upper[tested]) - _hits(used[None], upper[tested])) / k
     part = np.arange(m) * BLOCKS // m
     size = np.bincount(part, minlength=BLOCKS)
@@ -389,20 +383,24 @@ def hit_rates(
     m, k = upper.shape
     if not m:
         return np.zeros(2)
-    token = np.arange(m)[:, None]
-    i_used, place = np.unique(lower, return_inverse=True)
-    counts = counts[i_used]
     followers = np.maximum(counts.sum(axis=1) - k, 1)
-    share = counts / followers[:, None]
-    scores, own = np.zeros((m, counts.shape[1])), np.zeros((m, k))
-    for i in place.reshape(lower.shape).T:
-        scores += share[i]
-        # Less the token itself, before any rounding: a trace of it would break ties its way.
-        own += (counts[i[:, None], upper] - 1) / followers[i, None]
-    scores[token, upper] = own
+    scores = _sums(counts / followers[:, None], lower)
+    # Less the token itself, before any rounding: a trace of it would break ties its way.
+    others = counts[lower[:, :, None], upper[:, None, :]] - 1
+    scores[np.arange(m)[:, None], upper] = (others / followers[lower][:, :, None]).sum(axis=1)
     hits = [float(_hits(table, upper).sum()) for table in (scores, usage[None])]
     rates: NDArray[np.float64] = np.array(hits) / (m * k)
     return rates
+
+
+def _sums(share: NDArray[np.float64], lower: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """For each token the sum (m, E) of the rows of `share` (E, E) of its experts `lower` (m, k)."""
+    first, *others = lower.astype(np.int64).T
+    scores: NDArray[np.float64] = share.take(first, axis=0)
+    row = np.empty_like(scores)
+    for i in others:
+        scores += share.take(i, axis=0, out=row, mode="clip")  # else it would go through a copy
+    return scores
 
 
 def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> NDArray[np.float64]:
@@ -413,12 +411,14 @@ def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> NDArray[np.float6
         chosen: (m, k) experts.
     """
     k = chosen.shape[1]
-    border = np.partition(scores, scores.shape[1] - k, axis=1)[:, [scores.shape[1] - k]]
-    above = np.count_nonzero(scores > border, axis=1)
-    tied = np.count_nonzero(scores == border, axis=1)
-    own = np.take_along_axis(scores, chosen.astype(np.int64), axis=1)
-    hits = np.count_nonzero(own > border, axis=1)
-    found: NDArray[np.float64] = hits + np.count_nonzero(own == border, axis=1) * (k - above) / tied
+    ordered = np.partition(scores, scores.shape[1] - k, axis=1)
+    best = ordered[:, -k:]
+    border = best[:, :1]
+    above = (best > border).sum(axis=1)
+    tied = (ordered == border).sum(axis=1)
+    own = scores[np.arange(len(scores))[:, None], chosen]
+    hits = (own > border).sum(axis=1)
+    found: NDArray[np.float64] = hits + (own == border).sum(axis=1) * (k - above) / tied
     return found
 
 
