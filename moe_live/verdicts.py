@@ -410,7 +410,8 @@ def _drift(snapshot: Snapshot) -> Judgement | None:
         return _not_made(subject, snapshot)
     before = np.stack([entry.usage.decode for entry in snapshot.layers]) - drift.counts
     if not before.any():
-        fact = "the latest decode steps are the whole run" if drift.steps else "no decode steps so far"
+        whole_run = "the window is the whole run: nothing to compare yet"
+        fact = whole_run if drift.steps else "no decode steps so far"
         needed = f"decode steps beyond the latest {whole(drift.window)}"
         return Judgement(subject, Word.TOO_EARLY, (fact,), needed)
     steps = f"the latest {whole(drift.steps)} of {whole(snapshot.steps.decode)} decode steps"
@@ -418,8 +419,9 @@ def _drift(snapshot: Snapshot) -> Judgement | None:
     order = np.argsort(-np.nan_to_num(found.js), kind="stable").tolist()
     drifting = [index for index in order if found.real[index]]
     largest = (drifting or order)[0]
-    bits = f"{fraction(found.js[largest], 3)} bits, {fraction(found.expected[largest], 3)} by chance"
-    most = f"most in layer {layers[largest]}: {bits}"
+    most = f"most in layer {layers[largest]}: {fraction(found.js[largest], 3)} bits"
+    if not math.isnan(found.expected[largest]):
+        most += f", {fraction(found.expected[largest], 3)} by chance"
     if not drift.told:
         k = snapshot.model.top_k or 1
         seen, stretch = (float(part.sum(axis=1).max()) / k for part in (before + drift.counts, drift.counts))

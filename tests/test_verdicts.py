@@ -502,7 +502,7 @@ DRIFT = [
     Case(
         drifted([0.0], [False], [50], [50]),
         Word.TOO_EARLY,
-        "the latest decode steps are the whole run; surer with decode steps beyond the latest 256",
+        "the window is the whole run: nothing to compare yet; surer with decode steps beyond the latest 256",
     ),
     Case(
         drifted([0.1], [False], [10], [29]), Word.TOO_EARLY, f"{THIN}, {LATEST}; surer with more decode steps"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.style import Style
 
-from moe_live.dashboard.canvas import Line, line_width, text
+from moe_live.dashboard.canvas import Line, flow, line_width, text
 from moe_live.dashboard.theme import CAUTION, FAINT, GOOD, STRONG
 from moe_live.judgement import Subject, Word
 from moe_live.snapshot import Snapshot
@@ -23,6 +23,17 @@ _STYLES: dict[Word, Style] = {
     Word.TOO_EARLY: CAUTION,
 }
 """Those of words that are not merely strong."""
+
+
+def verdict_lines(subject: Subject, snapshot: Snapshot, width: int) -> list[Line]:
+    """All that is to be said of a subject, on as many lines as that takes."""
+    judgement = verdict(subject, snapshot)
+    if judgement is None:
+        return [verdict_line(subject, snapshot, width)]
+    word = text(judgement.word, _STYLES.get(judgement.word, STRONG))
+    surer = [] if judgement.sure else [f"surer with {judgement.surer}"]
+    facts: list[Line] = [(text(fact),) for fact in (*judgement.facts, *surer)]
+    return flow([(text(subject.ljust(_NAME), STRONG), word), *facts], width)
 
 
 def verdict_line(subject: Subject, snapshot: Snapshot, width: int) -> Line:

@@ -95,7 +95,7 @@ def test_every_section_has_its_lines() -> None:
         ("cache layer ", 4),
         ("next layer  ", 4),
         ("pairs", 1),
-        ("drift layer ", 4),
+        ("drift: ", 1),
         ("label code: ", 1),
         ("labels code and prose: ", 1),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,13 @@ from moe_live.dashboard.heat import legend, shades
 from moe_live.dashboard.listing import GUTTER, Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.theme import ALERT, BAR, CAUTION, FAINT, TITLE
+from moe_live.dashboard.theme import ALERT, BAR, CAUTION, FAINT, STRONG, TITLE
 from moe_live.dashboard.trend_line import trend_line
+from moe_live.dashboard.verdict import verdict_lines
 from moe_live.dashboard.view import View, absent, layer_index, relative_use
 from moe_live.dashboard.views.heatmap import cells_of
-from moe_live.formatting import fraction, whole
+from moe_live.formatting import fraction, percent
+from moe_live.judgement import Subject
 from moe_live.snapshot import Drift, Section, Snapshot
 from moe_live.verdicts import FEW
 from moe_live.wrapping import wrap
@@ -30,7 +33,9 @@ _LABEL = 5
 _NARROWEST = 26
 """Columns the heatmap takes at least, for its legend."""
 
-_MOST_NAMED = 4
+_MOST_NAMED, _MOST_EXPERTS, _MOST_LINES = 4, 3, 2
+"""Layers that drift most, experts of each, and lines for them."""
+
 _BAR = 10
 _FULL_BAR = 0.5
 """Bits of drift that fill the bar."""
@@ -90,30 +95,19 @@ def _axis(snapshot: Snapshot, state: ViewState) -> Axis:
     return _LISTING.axis(_rows(snapshot), state)
 
 
-def _verdict(snapshot: Snapshot, drift: Drift, width: int) -> list[Line]:
-    """The window, and which layers drift."""
-    notes: list[Line] = [
-        (
-            text("Drift", TITLE),
-            text(f" of the latest {whole(drift.steps)} of {whole(snapshot.steps.decode)} decode steps"),
-        ),
-    ]
-    if drift.steps >= snapshot.steps.decode:
-        notes.append((text("they are the whole run so far: no drift to see", CAUTION),))
-        return flow(notes, width)
+def _changed(snapshot: Snapshot, drift: Drift) -> list[Line]:
+    """The experts that changed most in the layers that drift most, before and in the latest steps."""
     found = drift.divergence
     drifting = np.flatnonzero(found.real)
-    if len(drifting):
-        farthest = drifting[np.argsort(-found.js[drifting], kind="stable")][:_MOST_NAMED].tolist()
-        names = ", ".join(str(snapshot.layers[i].layer) for i in farthest)
-        share = f"drift in {len(drifting)} of {len(snapshot.layers)} layers, most in {names}"
-        style = ALERT if found.js[farthest[0]] >= _LARGE else CAUTION
-        notes.append((text(share, style),))
-    elif not drift.told:
-        notes.append((text("too early to say what is beyond chance", CAUTION),))
-    else:
-        notes.append((text("no layer drifts beyond chance"),))
-    return flow(notes, width)
+    lines: list[Line] = []
+    for i in drifting[np.argsort(-found.js[drifting], kind="stable")][:_MOST_NAMED].tolist():
+        now, entry = drift.counts[i], snapshot.layers[i]
+        before = entry.usage.decode - now
+        shares = np.stack((before / max(1, before.sum()), now / max(1, now.sum())))
+        most = np.argsort(-np.abs(shares[1] - shares[0]), kind="stable")[:_MOST_EXPERTS].tolist()
+        experts = ", ".join(f"#{j} {percent(shares[0, j])}→{percent(shares[1, j])}" for j in most)
+        lines.append((text(f"layer {entry.layer} ", STRONG), text(experts)))
+    return lines
 
 
 def _spans(counts: NDArray[np.int64], steps: int, most: int) -> NDArray[np.int64]:
@@ -168,23 +162,23 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         ]
     if snapshot.drift is None or snapshot.history is None:
         return absent(snapshot)
-    head = [*trend_line(state.trend, width), *_verdict(snapshot, snapshot.drift, width)]
+    drift = snapshot.drift
+    verdict = verdict_lines(Subject.DRIFT, snapshot, width)
+    head = [*verdict, *flow(_changed(snapshot, drift), width)[:_MOST_LINES], *trend_line(state.trend, width)]
     room = height - len(head)
     left_width = min(_TABLE, width - _GAP - _NARROWEST)
     if width < 2 * _TABLE + _GAP:  # the heatmap needs the columns of the bar
         left_width = min(left_width, _TABLE - _BAR - 2)
-    rows = _rows(snapshot)
-    left = _LISTING.lines(rows, _COLUMNS, state, width=left_width, height=room)
     chosen = layer_index(snapshot, _axis(snapshot, state).moved(0))
-    history = snapshot.history
-    right = heat_over_time(
-        history.counts[:, chosen],
-        history.steps,
-        (text(f"Layer {snapshot.layers[chosen].layer} over time", TITLE),),
-        state,
-        width=width - left_width - _GAP,
-        height=room,
+    title = text(f"Layer {snapshot.layers[chosen].layer} over time", TITLE)
+    over_time = partial(
+        heat_over_time, snapshot.history.counts[:, chosen], snapshot.history.steps, state=state, height=room
     )
+    if drift.steps >= snapshot.steps.decode:  # nothing to compare with: no figures
+        choose = (title, text("  ↑↓", STRONG), text(" choose", FAINT))
+        return [*head, *over_time(title=choose, width=width)[:room]]
+    left = _LISTING.lines(_rows(snapshot), _COLUMNS, state, width=left_width, height=room)
+    right = over_time(title=(title,), width=width - left_width - _GAP)
     return [*head, *beside(left[:room], right[:room], left_width, _GAP)]
 
 
@@ -195,9 +189,10 @@ VIEW = View(
     render=render,
     gist="Drift: how far the latest steps lie from the run. Below the limit: noise.",
     reading=(
-        "The first line has the last minutes of decode, at most two: hits of a cache of a fourth of each "
-        "layer's experts, the share of experts that the step before used too, and the effective "
-        "experts of the median layer. "
+        "First the verdict; where layers drift, those that do so most, with the experts whose share "
+        "changed most: before, and in the latest steps. Then the last minutes of decode, at most two: hits "
+        "of a cache of a fourth of each layer's experts, the share of experts that the step before used "
+        "too, and the effective experts of the median layer. "
         "Drift is the Jensen-Shannon divergence, in bits (0 the same, 1 no expert in common), of the "
         "latest decode steps (--window) from all of them; noise is what chance gives on average, the "
         "limit what it exceeds once in a thousand; 'real' exceeds that, and is coloured by its size, from "

@@ -15,6 +15,9 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
         return
     drifted = sum(drift.divergence.real.tolist())
     yield ""
+    if drift.steps >= snapshot.steps.decode:
+        yield f"drift: the last {drift.steps} decode steps are the whole run: nothing to compare"
+        return
     yield (
         f"drift: the last {drift.steps} decode steps against all, Jensen-Shannon in bits: "
         + (
