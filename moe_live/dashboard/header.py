@@ -215,11 +215,12 @@ def _tokens(snapshot: Snapshot, status: Status, others: list[Line], width: int) 
     """Tokens, and how fast they come: of prompts and of decode; over time where the others leave room."""
     tokens, roomy = snapshot.tokens, width >= _ROOMY
     shown, what, columns = (whole, " tokens", 5) if roomy else (short, "", 4)
+    counted = _counted_prefill(snapshot)
     items: list[Line] = [
-        (text(shown(count), STRONG), text(f" {phase}{what} {short(pace.now):>{columns}}/s"))
-        for count, phase, pace in (
-            (tokens.prefill, "prefill", status.prefill),
-            (tokens.decode, "decode", status.decode),
+        (text(f"{of}{shown(count)}", STRONG), text(f" {phase}{what} {short(pace.now):>{columns}}/s"))
+        for of, count, phase, pace in (
+            ("" if counted is None else f"{shown(counted)} of ", tokens.prefill, "prefill", status.prefill),
+            ("", tokens.decode, "decode", status.decode),
         )
     ]
     taken = sum(line_width(item) + 3 for item in (*items, *others))
@@ -230,6 +231,14 @@ def _tokens(snapshot: Snapshot, status: Status, others: list[Line], width: int) 
         (*item, text(f" {sparkline(np.array(pace.lately), columns, low=0.0):<{columns}}", BAR))
         for item, pace in zip(items, (status.prefill, status.decode), strict=True)
     ]
+
+
+def _counted_prefill(snapshot: Snapshot) -> int | None:
+    """Prompt tokens whose rows are in the figures, of the layer with most; None where no row is left out."""
+    rows, top_k = snapshot.rows, snapshot.model.top_k
+    if rows.mode is RowMode.LOGGED or not rows.unrecoverable or not top_k:
+        return None
+    return max((int(entry.usage.prefill.sum()) for entry in snapshot.layers), default=0) // top_k
 
 
 def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:

@@ -133,7 +133,8 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
         verdict_line(Subject.HOT_SET, shown, width),
         verdict_line(Subject.CACHE, snapshot, width),
     ]
-    if height >= _FOR_ROWS and snapshot.rows.verdict not in snapshot.warnings:
+    warned = snapshot.rows.verdict in snapshot.warnings and not state.folded
+    if height >= _FOR_ROWS and not warned:
         verdicts.insert(0, verdict_line(Subject.ROWS, snapshot, width))
     if height >= _ROOMY:
         verdicts += trend_line(state.trend, width)
