@@ -269,16 +269,12 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
     if steps < FEW_STEPS:
         return Judgement(subject, Word.TOO_EARLY, facts, _number(FEW_STEPS - steps, "more decode step"))
 
-    def avoids(hits: float) -> Word:
-        avoided = (hits - chance) / (1 - chance) if chance < 1 else 0.0
-        return Word.PAYS if avoided >= PAYS else Word.HELPS if avoided >= HELPS else Word.HARDLY_PAYS
-
     # What is used for the first time is missed however well a cache pays. Without these misses a short log
     # looks better than it will, so what both say is certain.
-    if avoids(recent) is not avoids(recent / (1 - first) if first < 1 else 1.0):
+    if worth(recent, chance) is not worth(recent / (1 - first) if first < 1 else 1.0, chance):
         early = (*facts, f"{percent(first)} of the uses are the first of an expert")
         return Judgement(subject, Word.TOO_EARLY, early, "more decode steps")
-    word, most = avoids(recent), avoids(recent + found.margin)
+    word, most = worth(recent, chance), worth(recent + found.margin, chance)
     # A gain that is not told apart from none pays nothing, unless it may yet be one that helps.
     told = found.gain > found.margin or (word is Word.HARDLY_PAYS and most is Word.HARDLY_PAYS)
     if math.isnan(found.margin) or (chance < 1 and not told):
@@ -289,6 +285,12 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
 def _tokens(counts: NDArray[np.int64], snapshot: Snapshot) -> int:
     """Tokens of the median layer, by its selections (layers, E): at most, where top-k is not known."""
     return round(median(counts.sum(axis=1).tolist()) / (snapshot.model.top_k or 1))
+
+
+def worth(hits: float, chance: float) -> Word:
+    """What a cache of this hit rate is called beside experts drawn at random, were both rates certain."""
+    avoided = (hits - chance) / (1 - chance) if chance < 1 else 0.0
+    return Word.PAYS if avoided >= PAYS else Word.HELPS if avoided >= HELPS else Word.HARDLY_PAYS
 
 
 def _other_texts(tokens: int) -> str:

@@ -29,8 +29,6 @@ from moe_live.wrapping import shorten, wrap
 
 MIN_WIDTH = 60
 MIN_HEIGHT = 16
-_TALL = 30
-"""From this height on warnings may take two lines each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def compose(snapshot: Snapshot, status: Status, state: ViewState, width: int, he
         sources = tuple(replace(each, now=status.sources.get(each.name)) for each in snapshot.input.sources)
         read = replace(snapshot.input, command=status.source.command, sources=sources)
         snapshot = replace(snapshot, input=read)
-        top = header(snapshot, status, state, width, tall=height >= _TALL)
+        top = header(snapshot, status, state, width, height)
         body = _body(snapshot, status, state, width, height - len(top) - 1)
         lines = [*top, *fill(body, height - len(top) - 1), footer(state, width)]
     fitting = [fit(line, width) for line in fill(lines, height)]

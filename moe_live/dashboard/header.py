@@ -39,6 +39,12 @@ from moe_live.wrapping import shorten, wrap
 _ROOMY = 118
 """From this width on words are spelled out, and there is room for tokens a second over time."""
 
+_TALL = 30
+"""From this height on a trouble or warning may take two lines."""
+
+_TWO_ROWS = 24
+"""From this height on tabs may, rather than have short names."""
+
 _FEWEST_SPARKS, _MOST_SPARKS = 8, 60
 """Columns of tokens a second over time."""
 
@@ -47,9 +53,9 @@ _NOT_BY_CLICK = ("q", "R")
 """Keys that a slip of the mouse shall not press."""
 
 
-def header(snapshot: Snapshot, status: Status, state: ViewState, width: int, *, tall: bool) -> list[Line]:
-    """The lines at the top; where the screen is tall a trouble or warning may take two of them."""
-    roomy = width >= _ROOMY
+def header(snapshot: Snapshot, status: Status, state: ViewState, width: int, height: int) -> list[Line]:
+    """The lines at the top, of a screen of this size."""
+    roomy, tall = width >= _ROOMY, height >= _TALL
     separator = "   " if roomy else "  "
     lines = [_headline(status, state, width)]
     if status.source.detail:
@@ -61,8 +67,7 @@ def header(snapshot: Snapshot, status: Status, state: ViewState, width: int, *, 
     lines += flow([*_tokens(snapshot, status, beside_tokens, width), *beside_tokens], width, separator)
     if not state.folded:
         lines += _banners(snapshot, width, tall=tall)
-    lines.append(_tabs(state, len(snapshot.warnings), width))
-    return lines
+    return lines + _tabs(state, len(snapshot.warnings), width, most=1 if height < _TWO_ROWS else 2)
 
 
 def _banners(snapshot: Snapshot, width: int, *, tall: bool) -> list[Line]:
@@ -234,11 +239,12 @@ def _tokens(snapshot: Snapshot, status: Status, others: list[Line], width: int) 
 
 
 def _counted_prefill(snapshot: Snapshot) -> int | None:
-    """Prompt tokens whose rows are in the figures, of the layer with most; None where no row is left out."""
+    """Prompt tokens whose rows are in the figures, of the layer with most; None where none is left out."""
     rows, top_k = snapshot.rows, snapshot.model.top_k
     if rows.mode is RowMode.LOGGED or not rows.unrecoverable or not top_k:
         return None
-    return max((int(entry.usage.prefill.sum()) for entry in snapshot.layers), default=0) // top_k
+    counted = max((int(entry.usage.prefill.sum()) for entry in snapshot.layers), default=0) // top_k
+    return counted if counted < snapshot.tokens.prefill else None
 
 
 def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
@@ -267,24 +273,31 @@ def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
     return items
 
 
-def _tabs(state: ViewState, warnings: int, width: int) -> Line:
-    """Every view's key and name: as much of the names as fits for all, or for those near the present one."""
+def _tabs(state: ViewState, warnings: int, width: int, most: int) -> list[Line]:
+    """Every view's key and name, on so many lines at most.
+
+    Names are as long as fits: for all, or else for those near the present one.
+    """
     mark = f" {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
     tabs: Sequence[tuple[str, str]] = [(f" {view.key}", f" {view.title} ") for view in VIEWS]
     if _width(tabs) + len(mark) > width:
         mark = f" {warnings}!" if warnings else ""
         tabs = [_joined(view.key, view.title) for view in VIEWS]
-    if _width(tabs) + len(mark) > width:
-        tabs = _brief_tabs(state.view, width - len(mark))
-    line: list[Piece] = []
+    lines = flow(_drawn(tabs, state), width - len(mark), "")
+    if len(lines) > most:
+        lines = flow(_drawn(_brief_tabs(state.view, width - len(mark)), state), width, "")
+    return [*lines[:-1], (*lines[-1], pressing(VIEWS[INPUT].key), text(mark, ALERT))]
+
+
+def _drawn(tabs: Sequence[tuple[str, str]], state: ViewState) -> list[Line]:
+    """Tabs to click on, that of the present view marked."""
+    drawn: list[Line] = []
     for i, (view, (key, name)) in enumerate(zip(VIEWS, tabs, strict=True)):
-        here = i == state.view and not state.help
-        line.append(pressing(view.key))
-        if here:
-            line.append(text(key + name, SELECTED))
+        if i == state.view and not state.help:
+            drawn.append((pressing(view.key), text(key + name, SELECTED)))
         else:
-            line += [text(key, STRONG), text(name, FAINT)]
-    return (*line, pressing(VIEWS[INPUT].key), text(mark, ALERT))
+            drawn.append((pressing(view.key), text(key, STRONG), text(name, FAINT)))
+    return drawn
 
 
 def _joined(key: str, name: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections import defaultdict
 from dataclasses import replace
 
@@ -26,9 +27,12 @@ from moe_live.dashboard.views.over_time import heat_over_time
 from moe_live.formats.records import LineTally
 from moe_live.plans.given import Given
 from moe_live.plans.live import LivePlans
+from moe_live.routing.evidence import Verdict
 from moe_live.running import Status
-from moe_live.snapshot import LayerUsage, Snapshot, Usage
+from moe_live.settings import RowMode
+from moe_live.snapshot import LayerUsage, PhaseCount, Snapshot, Usage
 from moe_live.sources.source import State
+from moe_live.statistics.replay import Served
 from tests.analysis import snapshot_of
 from tests.dashboard.factory import snapshot, status
 from tests.dashboard.test_golden import CASES, FULL, TITLES
@@ -275,19 +279,27 @@ def test_how_to_read_a_view_is_said_in_one_line(view: View) -> None:
     assert view.gist in draw_static(FULL, status(), width=80, height=24, view=view.title).plain
 
 
-@given(st.integers(0, len(VIEWS) - 1), st.integers(MIN_WIDTH, 230))
-def test_every_tab_can_be_seen_at_any_width_and_has_its_name_from_80_columns_on(
-    view: int, width: int
+@given(st.integers(0, len(VIEWS) - 1), st.integers(MIN_WIDTH, 230), st.sampled_from((20, 23, 24, 40)))
+def test_every_tab_can_be_seen_at_any_size_and_has_its_name_from_80_columns_and_24_lines_on(
+    view: int, width: int, height: int
 ) -> None:
-    frame = compose(FULL, status(), ViewState(view=view), width, 40)
-    row = next(i for i, line in enumerate(frame.plain.splitlines()) if line.startswith(" 1"))
-    tabs = frame.plain.splitlines()[row]
-    keys = [frame.target(column, row) for column in range(width) if tabs[column] != " "]
-    assert list(dict.fromkeys(keys)) == [other.key for other in VIEWS]
+    frame = compose(FULL, status(), ViewState(view=view), width, height)
+    shown = frame.plain.splitlines()
+    first = next(i for i, line in enumerate(shown) if line.startswith(" 1"))
+    views = [other.key for other in VIEWS]
+    rows = range(first, first + 1 + (frame.target(1, first + 1) in views))
+    keys = [frame.target(i, row) for row in rows for i in range(width) if shown[row][i] != " "]
+    assert list(dict.fromkeys(keys)) == views
+    tabs = "".join(shown[row] for row in rows)
     for other in VIEWS:
-        if width >= 80 or other is VIEWS[view]:
-            name = other.brief[1:] if other.brief[0].lower() == other.key.lower() else other.brief
-            assert f" {other.key}{name}" in tabs or f" {other.key} {other.title} " in tabs
+        long, short = (
+            name[1:] if name[0].lower() == other.key.lower() else name for name in (other.title, other.brief)
+        )
+        in_full = f" {other.key}{long} " in tabs or f" {other.key} {other.title} " in tabs
+        if width >= 80 and height >= 24:
+            assert in_full
+        elif width >= 80 or other is VIEWS[view]:
+            assert in_full or f" {other.key}{short}" in tabs
 
 
 def test_what_a_layer_did_over_time_is_kept_apart() -> None:
@@ -325,3 +337,66 @@ def test_of_counts_alone_every_view_has_something_to_say(view: View) -> None:
         "Input",
     }
     assert ("No rows in this input" in shown) is not has_figures
+
+
+@pytest.mark.parametrize(
+    ("hits", "gains", "said"),
+    [
+        (0.70, True, "yes"),
+        (0.69, True, "some"),
+        (0.52, True, "some"),
+        (0.51, True, "no"),
+        (0.70, False, "no"),
+        (0.70, None, "early"),
+    ],
+)
+def test_a_size_of_a_cache_pays_as_the_verdict_has_it(hits: float, gains: bool | None, said: str) -> None:
+    """Half of the misses of 40 % of the experts at random are avoided from 70 % on, a fifth from 52 %."""
+    assert FULL.cache is not None
+    usual = FULL.cache.sizes[4]
+    served = Served(hits + 1e-9, 0.01, 1e8)
+    one = replace(usual, chance=0.4, best="lru", gains=gains, rates=replace(usual.rates, lru=served))
+    known = replace(FULL, cache=replace(FULL.cache, sizes=(one,)))
+    shown = compose(known, status(), ViewState(view=TITLES.index("Cache")), 80, 24).plain.splitlines()
+    heads, row = next((line, shown[i + 1]) for i, line in enumerate(shown) if " of all " in line)
+    end = heads.index("pays") + len("pays")
+    assert row[:end].split()[-1] == said
+
+
+def strided() -> Snapshot:
+    """A log with a prompt of 90 tokens, of which 20 count in the layer with most."""
+    usage = Usage(np.full(160, 3), np.full(160, 2))
+    rows = replace(FULL.rows, soundness=Verdict.STRIDED, unrecoverable=70, verdict="rows are wrong")
+    return replace(
+        snapshot(2, 160),
+        layers=(LayerUsage(3, usage), LayerUsage(4, Usage(usage.decode, usage.decode))),
+        tokens=PhaseCount(90, 500),
+        rows=rows,
+        warnings=("rows are wrong",),
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_of_a_strided_log_it_is_said_how_many_prompt_tokens_count(width: int) -> None:
+    found = strided()
+    assert "20 of 90 prefill" in compose(found, status(), ViewState(), width, 40).plain
+    asked = replace(found, rows=replace(found.rows, mode=RowMode.LOGGED))
+    sound = replace(found, rows=replace(found.rows, unrecoverable=0))
+    for other in (asked, sound):
+        assert " of 90 prefill" not in compose(other, status(), ViewState(), width, 40).plain
+
+
+def test_without_its_banner_the_verdict_on_the_rows_is_still_there() -> None:
+    for folded in (False, True):
+        lines = compose(strided(), status(), ViewState(folded=folded), 80, 24).plain.splitlines()
+        assert any(line.startswith("rows     strided") for line in lines) is folded
+
+
+def test_a_share_on_the_overview_says_of_which_steps_it_is() -> None:
+    state = ViewState()
+    for phase in Phase:
+        state.phase = phase
+        lines = compose(FULL, status(), state, 120, 40).plain.splitlines()
+        found = re.match(rf"layer (\d+) · .* % of {phase.value} steps · ", lines[-2])
+        assert found is not None
+        assert any(f"Layer {found[1]} · {phase.value} steps" in line for line in lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.segment import Segment
+
 from moe_live.caching import POLICIES
 from moe_live.dashboard.canvas import Column, Line, Table, bar, flow, text
 from moe_live.dashboard.listing import Listing, Order
@@ -12,17 +14,30 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, unplanned
 from moe_live.formatting import chosen_size, memory, percents, whole
+from moe_live.judgement import Word
 from moe_live.snapshot import CacheSizing, Section, Snapshot
 from moe_live.statistics.sizing import CacheSize
+from moe_live.verdicts import HELPS, PAYS, worth
 
 _BAR = 24
-_FEWEST_LAYERS = 5
-"""Lines that slots by layer need beneath the sizes."""
+_FEWEST_LAYERS, _ROOMY = 4, 6
+"""Lines that slots by layer need beneath the sizes, and with more than how many they are set off."""
 
 _OPTIONAL = {"optimum": 0, "lru": 0, "lfu": 3, "layer_lru": 4, "layer_lfu": 5, "static_unseen": 0}
 """Which policies make way where it is narrow, the highest first."""
 
-_GAINS = {True: text("yes", GOOD), False: text("no", STRONG), None: text("early", CAUTION)}
+_WORDS = {
+    Word.PAYS: text("yes", GOOD),
+    Word.HELPS: text("some", STRONG),
+    Word.HARDLY_PAYS: text("no", STRONG),
+}
+
+
+def _pays(entry: CacheSize) -> Segment:
+    """Whether a size pays, as the verdict on caches has it: what is not certain is nothing."""
+    if entry.gains is None:
+        return text("early", CAUTION)
+    return _WORDS[worth(entry.served.rate, entry.chance) if entry.gains else Word.HARDLY_PAYS]
 
 
 def _policy(name: str) -> Column[CacheSize]:
@@ -35,7 +50,7 @@ _SIZES: tuple[Column[CacheSize], ...] = (
     Column("size", 8, lambda entry: chosen_size(entry.rates.bytes)),
     Column("of all", 6, lambda entry: percents(entry.chance)),
     *map(_policy, POLICIES),
-    Column("gains", 5, lambda entry: _GAINS[entry.gains]),
+    Column("pays", 5, _pays),
     Column("loaded", 8, lambda entry: memory(entry.served.missed), optional=1),
     Column("", _BAR, lambda entry: text(bar(entry.served.rate, _BAR), BAR), right=False, optional=6),
 )
@@ -93,14 +108,16 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     if table.narrow:
         title.append((text(table.narrow, CAUTION),))
     lines = [*flow(title, width), table.header(), *[table.row(entry) for entry in sizing.sizes]]
-    room = height - len(lines) - 1
+    room = height - len(lines)
     if room < _FEWEST_LAYERS:
         return lines[:height]
+    if room > _ROOMY:
+        lines, room = [*lines, ()], room - 1
     columns: list[Column[_Slots]] = [Column("layer", 5, lambda row: str(row.layer))]
     columns += [_column(place, entry) for place, entry in enumerate(sizing.sizes)]
-    head: Line = (text("Experts of each layer among the most used that fit, in hindsight", TITLE),)
+    head: Line = (text("Experts of each layer that fit, in hindsight", TITLE),)
     slots = _LAYERS.lines(_slots(sizing), columns, state, width=width, height=room, title=[head])
-    return [*lines, (), *slots]
+    return [*lines, *slots]
 
 
 VIEW = View(
@@ -114,9 +131,10 @@ VIEW = View(
         "future: a bound. LRU and LFU are one cache over all layers, * a cache a layer, of an equal part or, "
         "if that is more, of what a step of the layer needs. Static are the most used experts of one half of "
         "the steps, tested on the other. Of all is the share of all experts, and what as many at random "
-        "serve: a size gains if the best of LRU and LFU serves more by four standard errors; loaded is what "
-        "that one reads a token. Caches are empty at first, so few steps make them look worse than they "
-        "are: moe-live plan cache LOG replays more. The experts of each layer among the most used ones that "
+        f"serve: a size pays if the best of LRU and LFU avoids at least {PAYS:.0%} of their misses, helps "
+        f"some from {HELPS:.0%} on, and either by four standard errors; loaded is what that one reads a "
+        "token. Caches are empty at first, so few steps make them look worse than they are: moe-live plan "
+        "cache LOG replays more. The experts of each layer among the most used ones that "
         "fit are known with hindsight: what to give each layer."
     ),
     sections=frozenset({Section.LATEST}),
