@@ -325,7 +325,7 @@ def _about_size(snapshot: Snapshot, _: Facts) -> Iterator[str]:
             f"some layers seem to have fewer experts than {model.n_experts}: {found}{more}; load balance and "
             "unused experts of each layer are measured against its own"
         )
-    fewest = min(entry.usage.selections for entry in snapshot.layers) // model.top_k
+    fewest = int(snapshot.counts.sum(axis=1).min()) // model.top_k
     unseen = model.n_experts * (1 - model.top_k / model.n_experts) ** fewest
     if unseen >= _UNSEEN_BY_CHANCE:
         yield (

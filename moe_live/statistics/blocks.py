@@ -82,25 +82,29 @@ class Share(NamedTuple):
         return CERTAIN * max(self.error, math.sqrt(2 * chance * (1 - chance) / max(uses, 1)))
 
 
-def errors(found: NDArray[np.integer], uses: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The standard errors (m,) of shares of uses, of which some were found in each of successive steps.
+def in_blocks(values: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The sums (BLOCKS, ...) of values (steps, ...) in equal parts of the steps; no parts of fewer steps."""
+    steps = len(values)
+    if steps < BLOCKS:
+        return np.zeros((0, *values.shape[1:]), np.int64)
+    return np.add.reduceat(values, np.arange(BLOCKS) * steps // BLOCKS, axis=0, dtype=np.int64)
 
-    From `BLOCKS` parts of the steps, or fewer and longer ones, `_FEWEST` at least: those that differ most
-    count, so that what lasts for longer than a part shows.
+
+def errors(hits: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The standard errors (m,) of shares of uses, of which some were hits.
+
+    From these parts, or fewer and longer ones, `_FEWEST` at least: those that differ most count, so that what
+    lasts for longer than a part shows.
 
     Args:
-        found: (steps, m) of the uses.
-        uses: (steps,).
+        hits: (parts, m), in successive parts of the steps, see `in_blocks`.
+        of: (parts,) uses.
 
     Returns:
-        NaN with fewer than `BLOCKS` steps, or where a part of these has no uses.
+        NaN without parts, or where one has no uses.
     """
-    steps, worst = len(uses), np.zeros(found.shape[1])
-    if steps < BLOCKS:
-        return np.full(len(worst), math.nan)
-    begins = np.arange(BLOCKS) * steps // BLOCKS
-    hits, of = np.add.reduceat(found, begins, axis=0, dtype=np.int64), np.add.reduceat(uses, begins)
-    if not of.all():
+    worst = np.zeros(hits.shape[1])
+    if not len(of) or not of.all():
         return np.full(len(worst), math.nan)
     rate = hits.sum(axis=0) / of.sum()
     while len(of) >= _FEWEST:

@@ -14,6 +14,7 @@ MAX_CELLS = 1 << 22
 LEAST_PARTS = 8
 """Parts of a run that tell by how much parts of this length vary."""
 
+_TOGETHER = 8  # blocks whose squares are taken at a time
 _ERRORS = 3.0  # standard errors by which the dependence is taken to be larger than it was found
 _TAILS = 1.5  # and as many times: what topics do is less like a normal distribution than chance is
 
@@ -58,7 +59,9 @@ def variance_of_stretches(
             variance = np.maximum(variance, found)
         if len(parts) < 2 * LEAST_PARTS:
             break
-        parts = np.add.reduceat(parts, np.arange(0, len(parts), 2))
+        longer = parts[::2].copy()
+        longer[: len(parts) // 2] += parts[1::2]
+        parts = longer
     return np.where(np.isfinite(variance), variance, np.inf)
 
 
@@ -71,18 +74,22 @@ def clustering(blocks: NDArray[np.int64], top_k: float) -> NDArray[np.float64]:
 def _ratio(blocks: NDArray[np.int64], top_k: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Variance of counts between blocks over that of independent rows, and its degrees of freedom (layers,).
 
-    The k experts of a row are distinct: one in a share s of the rows varies by 1 - s less.
+    The k experts of a row are distinct: one in a share s of the rows varies by 1 - s less. Counts of a block
+    add up to what is expected of it: of (count - expected)² / expected only the squares are to be summed.
     """
     size = blocks.sum(axis=-1)
     total = blocks.sum(axis=0).astype(np.float64)
-    squares = np.zeros(blocks.shape[1])
+    squares = np.zeros(total.shape)
     with np.errstate(all="ignore"):
         usage = total / total.sum(axis=-1, keepdims=True)
-        for block, of_layer in zip(blocks, size, strict=True):  # one by one: all at once are tens of MB
-            expected = of_layer[:, None] * usage
-            squares += np.where(expected > 0, (block - expected) ** 2 / expected, 0.0).sum(axis=-1)
+        weight = np.where(size > 0, 1 / size, 0.0)
+        for begin in range(0, len(blocks), _TOGETHER):  # all at once would be tens of MB
+            some = slice(begin, begin + _TOGETHER)
+            counts = blocks[some].astype(np.float64)
+            squares += np.einsum("ble,ble,bl->le", counts, counts, weight[some])
+        deviance = np.where(usage > 0, squares / usage, 0.0).sum(axis=-1) - size.sum(axis=0)
         free = np.where(usage > 0, np.maximum(1 - top_k * usage, 0.0), 0.0).sum(axis=-1)
         freedom = free * (np.count_nonzero(size, axis=0) - 1)
-        ratio = squares / freedom
+        ratio = deviance / freedom
     known = np.isfinite(ratio)
     return np.where(known, ratio, 1.0), np.where(known, freedom, 0.0)

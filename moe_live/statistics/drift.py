@@ -31,6 +31,9 @@ TOPIC = 500
 BLOCKS = 8
 """Parts of the window that are held against each other to see how much tokens cluster."""
 
+_LONGER = 1 / 64
+"""By how much a run is longer when it is found out anew how its parts differ, where that may wait."""
+
 _PIECE = 1 << 14  # rows counted at a time
 
 
@@ -98,10 +101,14 @@ class RecentSteps:
 
     Args:
         window: steps, 1 or more.
+
+    Attributes:
+        known: how parts of the run were found to differ when that was asked for last.
     """
 
     def __init__(self, window: int = DEFAULT_WINDOW) -> None:
         self.window = window
+        self.known: Parts | None = None
         self._steps = 0
         self._latest = {kind: _Latest() for kind in (Kind.DECODE, Kind.UNDECIDED)}
 
@@ -237,6 +244,25 @@ class Window(NamedTuple):
     blocks: NDArray[np.int64]
 
 
+class Parts(NamedTuple):
+    """How parts of a run differ.
+
+    Attributes:
+        tokens: of the run.
+        stretch: tokens of a part.
+        variance: (layers,) float64, see `variance_of_stretches`.
+    """
+
+    tokens: float
+    stretch: float
+    variance: NDArray[np.float64]
+
+    def hold(self, tokens: float, stretch: float, n_layers: int) -> bool:
+        """Whether a run of so many tokens, of which parts are as long, is hardly longer."""
+        alike = self.stretch == stretch and len(self.variance) == n_layers
+        return alike and self.tokens <= tokens <= self.tokens * (1 + _LONGER)
+
+
 def tokens_needed(stretch: float) -> float:
     """Tokens that a run must have for what windows of so many tokens have apart to be known; 0 for none."""
     return WINDOWS * max(stretch, TOPIC) if stretch else 0.0
@@ -254,14 +280,28 @@ def drift(window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_
         parts: (parts, layers, E) selections of a sample of these steps, in parts of about this length.
         top_k: experts a row.
     """
-    counts = window.blocks.sum(axis=0)
-    total, stretch = (float(part.sum(axis=-1).max(initial=0)) / top_k for part in (run, counts))
-    # The window is to be held against what came before it, not against itself: without the last part.
+    total, stretch = _lengths(window, run, top_k)
+    return _beside(window, run, _differing(parts, top_k, total, stretch), top_k)
+
+
+def _lengths(window: Window, run: NDArray[np.int64], top_k: float) -> tuple[float, float]:
+    """Tokens of the run, and of the window."""
+    lengths = (part.sum(axis=-1).max(initial=0) for part in (run, window.blocks.sum(axis=0)))
+    total, stretch = (float(selections) / top_k for selections in lengths)
+    return total, stretch
+
+
+def _differing(parts: NDArray[np.int64], top_k: float, total: float, stretch: float) -> Parts:
+    """The window is to be held against what came before it, not against itself: without the last part."""
     earlier = total * (len(parts) - 1) / len(parts)
-    apart = np.maximum(
-        clustering(window.blocks, top_k), variance_of_stretches(parts[:-1], top_k, earlier, stretch)
-    )
-    told = total >= tokens_needed(stretch) > 0
+    return Parts(total, stretch, variance_of_stretches(parts[:-1], top_k, earlier, stretch))
+
+
+def _beside(window: Window, run: NDArray[np.int64], parts: Parts, top_k: float) -> Drift:
+    """See `drift`."""
+    counts = window.blocks.sum(axis=0)
+    apart = np.maximum(clustering(window.blocks, top_k), parts.variance)
+    told = parts.tokens >= tokens_needed(parts.stretch) > 0
     before = compare(counts, run - counts, top_k, clustering=apart)
     with np.errstate(all="ignore"):
         share = (run - counts).sum(axis=-1) / run.sum(axis=-1)
@@ -276,12 +316,15 @@ def drift(window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_
 
 
 def _make(counted: Counted) -> Drift:
-    recent = counted.steps[RecentSteps]
-    steps, blocks = recent.counts(counted.decode, counted.layers, counted.n_experts)
-    total, stretch = (float(part.sum(axis=-1).max(initial=0)) for part in (counted.usage, blocks.sum(axis=0)))
-    n_parts = bins(total, stretch, counted.usage.size)
-    parts = history(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts).counts
-    return drift(Window(recent.window, steps, blocks), counted.usage, parts, counted.top_k)
+    """How parts of the run differ is found out anew, or only once it is longer than it was then."""
+    recent, run = counted.steps[RecentSteps], counted.usage
+    window = Window(recent.window, *recent.counts(counted.decode, counted.layers, counted.n_experts))
+    total, stretch = _lengths(window, run, counted.top_k)
+    if counted.anew or recent.known is None or not recent.known.hold(total, stretch, len(run)):
+        n_parts = bins(total, stretch, run.size)
+        parts = history(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts).counts
+        recent.known = _differing(parts, counted.top_k, total, stretch)
+    return _beside(window, run, recent.known, counted.top_k)
 
 
 DRIFT = OnDemand(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from moe_live.memory import Scratch
 from moe_live.routing.batch import ExpertRows, Kind
-from moe_live.statistics.blocks import Share, errors
+from moe_live.statistics.blocks import Share, errors, in_blocks
 from moe_live.statistics.columns import Columns
 from moe_live.statistics.hot_set import hot_set_curve
 from moe_live.statistics.planes import Slots
@@ -391,7 +391,12 @@ def _summarize(
     reuses = reuse.distances[slots]
     reuses[:, -1] -= first
     covered = np.cumsum(reuses, axis=1)
-    working_sets, unions = (_working_sets(reuse, slots, covered, windows) for windows in (WINDOWS, UNIONS))
+    sets = _working_sets(reuse, slots, covered, (*WINDOWS, *UNIONS))
+    working_sets, unions = (
+        [dict(zip(windows, sizes, strict=True)) for sizes in of_windows.tolist()]
+        for windows, of_windows in zip((WINDOWS, UNIONS), np.split(sets, [len(WINDOWS)], axis=1), strict=True)
+    )
+    early = np.cumsum(_padded(in_blocks(reuse.early), n_experts), axis=1)
     lru = np.cumsum(depths[:, 1:], axis=1) / uses[:, None]
     columns = (
         [layers[slot] for slot in slots],
@@ -402,12 +407,12 @@ def _summarize(
         _quantile(covered, 50).tolist(),
         _quantile(covered, 90).tolist(),
         (first / uses).tolist(),
-        [dict(zip(WINDOWS, sizes, strict=True)) for sizes in working_sets],
+        working_sets,
         lru,
         hot_set_curve(used),
         _idle_steps(reuse.age[slots, : len(there)], reuse.first[slots, : len(there)] >= 0, there, n_experts),
-        [dict(zip(UNIONS, sizes, strict=True)) for sizes in unions],
-        repeat(errors(np.cumsum(_padded(reuse.early, n_experts), axis=1), reuse.early_uses)),
+        unions,
+        repeat(errors(early, in_blocks(reuse.early_uses))),
     )
     return tuple(map(LayerLocality, *columns))
 
@@ -427,8 +432,8 @@ def _quantile(covered: NDArray[np.int64], percent: int) -> NDArray[np.float64]:
 
 def _working_sets(
     reuse: Reuse, slots: list[int], covered: NDArray[np.int64], windows: Sequence[int]
-) -> list[list[float]]:
-    """The mean number of experts in so many successive steps, for each layer in each of the windows.
+) -> NDArray[np.float64]:
+    """The mean number of experts in so many successive steps (layers, windows).
 
     An expert is in the windows that end at its use and up to `window` - 1 steps later, or until its next use,
     from where on they count for that one. Windows that begin before the first step are taken off again.
@@ -446,7 +451,7 @@ def _working_sets(
         inside -= (window - 1 - np.minimum(until_first, window - 1)).sum(axis=1, dtype=np.int64)
         number = steps - window + 1
         found[:, i] = inside / np.where(number > 0, number, np.nan)
-    return found.tolist()
+    return found
 
 
 def _idle_steps(

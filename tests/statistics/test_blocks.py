@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from moe_live.statistics.blocks import BLOCKS, FEW_LAYERS, Share, blocks, errors, gain_of_layers, share
+from moe_live.statistics.blocks import (
+    BLOCKS,
+    FEW_LAYERS,
+    Share,
+    blocks,
+    errors,
+    gain_of_layers,
+    in_blocks,
+    share,
+)
 
 
 def test_parts_are_of_successive_decode_steps() -> None:
@@ -53,17 +62,17 @@ def test_the_errors_of_steps_are_those_of_repeated_drawing_however_long_they_are
     for _ in range(200):
         hits = rng.binomial(8, np.repeat(rng.beta(4, 6, -(-steps // run)), run)[:steps, None])
         rates.append(hits.sum() / uses.sum())
-        found.append(float(errors(hits, uses)[0]))
+        found.append(float(errors(in_blocks(hits), in_blocks(uses))[0]))
     # The largest of three scales: rather too much than too little.
     assert 0.95 * np.std(rates) < np.mean(found) < 1.5 * np.std(rates)
 
 
 def test_errors_of_few_steps_are_not_known() -> None:
     hits, uses = np.ones((BLOCKS, 2), np.int64), np.full(BLOCKS, 2)
-    assert errors(hits, uses).tolist() == [0, 0]
-    assert np.isnan(errors(hits[1:], uses[1:])).all()
+    assert errors(in_blocks(hits), in_blocks(uses)).tolist() == [0, 0]
+    assert np.isnan(errors(in_blocks(hits[1:]), in_blocks(uses[1:]))).all()
     assert np.isnan(errors(hits, np.where(np.arange(BLOCKS) == 3, 0, uses))).all()
-    assert np.isnan(errors(np.zeros((0, 3), np.uint16), np.zeros(0, np.int64))).all()
+    assert np.isnan(errors(in_blocks(np.zeros((0, 3), np.uint16)), in_blocks(np.zeros(0, np.int64)))).all()
 
 
 def test_too_few_parts_tell_nothing() -> None:

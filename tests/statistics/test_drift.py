@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from moe_live.analyzer import Analyzer
 from moe_live.routing.batch import Kind
+from moe_live.settings import Settings
 from moe_live.statistics import drift as drift_module
 from moe_live.statistics.dependence import bins
 from moe_live.statistics.drift import BLOCKS, Drift, RecentSteps, Window, drift
+from moe_live.statistics.sections import Section
 from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
 
 PLACES = st.lists(st.integers(0, 12), max_size=4)
@@ -190,3 +193,29 @@ def test_a_short_run_without_drift_is_not_called_drifted(steps: int) -> None:
         halves = in_parts(chosen[:, None].astype(np.uint16), 160, 256)
         alarms += int(drift(Window(256, 256, blocks), run, halves, 8).divergence.real[0])
     assert not alarms
+
+
+def test_how_parts_of_a_run_differ_is_found_out_anew_once_it_is_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[float] = []
+
+    def variance(parts: NDArray[np.int64], _: float, total: float, stretch: float) -> NDArray[np.float64]:
+        found.append(total + stretch)
+        return np.ones(parts.shape[1])
+
+    monkeypatch.setattr(drift_module, "variance_of_stretches", variance)
+    analyzer = Analyzer(Settings(window=8))
+    step = b"3,0 1\n4,1 2\n"
+    analyzer.feed(b"layer_id,expert_ids\n" + 128 * step)
+
+    def times_found(*, anew: bool) -> int:
+        before = len(found)
+        assert analyzer.snapshot({Section.DRIFT}, anew=anew).drift is not None
+        return len(found) - before
+
+    assert [times_found(anew=False), times_found(anew=False), times_found(anew=True)] == [1, 0, 1]
+    analyzer.feed(step)
+    assert times_found(anew=False) == 0
+    analyzer.feed(4 * step)
+    assert times_found(anew=False) == 1

@@ -104,7 +104,7 @@ def measured(steps: Sequence[DrawnStep], kinds: Sequence[Kind]) -> NDArray[np.fl
                 hits[time, mine.index(expert) :] += 1
             for expert in experts:
                 mine[:] = [expert, *(other for other in mine if other != expert)]
-    return blocks.errors(hits[: reuse.MEASURED], uses[: reuse.MEASURED])
+    return blocks.errors(blocks.in_blocks(hits[: reuse.MEASURED]), blocks.in_blocks(uses[: reuse.MEASURED]))
 
 
 def idle(used_at: int | None, steps: int) -> float:
