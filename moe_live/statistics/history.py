@@ -40,9 +40,10 @@ def history(
     slot = places_of(layers)
     tokens = np.zeros(bins, np.int64)
     counts = np.zeros(bins * len(layers) * n_experts, np.int64)
-    wanted = [int(kind) for kind in kinds]
+    wanted = np.zeros(len(Kind), np.bool_)
+    wanted[[int(kind) for kind in kinds]] = True
     for sampled in sample.rows():
-        counts_too = np.isin(sampled.kind, wanted) & (slot[sampled.layer] >= 0)
+        counts_too = wanted[sampled.kind] & (slot[sampled.layer] >= 0)
         rows = sampled if counts_too.all() else sampled.take(np.flatnonzero(counts_too))
         span = rows.step * bins // max(sample.steps, 1)
         first = np.flatnonzero(np.append(True, rows.rank[1:] != rows.rank[:-1])[: len(rows)])
