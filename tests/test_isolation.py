@@ -69,7 +69,7 @@ MADE = [
     (LocalityBySequence, "summary", "locality"),
     (coactivation, "notable_pairs", "pairs"),
     (transitions, "summarize", "transitions"),
-    (drift, "drift", "drift"),
+    (drift, "_beside", "drift"),
     (history, "history", "history"),
     (labels, "usages", "labels"),
     (GateDistances, "summary", "distances"),

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -14,6 +14,7 @@ from moe_live import view_names
 from moe_live.dashboard.background import QUESTION, is_light, may_be_asked, says_no_more
 from moe_live.dashboard.bindings import Request, press
 from moe_live.dashboard.canvas import Line, fill, fit, text
+from moe_live.dashboard.figures import EVERYTHING, PLANS, Complete, Figures, Scope, of_view
 from moe_live.dashboard.frame import Frame, compose
 from moe_live.dashboard.keys import Answer, Event, KeyDecoder, Mouse
 from moe_live.dashboard.pointer import point
@@ -21,7 +22,7 @@ from moe_live.dashboard.screen import ColorChoice, Screen, color_system
 from moe_live.dashboard.state import Kept, ViewState
 from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.trend import TrendRecorder
-from moe_live.dashboard.view import View, layer_index, phase_of
+from moe_live.dashboard.view import layer_index, phase_of
 from moe_live.dashboard.views import VIEWS
 from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
@@ -46,25 +47,7 @@ _LATE_SECONDS = 0.5
 """So long after the question the terminal may still answer; it must not be the shell that gets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    """What a snapshot is to hold beside what each does: plans, and the arguments of `Run.snapshot`."""
-
-    sections: frozenset[Section]
-    plans: frozenset[str] = frozenset()
-    pairs_of: frozenset[int] | None = frozenset()
-    anew: bool = False
-
-
-Complete = Callable[[Snapshot, Collection[str]], Snapshot]
 Keep = Callable[[Kept, Snapshot, Frame], str]
-
-_PLANS = frozenset(view.plan for view in VIEWS if view.plan)
-_EVERYTHING = _Scope(frozenset(Section), _PLANS, pairs_of=None, anew=True)
-
-
-def _of_view(view: View) -> _Scope:
-    return _Scope(view.sections, frozenset({view.plan} - {""}))
 
 
 class Reason(Enum):
@@ -182,8 +165,10 @@ class _Loop:
         self._drawing = 0.0
         self._drawn_at = -1e9
         terminal.tell_of_mouse(wanted=True)
-        self._refresh(_of_view(VIEWS[self._state.view]))
-        self._state.phase = phase_of(self._snapshot)
+        self._figures = Figures(session, complete, of_view(VIEWS[self._state.view]), clock=time.monotonic)
+        self._stale = False
+        self._note_trend()
+        self._state.phase = phase_of(self._figures.snapshot)
 
     def run(self, *, asks: bool = False) -> Ending:
         """Until something ends it.
@@ -239,7 +224,8 @@ class _Loop:
             self._draw()  # at once, from the figures there are
         elif due:
             wanted = self._wanted()
-            if wanted != self._scope or (self._stale and not self._state.paused):
+            behind = self._stale or self._figures.behind
+            if wanted != self._figures.scope or (behind and not self._state.paused):
                 self._refresh(wanted)
             self._draw()
             self._drawn_at = time.monotonic()
@@ -275,15 +261,15 @@ class _Loop:
 
     def _requested(self, event: str | Mouse) -> Request | None:
         if isinstance(event, Mouse):
-            return point(self._state, event, self._snapshot, self._frame)
-        return press(self._state, event, self._snapshot)
+            return point(self._state, event, self._figures.snapshot, self._frame)
+        return press(self._state, event, self._figures.snapshot)
 
     def _written(self) -> str:
         """Write what was asked for to a file; returns what is to be said of it."""
         if self._keep is None:
             return "nothing is written from here"
         try:
-            path = self._keep(self._state.kept, self._complete(self._session.snapshot(), _PLANS), self._frame)
+            path = self._keep(self._state.kept, self._complete(self._session.snapshot(), PLANS), self._frame)
         except MoeLiveError as error:
             return printable(str(error))
         return f"written: {printable(path)}"
@@ -316,36 +302,35 @@ class _Loop:
         if (left := self._answers_until - time.monotonic()) > 0:
             self._terminal.wait(left)
 
-    def _wanted(self) -> _Scope:
+    def _wanted(self) -> Scope:
         """What the view shows; while paused, what any view may show, all of one moment."""
         if self._state.paused:
-            return _EVERYTHING
-        scope, layers = _of_view(VIEWS[self._state.view]), self._snapshot.layers
+            return EVERYTHING
+        scope, layers = of_view(VIEWS[self._state.view]), self._figures.snapshot.layers
         if Section.PAIRS not in scope.sections or not layers:
             return scope
-        chosen = layers[layer_index(self._snapshot, self._state.selection)].layer
+        chosen = layers[layer_index(self._figures.snapshot, self._state.selection)].layer
         return replace(scope, pairs_of=frozenset({chosen}))
 
-    def _refresh(self, scope: _Scope) -> None:
+    def _refresh(self, scope: Scope) -> None:
         """Make the figures anew."""
-        begun = time.monotonic()
-        snapshot = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
-        self._snapshot = self._complete(snapshot, scope.plans)
-        older = self._session.source.status().state in (State.READING, State.ENDED)
-        self._state.trend = self._trend.note(begun, self._snapshot, older=older)
-        self._scope = scope
+        self._figures.make(scope)
         self._stale = False
-        self._making = time.monotonic() - begun
+        self._note_trend()
+
+    def _note_trend(self) -> None:
+        older = self._session.source.status().state in (State.READING, State.ENDED)
+        self._state.trend = self._trend.note(time.monotonic(), self._figures.snapshot, older=older)
 
     def _due(self) -> float:
         """When figures should be made anew or the frame drawn again."""
-        if self._wanted() != self._scope:
+        if self._wanted() != self._figures.scope:
             return self._typed_at + _RESTING_SECONDS
         period = self._period if self._stale else max(self._period, _IDLE_PERIOD)
         # Making the figures waits until the keys have rested for as long as it takes: keys come first.
         return max(
-            self._drawn_at + max(period, _DRAWING_SHARE * (self._making + self._drawing)),
-            self._typed_at + self._making,
+            self._drawn_at + max(period, _DRAWING_SHARE * (self._figures.making + self._drawing)),
+            self._typed_at + self._figures.making,
         )
 
     def _timeout(self) -> float:
@@ -378,7 +363,7 @@ class _Loop:
         if self._stays:
             status = replace(status, prefill=UNTIMED, decode=UNTIMED)
         frame = failures.attempt(
-            "this view", lambda: compose(self._snapshot, status, self._state, width, height), None
+            "this view", lambda: compose(self._figures.snapshot, status, self._state, width, height), None
         )
         self._frame = frame or self._complaint(failures, width, height)
         self._screen.draw(self._frame, everything=everything)

@@ -12,7 +12,9 @@ import pytest
 
 import moe_live.dashboard.run as loop
 from moe_live.analyzer import Analyzer
+from moe_live.dashboard import figures
 from moe_live.dashboard.background import QUESTION
+from moe_live.dashboard.figures import Complete
 from moe_live.dashboard.frame import Frame
 from moe_live.dashboard.run import Ending, Reason
 from moe_live.dashboard.state import Kept
@@ -112,7 +114,7 @@ def run(
     asks: bool = False,
     stays: bool = False,
     keep: loop.Keep | None = None,
-    complete: loop.Complete = lambda snapshot, _: snapshot,
+    complete: Complete = lambda snapshot, _: snapshot,
 ) -> tuple[Ending, Terminal, Session]:
     signals = Signals()
     terminal = Terminal(script, signals, drawing)
@@ -260,6 +262,13 @@ class Asked(Session):
 REST = [b""] * 8  # longer than keys held down take to repeat
 
 
+@pytest.fixture
+def nothing_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections are made anew with the counts."""
+    monkeypatch.setattr(figures, "LASTING", 0.0)
+
+
+@pytest.mark.usefixtures("nothing_lasts")
 def test_only_what_the_view_shows_is_made() -> None:
     session = Asked()
     run([*REST, b"3", *REST, b"0", *REST, b"9", *REST, b"\x1b[C", *REST], session=session)
@@ -283,6 +292,7 @@ def test_paused_everything_is_made_once_so_that_all_views_show_one_moment() -> N
     assert "One moment" not in "".join(terminal.frames)
 
 
+@pytest.mark.usefixtures("nothing_lasts")
 def test_views_that_are_passed_by_are_not_made() -> None:
     session = Asked()
     _, terminal, _ = run([*REST, *[b"\t"] * 9, *REST], session=session)

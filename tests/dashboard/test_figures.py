@@ -1,0 +1,68 @@
+"""What is shown: counts of this moment, sections of a moment ago."""
+
+from collections.abc import Collection
+
+import pytest
+
+from moe_live.analyzer import Analyzer
+from moe_live.dashboard.figures import EVERYTHING, LASTING, Figures, Scope
+from moe_live.session import Session
+from moe_live.snapshot import Section, Snapshot
+from tests.dashboard.test_run import Source
+
+STEP = b"3,0 1\n4,1 2\n"
+VIEW = Scope(frozenset({Section.LOCALITY}))
+
+
+class Shown:
+    """Figures of a log, and what time it is."""
+
+    def __init__(self, scope: Scope = VIEW) -> None:
+        self.now = 10.0
+        self.analyzer = Analyzer()
+        self.analyzer.feed(b"layer_id,expert_ids\n" + 20 * STEP + b"3,")
+        session = Session(Source(), self.analyzer)
+        self.figures = Figures(session, self.complete, scope, clock=lambda: self.now)
+
+    def complete(self, snapshot: Snapshot, _: Collection[str]) -> Snapshot:
+        return snapshot
+
+    def after(self, seconds: float, log: bytes, scope: Scope = VIEW) -> tuple[int, int, bool]:
+        """Decode steps that are counted, those that locality is of, and whether it is behind."""
+        self.now += seconds
+        self.analyzer.feed(log)
+        self.figures.make(scope)
+        (layer, *_) = self.figures.snapshot.locality or ()
+        return self.figures.snapshot.steps.total, layer.steps, self.figures.behind
+
+
+def test_counts_are_of_this_moment_and_sections_of_the_last_second() -> None:
+    shown = Shown()
+    assert shown.after(0, b"0 1\n4,1 2\n" + STEP) == (21, 19, True)
+    assert shown.after(LASTING / 2, STEP) == (22, 19, True)
+    assert shown.after(LASTING / 2, STEP) == (23, 23, False)
+    assert shown.after(LASTING / 2, b"") == (23, 23, True)
+
+
+@pytest.mark.parametrize(
+    ("log", "scope"),
+    [
+        pytest.param(b"0 1\n4,1 2\n3,0 1\n4,1 2\n5,0 1\n" + STEP, VIEW, id="another layer"),
+        pytest.param(b"0 1\n4,1 9\n" + STEP, VIEW, id="another expert"),
+        pytest.param(b"0 1\n4,1 2\n" + STEP, Scope(VIEW.sections | {Section.DRIFT}), id="another view"),
+        pytest.param(b"0 1\n4,1 2\n" + STEP, EVERYTHING, id="paused"),
+    ],
+)
+def test_sections_are_made_at_once_where_those_there_are_are_of_something_else(
+    log: bytes, scope: Scope
+) -> None:
+    shown = Shown()
+    counted, of_locality, behind = shown.after(0, log, scope)
+    assert not behind
+    assert counted == of_locality
+
+
+def test_sections_are_made_at_once_when_statistics_are_started_anew() -> None:
+    shown = Shown()
+    shown.analyzer.reset()
+    assert shown.after(0, b"0 1\n4,1 2\n" + 3 * STEP)[2] is False
