@@ -55,9 +55,31 @@ class Names:
         return len(self.codes)
 
 
-Values = NDArray[Any] | Names | None
+@dataclass(frozen=True, slots=True, eq=False)
+class Repeated:
+    """Values that are the same for several consecutive lines.
+
+    Attributes:
+        values: (r,) numbers or truths, or strings, as in `Values`.
+        counts: (r,) for how many lines each of them stands, one at least.
+    """
+
+    values: NDArray[Any] | Names
+    counts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def spread(self) -> NDArray[Any] | Names:
+        """A value for each line."""
+        if isinstance(self.values, Names):
+            return Names(np.repeat(self.values.codes, self.counts), self.values.names)
+        return np.repeat(self.values, self.counts)
+
+
+Values = NDArray[Any] | Names | Repeated | None
 """Values of a column: (n,) numbers, of which NaN is none; (n,) int8 of truths, 1 and 0, of which -1 is none;
-strings; or None where all are missing."""
+strings; any of these for several lines each; or None where all are missing."""
 
 Piece = Mapping[str, Values]
 """Values of all columns of some consecutive lines, by name; of one column at least not None."""

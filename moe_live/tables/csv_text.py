@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isnan
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.tables.columns import Column, Names, Piece, TableWriter, Type, Values, length
+from moe_live.tables.columns import Column, Names, Piece, Repeated, TableWriter, Type, length
 
 _LINES = 1 << 15
 """Lines that are put together at a time: what they need stays in the caches."""
@@ -45,9 +45,10 @@ class _CsvWriter:
 
     def write(self, piece: Piece) -> None:
         """See `TableWriter`."""
+        values = {name: each.spread() if isinstance(each, Repeated) else each for name, each in piece.items()}
         for begin in range(0, length(piece), _LINES):
             end = min(begin + _LINES, length(piece))
-            cells = [_text(column, piece[column.name], begin, end) for column in self._columns]
+            cells = [_text(column, values[column.name], begin, end) for column in self._columns]
             self._file.write(_joined(cells))
 
 
@@ -65,7 +66,7 @@ def _joined(cells: Sequence[NDArray[np.bytes_]]) -> bytes:
     return bytes(text[text != 0])
 
 
-def _text(column: Column, values: Values, begin: int, end: int) -> NDArray[np.bytes_]:
+def _text(column: Column, values: NDArray[Any] | Names | None, begin: int, end: int) -> NDArray[np.bytes_]:
     """(n,) The values from `begin` to before `end` as they stand in a cell."""
     if values is None:
         return np.zeros(end - begin, "S1")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import MAX_LAYERS
-from moe_live.tables.columns import Column, Names, Piece, Type
+from moe_live.tables.columns import Column, Names, Piece, Repeated, Type
 
 PIECE = 1 << 18
 """Lines that are made at a time, at most; a row has far fewer."""
@@ -86,7 +86,7 @@ class RowLines:
         label = np.where(np.array([name != "" for name in batch.labels])[batch.label], batch.label, -1)
         for begin, end in rows.portions():
             step, width = rows.step[begin:end], rows.width[begin:end]
-            spread = partial(np.repeat, repeats=int(width[0]) if rows.uniform else width)
+            spread = partial(Repeated, counts=width)
             some = slice(int(rows.bounds[begin]), int(rows.bounds[end]))
             yield {
                 "step": spread(number[step]),
@@ -95,8 +95,8 @@ class RowLines:
                 "rank": _ranks(width),
                 "expert": rows.experts[some],
                 "weight": None if rows.weights is None else rows.weights[some],
-                "phase": Names(spread(phase[step]), _PHASES),
-                "label": Names(spread(label[step]), batch.labels) if label.max() >= 0 else None,
+                "phase": spread(Names(phase[step], _PHASES)),
+                "label": spread(Names(label[step], batch.labels)) if label.max() >= 0 else None,
                 "believed": spread(rows.believed[begin:end]),
             }
 
@@ -146,7 +146,6 @@ class _Rows:
         row: (n,) int32, index in the block.
         believed: (n,) int8.
         width: (n,) int64, the k of each.
-        uniform: whether all have the same k.
         bounds: (n + 1,) int64, where each begins in `experts`, and the last one ends.
         experts: (l,) uint16, those of one row after the other.
         weights: (l,) float64 likewise; None if there are none.
@@ -157,7 +156,6 @@ class _Rows:
     row: NDArray[np.int32]
     believed: NDArray[np.int8]
     width: NDArray[np.int64]
-    uniform: bool
     bounds: NDArray[np.int64]
     experts: NDArray[np.uint16]
     weights: NDArray[np.float64] | None
@@ -187,9 +185,8 @@ class _Rows:
             place = np.repeat(start, width) + _ranks(width)
             experts, weights = experts[place], None if weights is None else weights[place]
             step, layer, token, believed = step[order], layer[order], token[order], believed[order]
-        uniform = len({rows.experts.shape[1] for rows in tables}) == 1
         bounds = np.concatenate(([0], np.cumsum(width)))
-        return cls(step, layer, token.astype(np.int32), believed, width, uniform, bounds, experts, weights)
+        return cls(step, layer, token.astype(np.int32), believed, width, bounds, experts, weights)
 
     def portions(self) -> Iterator[tuple[int, int]]:
         """The rows in portions of `PIECE` lines at most: the first one, and that after the last."""

@@ -1,0 +1,126 @@
+"""Parquet as this package writes it: other programs read what was written, whatever that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from moe_live.tables.columns import Column, Names, Repeated, Type, Values
+from moe_live.tables.parquet import parquet_writer
+
+COLUMNS = [
+    Column("whole", Type.INT64, "a number"),
+    Column("small", Type.UINT16, "a number"),
+    Column("place", Type.INT32, "a number"),
+    Column("real", Type.FLOAT64, "a number, or none", nullable=True),
+    Column("exact", Type.FLOAT64, "a number"),
+    Column("word", Type.STRING, "a name"),
+    Column("label", Type.STRING, "a name, or none", nullable=True),
+    Column("truth", Type.BOOL, "a truth, or none", nullable=True),
+    Column("plain", Type.BOOL, "a truth"),
+]
+BOUNDS = {
+    "whole": [(0, 3), (1000, 1400), (-(1 << 62), 1 << 62)],
+    "small": [(0, 0), (0, 1), (3, 6), (7, 22), (0, 159), (0, 511), (0, 65_535)],
+    "place": [(5, 5), (0, 511), (-(1 << 31), (1 << 31) - 1)],
+}
+NAMES = ("decode", "prefill", 'x,"y"', "\N{SNOWMAN}", "")
+
+Lines = list[dict[str, Any]]
+
+
+def some_column(
+    column: Column, rng: np.random.Generator, counts: NDArray[np.int64]
+) -> tuple[Values, list[Any]]:
+    """Values of a column, each for so many lines, in one of the ways there are; and those of each line."""
+    n = len(counts)
+    is_missing = rng.random(n) < (rng.choice([0, 0.3, 1]) if column.nullable else 0)
+    values: NDArray[Any] | Names
+    if column.type is Type.STRING:
+        names = rng.permutation(NAMES)[: int(rng.integers(1, len(NAMES) + 1))].tolist()
+        codes = np.where(is_missing, -1, rng.integers(0, len(names), n))
+        values, cells = Names(codes, names), [names[code] for code in codes.tolist()]
+    elif column.type is Type.BOOL:
+        values = np.where(is_missing, -1, rng.integers(0, 2, n)).astype(np.int8)
+        cells = [value == 1 for value in values.tolist()]
+    elif column.type is Type.FLOAT64:
+        values = np.where(is_missing, np.nan, rng.normal(size=n).round(1))
+        cells = values.tolist()
+    else:
+        least, greatest = rng.choice(BOUNDS[column.name])
+        numbers = rng.integers(least, greatest, n, endpoint=True)
+        values, cells = numbers.astype(column.type.value), numbers.tolist()
+    told = [None if missing else cell for cell, missing in zip(cells, is_missing.tolist(), strict=True)]
+    lines = [cell for cell, times in zip(told, counts.tolist(), strict=True) for _ in range(times)]
+    if is_missing.all():
+        return None, lines
+    repeated = Repeated(values, counts)
+    return (repeated if rng.random() < 0.5 else repeated.spread()), lines
+
+
+def write(path: Path, rng: np.random.Generator, pieces: int) -> Lines:
+    """Write some lines to a table."""
+    lines: Lines = []
+    with path.open("wb") as file, parquet_writer(file, COLUMNS) as table:
+        for _ in range(pieces):
+            n = int(rng.integers(1, 60))
+            counts = np.full(n, 8) if rng.random() < 0.5 else rng.integers(1, 200, n)
+            found = {column.name: some_column(column, rng, counts) for column in COLUMNS}
+            table.write({name: values for name, (values, _) in found.items()})
+            every = zip(*(cells for _, cells in found.values()), strict=True)
+            lines += [dict(zip(found, line, strict=True)) for line in every]
+    return lines
+
+
+@given(seed=st.integers(0, 1 << 32), pieces=st.integers(0, 20), group=st.sampled_from([1, 1000, 1 << 18]))
+def test_others_read_what_was_written(
+    seed: int, pieces: int, group: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    arrow = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path_factory.mktemp("tables") / "some.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moe_live.tables.parquet._GROUP", group)
+        lines = write(path, np.random.default_rng(seed), pieces)
+    table = arrow.read_table(path)
+    assert [(str(each.type), each.nullable) for each in table.schema] == [
+        (column.type.value.replace("float64", "double"), column.nullable) for column in COLUMNS
+    ]
+    assert table.to_pylist() == lines
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_reader_reads_the_same(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
+    monkeypatch.setattr("moe_live.tables.parquet._GROUP", 2000)
+    path = tmp_path / "some.parquet"
+    lines = write(path, np.random.default_rng(seed), 40)
+    found = duckdb.sql(f"SELECT * FROM '{path}'").fetchall()
+    assert [dict(zip(lines[0], line, strict=True)) for line in found] == lines
+    assert polars.read_parquet(path).to_dicts() == lines
+
+
+def test_each_group_tells_its_bounds_and_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrow = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("moe_live.tables.parquet._GROUP", 2000)
+    path = tmp_path / "some.parquet"
+    lines = write(path, np.random.default_rng(0), 40)
+    groups = arrow.ParquetFile(path).metadata
+    assert groups.num_row_groups > 10
+    for index in range(groups.num_row_groups):
+        group = groups.row_group(index)
+        of_group, lines = lines[: group.num_rows], lines[group.num_rows :]
+        for place, column in enumerate(COLUMNS):
+            told = group.column(place).statistics
+            cells = [line[column.name] for line in of_group]
+            assert told.null_count == cells.count(None)
+            if column.name in BOUNDS:
+                assert (told.min, told.max) == (min(cells), max(cells))
+    assert lines == []
