@@ -67,7 +67,8 @@ def header(snapshot: Snapshot, status: Status, state: ViewState, width: int, hei
     lines += flow([*_tokens(snapshot, status, beside_tokens, width), *beside_tokens], width, separator)
     if not state.folded:
         lines += _banners(snapshot, width, tall=tall)
-    return lines + _tabs(state, len(snapshot.warnings), width, most=1 if height < _TWO_ROWS else 2)
+    here = None if state.help else state.view
+    return [*lines, *_tabs(here, len(snapshot.warnings), width, 1 if height < _TWO_ROWS else 2)]
 
 
 def _banners(snapshot: Snapshot, width: int, *, tall: bool) -> list[Line]:
@@ -239,11 +240,11 @@ def _tokens(snapshot: Snapshot, status: Status, others: list[Line], width: int) 
 
 
 def _counted_prefill(snapshot: Snapshot) -> int | None:
-    """Prompt tokens whose rows are in the figures, of the layer with most; None where none is left out."""
+    """Prompt tokens whose rows are in the figures of the first layer; None where none is left out."""
     rows, top_k = snapshot.rows, snapshot.model.top_k
-    if rows.mode is RowMode.LOGGED or not rows.unrecoverable or not top_k:
+    if rows.mode is RowMode.LOGGED or not (rows.unrecoverable and top_k and snapshot.layers):
         return None
-    counted = max((int(entry.usage.prefill.sum()) for entry in snapshot.layers), default=0) // top_k
+    counted = int(snapshot.layers[0].usage.prefill.sum()) // top_k
     return counted if counted < snapshot.tokens.prefill else None
 
 
@@ -273,27 +274,29 @@ def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
     return items
 
 
-def _tabs(state: ViewState, warnings: int, width: int, most: int) -> list[Line]:
+@lru_cache(maxsize=8)
+def _tabs(here: int | None, warnings: int, width: int, most: int) -> Sequence[Line]:
     """Every view's key and name, on so many lines at most.
 
-    Names are as long as fits: for all, or else for those near the present one.
+    Names are as long as fits: for all, or else for those near the present one, of which there is none in the
+    help.
     """
     mark = f" {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
     tabs: Sequence[tuple[str, str]] = [(f" {view.key}", f" {view.title} ") for view in VIEWS]
     if _width(tabs) + len(mark) > width:
         mark = f" {warnings}!" if warnings else ""
         tabs = [_joined(view.key, view.title) for view in VIEWS]
-    lines = flow(_drawn(tabs, state), width - len(mark), "")
+    lines = flow(_drawn(tabs, here), width - len(mark), "")
     if len(lines) > most:
-        lines = flow(_drawn(_brief_tabs(state.view, width - len(mark)), state), width, "")
+        lines = flow(_drawn(_brief_tabs(here or 0, width - len(mark)), here), width, "")
     return [*lines[:-1], (*lines[-1], pressing(VIEWS[INPUT].key), text(mark, ALERT))]
 
 
-def _drawn(tabs: Sequence[tuple[str, str]], state: ViewState) -> list[Line]:
+def _drawn(tabs: Sequence[tuple[str, str]], here: int | None) -> list[Line]:
     """Tabs to click on, that of the present view marked."""
     drawn: list[Line] = []
     for i, (view, (key, name)) in enumerate(zip(VIEWS, tabs, strict=True)):
-        if i == state.view and not state.help:
+        if i == here:
             drawn.append((pressing(view.key), text(key + name, SELECTED)))
         else:
             drawn.append((pressing(view.key), text(key, STRONG), text(name, FAINT)))
@@ -309,7 +312,6 @@ def _width(tabs: Sequence[tuple[str, str]]) -> int:
     return sum(len(key) + len(name) for key, name in tabs)
 
 
-@lru_cache(maxsize=8)
 def _brief_tabs(present: int, width: int) -> Sequence[tuple[str, str]]:
     """Keys with short names behind them, as many as fit: those nearest to the present view first.
 

@@ -364,7 +364,7 @@ def test_a_size_of_a_cache_pays_as_the_verdict_has_it(hits: float, gains: bool |
 
 
 def strided() -> Snapshot:
-    """A log with a prompt of 90 tokens, of which 20 count in the layer with most."""
+    """A log with a prompt of 90 tokens, of which 20 count in the first layer."""
     usage = Usage(np.full(160, 3), np.full(160, 2))
     rows = replace(FULL.rows, soundness=Verdict.STRIDED, unrecoverable=70, verdict="rows are wrong")
     return replace(
