@@ -100,6 +100,7 @@ class Analyzer:
 
     Attributes:
         notes: what is missing of logs that were followed by those whose states were loaded.
+        log: path of the log that comes now; "" if it has none.
     """
 
     def __init__(
@@ -116,6 +117,8 @@ class Analyzer:
     ) -> None:
         self._settings = settings or Settings()
         self._paths = paths
+        self._path = 0
+        self.log = paths[0] if paths else ""
         self._watch = watch
         self._decoder = SniffingDecoder(
             gate_layers=frozenset() if self._settings.counts_only else self._settings.gate_layers,
@@ -239,7 +242,14 @@ class Analyzer:
 
     def add_paths(self, paths: tuple[str, ...]) -> None:
         """What comes now is from there."""
+        self._path = len(self._paths) - 1
         self._paths += paths
+        self._next_log()
+
+    def _next_log(self) -> None:
+        """What comes now is of the next of the paths."""
+        self._path += 1
+        self.log = self._paths[self._path] if self._path < len(self._paths) else ""
 
     @property
     def settings(self) -> Settings:
@@ -260,6 +270,8 @@ class Analyzer:
         """What follows does not continue what was fed: drop an unfinished line, close the open step."""
         self._end(emptied=reason in (Break.RESTARTED, Break.SHORTENED), goes_on=reason is Break.ROTATED)
         self._rotations += reason is Break.ROTATED
+        if reason is Break.FILE_ENDED:
+            self._next_log()
         if reason is Break.RESTARTED:
             self._restart()
 
@@ -645,6 +657,7 @@ class Analyzer:
                 if self._steps is not None:
                     self._steps.settle()
                 self._highest = batch.highest
+            self._statistics.runs.log = self.log
             if self._counts:
                 self._statistics.update(batch)
             if self._steps is not None:

@@ -50,7 +50,7 @@ def verdict_sentence(rows: Rows) -> str:
         )
         return f"not enough seen to tell whether prompt rows are real selections: {rest}"
     extent = "most prompt rows" if rows.soundness is Verdict.STRIDED else "some prompt rows"
-    fault = f"{extent} in this log are not real selections"
+    fault = f"{extent} in {rows.wrong_logs or 'this log'} are not real selections"
     if rows.mode is RowMode.LOGGED:
         told = f"{fault}: all {known:,} rows are counted as asked, {lost:,} of them wrong"
     else:

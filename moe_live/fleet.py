@@ -13,7 +13,7 @@ from moe_live.analyzer import Analyzer, Progress
 from moe_live.errors import MoeLiveError
 from moe_live.running import Status
 from moe_live.settings import Settings
-from moe_live.share import SourceNow, SourceShare
+from moe_live.share import SourceNow, SourceShare, named
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Source
 from moe_live.statistics.step_distances import StepDistance
@@ -144,7 +144,11 @@ class Fleet(ABC):
         snapshot = self.analyzer.snapshot(sections, pairs_of=pairs_of, anew=anew)
         now = self._now()
         shares = tuple(replace(share, now=now.get(share.name)) for share in self.shares)
-        snapshot = replace(snapshot, input=replace(snapshot.input, sources=shares))
+        told = tuple(
+            warning if warning == snapshot.rows.verdict else named(warning, shares)
+            for warning in snapshot.warnings
+        )
+        snapshot = replace(snapshot, input=replace(snapshot.input, sources=shares), warnings=told)
         return _without_time(snapshot) if snapshot.input.is_several else snapshot
 
     def finish(self, stop: Callable[[], bool] = lambda: False) -> Snapshot:  # noqa: ARG002 - nothing is held

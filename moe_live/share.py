@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.errors import printable
 from moe_live.statistics.divergence import compare
 from moe_live.statistics.hot_set import HotExpert
 
@@ -43,6 +46,7 @@ class SourceShare:
         bytes, lines, malformed_lines: read.
         rows, counted: as logged, and those behind the figures.
         row_word, row_verdict: what its own rows show, in a word and in a sentence.
+        warnings: what must be known of it alone before its figures are believed.
         steps, decode_steps, tokens, decode_tokens: complete ones.
         hottest: the expert that serves most of decode.
         apart: Jensen-Shannon divergence, in bits, of its use of the experts from that of all others together,
@@ -60,6 +64,7 @@ class SourceShare:
     counted: int = 0
     row_word: str = ""
     row_verdict: str = ""
+    warnings: tuple[str, ...] = ()
     steps: int = 0
     decode_steps: int = 0
     tokens: int = 0
@@ -68,6 +73,30 @@ class SourceShare:
     apart: float = math.nan
     by_chance: float = math.nan
     now: SourceNow | None = None
+
+
+def named(warning: str, sources: Sequence[SourceShare]) -> str:
+    """A warning of all together, with the sources that are warned of alike, but for numbers.
+
+    Args:
+        warning: of all.
+        sources: all of them. Of what is so in each nothing is added.
+
+    >>> bad, good = SourceShare("a.log", warnings=("1 of 2 lines are malformed",)), SourceShare("b.log")
+    >>> named("1 of 9 lines are malformed", [bad, good])
+    '1 of 9 lines are malformed (in a.log)'
+    """
+    used = [source for source in sources if not source.left_out]
+    found = [source.name for source in used if _words(warning) in map(_words, source.warnings)]
+    if not found or len(found) == len(used):
+        return warning
+    return f"{warning} (in {printable(found[0]) if len(found) == 1 else f'{len(found)} of {len(used)}'})"
+
+
+@lru_cache(maxsize=1024)
+def _words(sentence: str) -> str:
+    """The same without its numbers."""
+    return re.sub(r"\d[\d,.]*", "", sentence)
 
 
 def distances(sources: Sequence[Counts], top_k: int | None) -> list[tuple[float, float]]:

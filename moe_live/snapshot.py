@@ -185,6 +185,19 @@ class Rows:
             return True
         return {Verdict.STRIDED: True, Verdict.SOUND: False}.get(self.soundness)
 
+    @property
+    def of_several_logs(self) -> bool:
+        """Whether the runs that are known one by one wrote more than one log."""
+        return len({run.log for run in self.latest_runs}) > 1
+
+    @property
+    def wrong_logs(self) -> str:
+        """Of several logs the one with rows that are not real, or how many such there are; else ""."""
+        wrong = {run.log for run in self.latest_runs if run.soundness in (Verdict.STRIDED, Verdict.MIXED)}
+        if not self.of_several_logs or not wrong:
+            return ""
+        return printable(wrong.pop()) if len(wrong) == 1 else f"{len(wrong)} logs"
+
 
 @dataclass(frozen=True, slots=True)
 class PhaseCount:

@@ -138,7 +138,10 @@ def _rows(snapshot: Snapshot) -> Judgement:
         more = "rows of a second layer" if len(snapshot.model.layers) == 1 else "more or longer prompts"
         return Judgement(subject, Word.UNDECIDED, (unknown, counted, *run), more)
     strided = rows.soundness is Verdict.STRIDED
-    fault = f"{'most' if strided else 'some'} prompt rows are not real selections"
+    extent = "most" if strided else "some"
+    fault = f"{extent} prompt rows are not real selections"
+    if rows.wrong_logs:
+        fault = f"{extent} prompt rows of {rows.wrong_logs} are not real"
     word = Word.STRIDED if strided else Word.MIXED
     if rows.mode is RowMode.LOGGED:
         wrong = f"{whole(rows.unrecoverable)} wrong"

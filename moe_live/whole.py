@@ -117,6 +117,7 @@ def _share(name: str, snapshot: Snapshot) -> SourceShare:
         counted=snapshot.rows.counted,
         row_word="" if judgement is None else str(judgement.word),
         row_verdict=snapshot.rows.verdict,
+        warnings=snapshot.warnings,
         steps=snapshot.steps.total,
         decode_steps=snapshot.steps.decode,
         tokens=snapshot.tokens.total,

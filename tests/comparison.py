@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -14,7 +15,8 @@ from moe_live.snapshot import Snapshot
 def together(snapshot: Snapshot) -> Any:
     """A snapshot as plain values, without what each source has in it, nor what changes over time in one."""
     source, rows = replace(snapshot.input, sources=()), replace(snapshot.rows, run_verdict="")
-    return plain(replace(snapshot, input=source, rows=rows, drift=None, history=None))
+    warnings = tuple(re.sub(r" \(in [^()]*\)$", "", warning) for warning in snapshot.warnings)
+    return plain(replace(snapshot, input=source, rows=rows, drift=None, history=None, warnings=warnings))
 
 
 def plain(value: object) -> Any:

@@ -134,7 +134,8 @@ def test_of_several_logs_no_run_is_the_one_that_goes_on(tmp_path: Path) -> None:
     (tmp_path / "b.log").write_bytes(b"".join(step.text for step in sound.serve(Request(0, 200, 20))))
     found = settled(run, clock)
     assert [share.row_word for share in found.input.sources] == ["strided", "sound"]
-    assert "prompt rows in this log are not real" in found.rows.verdict
+    assert f"prompt rows in {tmp_path / 'a.log'} are not real" in found.rows.verdict
+    assert [Path(run.log).name for run in found.rows.latest_runs] == ["a.log", "b.log"]
     assert found.rows.verdict in found.warnings
     assert not any("this run" in said for said in (*found.warnings, found.rows.run_verdict))
 
@@ -379,3 +380,16 @@ def test_the_dashboard_has_a_row_for_each(tmp_path: Path) -> None:
         terminal.wait_for("(2 logs)")
         terminal.press(b"i")
         terminal.wait_for("beta.log")
+
+
+def test_what_is_wrong_with_one_of_several_logs_names_it(tmp_path: Path) -> None:
+    clock = Clock()
+    run = follow(tmp_path / "a.log", tmp_path / "b.log", clock=clock)
+    (tmp_path / "a.log").write_bytes(text(0))
+    (tmp_path / "b.log").write_bytes(text(1) + b"junk\n")
+    (told,) = [said for said in settled(run, clock).warnings if "malformed" in said]
+    assert told.endswith(f"lines are malformed and left out (in {tmp_path / 'b.log'})")
+    with (tmp_path / "a.log").open("ab") as file:
+        file.write(b"junk\n")
+    (told,) = [said for said in settled(run, clock).warnings if "malformed" in said]
+    assert told.endswith("lines are malformed and left out")

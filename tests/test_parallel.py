@@ -76,8 +76,13 @@ def in_parts(path: Path, cuts: Sequence[int], settings: Settings) -> Analyzer:
     return merged
 
 
-def at_one_go(text: bytes, settings: Settings | None = None, paths: tuple[str, ...] = ()) -> Analyzer:
+def at_one_go(
+    text: bytes, settings: Settings | None = None, *, paths: tuple[str, ...] = (), log: Path | None = None
+) -> Analyzer:
+    """The text in one piece, as of these paths, or only as that of a log."""
     analyzer = Analyzer(settings, paths=paths)
+    if log is not None:
+        analyzer.log = str(log)
     analyzer.feed(text)
     analyzer.finish()
     return analyzer
@@ -106,7 +111,7 @@ def test_a_log_cut_at_any_steps_gives_the_identical_snapshot(
         chosen = np.random.default_rng(0).random(len(places)) < share
         cuts = [place for place, cut in zip(places, chosen.tolist(), strict=True) if cut]
         parts = in_parts(path, cuts, settings)
-    whole = at_one_go(text, settings)
+    whole = at_one_go(text, settings, log=path)
     assert plain(parts.snapshot()) == plain(whole.snapshot())
     assert parts.label == whole.label
 
@@ -228,7 +233,9 @@ def test_a_real_log_cut_in_many_places_gives_the_identical_snapshot(tmp_path: Pa
         parts = plan([str(path)], 2, Settings(), min_bytes=0, part_bytes=len(text) // 20)
         assert len(parts) > 4
         cuts = [part.begin for part in parts[1:]]
-        assert plain(in_parts(path, cuts, Settings()).snapshot()) == plain(at_one_go(text).snapshot())
+        assert plain(in_parts(path, cuts, Settings()).snapshot()) == plain(
+            at_one_go(text, log=path).snapshot()
+        )
 
 
 def test_an_interrupted_run_has_the_figures_of_a_beginning_of_the_log(

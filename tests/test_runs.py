@@ -313,3 +313,50 @@ def test_merged_runs_are_those_of_one_feed(
         for key in ("header_lines", "restarts"):  # a header at the beginning of a part is none
             report["source"].pop(key, None)
     assert ours == theirs
+
+
+def of_two_logs(tmp_path: Path) -> Analyzer:
+    """A strided log, and a sound one."""
+    paths = str(tmp_path / "a.log"), str(tmp_path / "b\x1b.log")
+    analyzer = Analyzer(paths=paths)
+    analyzer.feed(text_of(served(1, strided=True)))
+    analyzer.interrupt(Break.FILE_ENDED)
+    analyzer.feed(text_of(served(2, strided=False)))
+    analyzer.finish()
+    return analyzer
+
+
+def test_of_several_logs_runs_and_what_is_wrong_with_rows_name_theirs(tmp_path: Path) -> None:
+    snapshot = of_two_logs(tmp_path).snapshot()
+    name = str(tmp_path / "a.log")
+    assert f"some prompt rows in {name} are not real selections" in snapshot.rows.verdict
+    (rows, *_) = verdicts(snapshot)
+    assert rows.facts[0] == f"some prompt rows of {name} are not real"
+    told = [line.split()[-1] for line in summary_lines(snapshot) if re.match(r"runs  |run \d", line)]
+    assert told == ["log", name, f"{tmp_path / 'b'}\\x1b.log"]
+    assert [run["log"] for run in to_json(snapshot)["runs"]] == [name, str(tmp_path / "b\x1b.log")]
+
+
+def test_of_a_single_log_its_runs_need_no_name() -> None:
+    analyzer = Analyzer(paths=("a.log",))
+    for strided in (True, False):
+        analyzer.feed(text_of(served(1, strided=strided)))
+        analyzer.interrupt(Break.ROTATED)
+    analyzer.finish()
+    snapshot = analyzer.snapshot()
+    assert [run.log for run in snapshot.rows.latest_runs] == ["a.log", "a.log"]
+    assert "some prompt rows in this log are not real selections" in snapshot.rows.verdict
+    assert not any("a.log" in line for line in summary_lines(snapshot) if line.startswith("run "))
+
+
+def test_a_merge_knows_which_log_each_run_wrote() -> None:
+    """One that has no rows ends no run, and gives none its name."""
+    first, second, third = (Analyzer(paths=(name,)) for name in "abc")
+    first.feed(text_of(served(1, strided=True)))
+    third.feed(text_of(served(2, strided=False)))
+    for each in (first, second, third):
+        each.finish()
+    first.merge(second)
+    assert [run.log for run in first.snapshot().rows.latest_runs] == ["a"]
+    first.merge(third)
+    assert [run.log for run in first.snapshot().rows.latest_runs] == ["a", "c"]

@@ -49,6 +49,9 @@ _FEWEST_SPARKS, _MOST_SPARKS = 8, 60
 """Columns of tokens a second over time."""
 
 _MOST_BANNERS = 2
+_LOG = 26
+"""Columns of the name of a log in a warning."""
+
 _NOT_BY_CLICK = ("q", "R")
 """Keys that a slip of the mouse shall not press."""
 
@@ -99,6 +102,8 @@ def _about_rows(rows: Rows) -> str:
     share = percent(rows.unrecoverable / max(1, rows.logged))
     what = "are wrong, and counted as asked" if rows.mode is RowMode.LOGGED else "left out"
     told = f"{share} of rows {what}: {extent} prompt rows are not real selections"
+    if rows.wrong_logs:
+        told = f"{share} of rows {what}: prompt rows of {shorten(rows.wrong_logs, _LOG)} are not real"
     return "; ".join(filter(None, (told, rows.run_verdict)))
 
 

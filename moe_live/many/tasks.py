@@ -59,6 +59,7 @@ def read(of: Sequence[LogPart], settings: Settings, label: str) -> Found:
         reader = PartReader(each.part, analyzer)
         if reader.is_open:
             analyzer.add_paths(each.names)
+        analyzer.log = each.part.path
         while reader.read():
             pass
         problems.append(reader.finish())

@@ -46,7 +46,9 @@ def analyzer_of(part: Part, settings: Settings, label: str) -> Analyzer:
         settings: of the analysis.
         label: what is in force where the part begins.
     """
-    return Analyzer(replace(settings, label=label), dialect=part.dialect, goes_on=part.begin > 0)
+    analyzer = Analyzer(replace(settings, label=label), dialect=part.dialect, goes_on=part.begin > 0)
+    analyzer.log = part.path
+    return analyzer
 
 
 class PartReader:

@@ -62,6 +62,7 @@ class Run:
         repeating: rows counted that name an expert twice.
         single: rows that stand alone in their block, which are right whatever the logger does.
         verified: whether only rows count that hold in a strided log.
+        log: path of the log that it wrote; "" if that is not known.
     """
 
     number: int
@@ -74,6 +75,7 @@ class Run:
     repeating: int
     single: int
     verified: bool
+    log: str = ""
 
     @property
     def either_way(self) -> bool:
@@ -201,6 +203,7 @@ class Runs:
         latest: those of them that ended last, in their order.
         last: the rows of the run that goes on.
         mode: which rows the user wants to be counted.
+        log: path of the log of the run that goes on; "" if that is not known.
     """
 
     def __init__(self, mode: RowMode, n_experts: int) -> None:
@@ -210,6 +213,7 @@ class Runs:
         self.has_verified = False
         self.latest: deque[Run] = deque(maxlen=LATEST_RUNS)
         self.mode = mode
+        self.log = ""
         self._n_experts = n_experts
 
     @property
@@ -238,6 +242,7 @@ class Runs:
             soundness=verdict,
             single=single,
             verified=chosen.verified and verified > 0,
+            log=self.log,
             **found._asdict(),
         )
 
@@ -265,6 +270,8 @@ class Runs:
         self._totals = self._totals + other._totals
         self.has_verified |= other.has_verified
         self.last += other.last
+        if other.last.steps:
+            self.log = other.log
         return self
 
     def with_last(self, run: Run) -> Runs:

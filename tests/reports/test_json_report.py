@@ -146,7 +146,8 @@ SCHEMA: dict[str, Any] = {
         "runs": dict.fromkeys(("sound", "strided", "mixed", "right either way", "undecided"), int),
     },
     "runs": [
-        {"run": int, "word": str, "logged": int, "counted": int, "recovered": int, "unrecoverable": int}
+        {"run": int, "log": TEXT, "word": str}
+        | dict.fromkeys(("logged", "counted", "recovered", "unrecoverable"), int)
     ],
     "runs_left_out": int,
     "steps": {"total": int} | COUNT,

@@ -26,6 +26,9 @@ from moe_live.wrapping import shorten, wrap
 _MOST_LINES = 12
 """Lines a single warning may take."""
 
+_RUN = 67
+"""Columns of what is said of a run before the log it wrote."""
+
 _FAULT = 38
 """Columns that say what is wrong with a line."""
 
@@ -82,7 +85,7 @@ def _rows(snapshot: Snapshot, width: int) -> list[Line]:
     return [(text("Expert rows", TITLE),), *verdict, *_figures(figures)]
 
 
-def _runs(snapshot: Snapshot, _: int) -> list[Line]:
+def _runs(snapshot: Snapshot, width: int) -> list[Line]:
     """The verdict on the rows of each run of the server, the latest first; nothing of a single one."""
     rows = snapshot.rows
     number = sum(rows.runs.values())
@@ -93,7 +96,9 @@ def _runs(snapshot: Snapshot, _: int) -> list[Line]:
         (text("Runs of the server", TITLE), text(latest)),
         (
             text(
-                f"  {'run':<8}{'rows are':<17}{'logged':>9}{'counted':>9}{'recovered':>11}{'lost':>9}", FAINT
+                f"  {'run':<8}{'rows are':<17}{'logged':>9}{'counted':>9}{'recovered':>11}{'lost':>9}"
+                f"{'  log' if rows.of_several_logs else ''}",
+                FAINT,
             ),
         ),
     ]
@@ -106,6 +111,7 @@ def _runs(snapshot: Snapshot, _: int) -> list[Line]:
                 text(f"  {whole(run.number):<8}"),
                 text(f"{word:<17}", style),
                 text(f"{counts}{whole(run.unrecoverable):>9}", STRONG),
+                *([text(f"  {shorten(printable(run.log), width - _RUN)}")] if rows.of_several_logs else []),
             )
         )
     return lines

@@ -101,11 +101,12 @@ def _row_lines(rows: Rows) -> Iterator[str]:
         yield f"runs of the server: {sum(rows.runs.values())} ({found})"
         if left_out := sum(rows.runs.values()) - len(rows.latest_runs):
             yield f"runs: the latest {len(rows.latest_runs)}; {left_out} earlier ones are left out"
-        yield f"{'runs':<12}{'rows are':<17}{'logged':>12}{'counted':>12}{'recovered':>12}{'lost':>12}"
+        of = "  log" if rows.of_several_logs else ""
+        yield f"{'runs':<12}{'rows are':<17}{'logged':>12}{'counted':>12}{'recovered':>12}{'lost':>12}{of}"
         for run in rows.latest_runs:
             yield (
                 f"{f'run {run.number}':<12}{row_word(run):<17}{run.logged:>12}{run.counted:>12}"
-                f"{run.recovered:>12}{run.unrecoverable:>12}"
+                f"{run.recovered:>12}{run.unrecoverable:>12}{of and f'  {printable(run.log)}'}"
             )
 
 
@@ -165,6 +166,7 @@ def _words(rows: Rows) -> Iterator[tuple[Word, int]]:
 def _run(run: Run) -> Json:
     return {
         "run": run.number,
+        "log": _encoded(run.log) or None,
         "word": str(row_word(run)),
         "logged": run.logged,
         "counted": run.counted,
@@ -173,11 +175,15 @@ def _run(run: Run) -> Json:
     }
 
 
+def _encoded(path: str) -> str:
+    """A path as it stands in JSON, where bytes that are not UTF-8 have no place."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _source(source: Input) -> Json:
     tally = source.tally
     return {
-        # Bytes of a path that are not UTF-8 have no place in JSON: they are written as \xff.
-        "paths": [os.fsencode(path).decode("utf-8", "backslashreplace") for path in source.paths],
+        "paths": list(map(_encoded, source.paths)),
         "format": source.format,
         "bytes": tally.bytes,
         "lines": tally.lines,
