@@ -23,7 +23,7 @@ from moe_live.plans.offload import add_vram
 from moe_live.plans.placement import add_devices
 from moe_live.plans.prune import add_drop
 from moe_live.settings import MAX_EXPERTS, Settings
-from moe_live.sources.patterns import is_pattern
+from moe_live.sources.patterns import follows_several
 from moe_live.version import __version__
 from moe_live.view_names import VIEWS
 
@@ -123,7 +123,7 @@ class Config:
     @property
     def follows_several(self) -> bool:
         """Whether more than one log may be followed."""
-        return len(self.follow) > 1 or any(map(is_pattern, self.follow))
+        return follows_several(self.follow)
 
     @property
     def several_jobs(self) -> bool:

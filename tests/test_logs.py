@@ -24,6 +24,7 @@ from moe_live.sources.several import LOGS_MAX, FollowedLogs
 from moe_live.verdicts import verdict
 from tests.analysis import analyzed
 from tests.comparison import plain, together
+from tests.outputs.test_tables import read as read_table
 from tests.pseudo_terminal import MOE_LIVE, PseudoTerminal, started
 from tests.state.test_fleet import Clock
 from tests.state.test_merge import text
@@ -371,6 +372,29 @@ def test_a_process_that_follows_a_pattern_ends_with_the_summary_of_all(tmp_path:
         (str(a), 60, "following"),
         (str(b), 60, "following"),
     ]
+
+
+def test_tables_have_a_line_for_each(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.log", "b.log")):
+        (tmp_path / name).write_bytes(text(seed))
+    to = tmp_path / "tables"
+    with started("--follow", tmp_path / "*.log", "--tables", to, "--json", "-") as process:
+        assert process.stderr is not None
+        while b"(2 logs)" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    told = json.loads(out)["sources"]
+    found = read_table(next(to.glob("sources.*")))
+    assert [line["source"] for line in found] == [each["name"] for each in told]
+    for line, each in zip(found, told, strict=True):
+        (hottest,) = each["hottest"]
+        assert (line["rows"], line["steps"]) == (each["rows"]["logged"], each["steps"]["total"])
+        assert (line["verdict"], line["left_out"]) == (each["rows"]["word"], None)
+        assert (line["hottest_layer"], line["hottest_expert"]) == (hottest["layer"], hottest["expert"])
+        assert line["apart"] == pytest.approx(each["js"], rel=1e-4)
+    assert read_table(next(to.glob("distances.*"))) == []
 
 
 def test_the_dashboard_has_a_row_for_each(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from moe_live.arguments import file_name
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.outputs.output import Output, OutputOptions
+from moe_live.sources.patterns import follows_several
 
 if TYPE_CHECKING:
     from moe_live.snapshot import Snapshot
@@ -30,11 +31,11 @@ class TablesDirectory(Output):
     Args:
         path: of the directory, which is made if it is missing.
         logs: that are read: they are not to be overwritten.
+        has_order: whether the steps have one: of several sources that go on there are no distances.
     """
 
-    wants_steps = True
-
-    def __init__(self, path: str, logs: Sequence[str]) -> None:
+    def __init__(self, path: str, logs: Sequence[str], *, has_order: bool = True) -> None:
+        self.wants_steps = has_order
         self._path = path
         self._logs = logs
         self._open = ExitStack()
@@ -119,7 +120,8 @@ def _add(group: Any) -> None:
 
 def _make(options: argparse.Namespace) -> Iterator[Output]:
     if options.tables is not None:
-        yield TablesDirectory(options.tables, options.paths)
+        has_order = not follows_several(options.follow)
+        yield TablesDirectory(options.tables, options.paths, has_order=has_order)
 
 
 OPTIONS = OutputOptions(_add, _make)

@@ -18,6 +18,11 @@ def is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not os.path.lexists(path)
 
 
+def follows_several(asked: Sequence[str]) -> bool:
+    """Whether more than one log may be followed, given paths and patterns."""
+    return len(asked) > 1 or any(map(is_pattern, asked))
+
+
 class LogNames:
     """What to follow: paths, there or not, and what patterns match now.
 

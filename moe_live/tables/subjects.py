@@ -154,6 +154,19 @@ LABELS = (
     _float("log_odds", "log2 of the ratio of its odds under the label and elsewhere"),
     _float("z", "the same in standard deviations"),
 )
+SOURCES = (
+    Column("source", Type.STRING, "its path"),
+    Column("left_out", Type.STRING, "why nothing of it is in the figures; null if it is", nullable=True),
+    Column("rows", Type.INT64, "as logged"),
+    Column("verdict", Type.STRING, "what its own rows show, in a word; null for none", nullable=True),
+    Column("steps", Type.INT64, "forward passes"),
+    Column("decode_steps", Type.INT64, "those in decode"),
+    _float("hottest_layer", "layer of the expert that serves most of decode"),
+    _float("hottest_expert", "that expert"),
+    _float("hottest_share", "its share of the layer's choices in decode"),
+    _float("apart", "Jensen-Shannon divergence of its use of the experts from that of all others, in bits"),
+    _float("apart_by_chance", "the same if all were drawn from one use, tokens being independent"),
+)
 
 
 def _layers(snapshot: Snapshot) -> Iterator[list[tuple[Any, ...]]]:
@@ -234,6 +247,16 @@ def _labels(snapshot: Snapshot) -> Iterator[list[tuple[Any, ...]]]:
             ]
 
 
+def _sources(snapshot: Snapshot) -> Iterator[list[tuple[Any, ...]]]:
+    lines = []
+    for share in snapshot.input.sources:
+        hot = share.hottest
+        hottest = (None, None, None) if hot is None else (hot.layer, hot.expert, hot.share)
+        read = share.left_out or None, share.rows, share.row_word or None, share.steps, share.decode_steps
+        lines.append((share.name, *read, *hottest, share.apart, share.by_chance))
+    yield lines
+
+
 SUBJECTS = (
     Subject("layers", LAYERS, _layers),
     Subject("experts", EXPERTS, _experts),
@@ -241,5 +264,6 @@ SUBJECTS = (
     Subject("transitions", TRANSITIONS, _transitions),
     Subject("locality", LOCALITY, _locality),
     Subject("labels", LABELS, _labels),
+    Subject("sources", SOURCES, _sources),
 )
 """Those that are made at the end; distances are written as they happen."""

@@ -64,6 +64,26 @@ LATER = {
         {"run": 1, "word": "strided", "logged": 12, "counted": 5, "recovered": 1, "unrecoverable": 7},
         {"run": 2, "word": "sound", "logged": 3, "counted": 3, "recovered": 0, "unrecoverable": 0},
     ],
+    "sources": [
+        {
+            "name": "a.log",
+            "left_out": None,
+            "rows": {"logged": 1200, "word": "sound"},
+            "steps": {"total": 300},
+            "hottest": [{"layer": 3, "expert": 7, "count": 10, "share": 0.25}],
+            "js": 0.0521,
+            "js_by_chance": 0.001,
+        },
+        {
+            "name": "b.log",
+            "left_out": "it is damaged",
+            "rows": {"logged": 0, "word": ""},
+            "steps": {"total": 0},
+            "hottest": [],
+            "js": None,
+            "js_by_chance": None,
+        },
+    ],
     "cache_gain": {"experts": 4, "lru_hit_rate": 0.58, "chance": 0.25, "gain": 0.33, "gain_error": 0.01},
     "shards": [{"number": 1, "rows": "sound", "tokens": 12}, {"number": 2, "rows": "strided", "tokens": 3}],
     "something_new": {"deep": {"deeper": [1, 2, 3]}, "text": "of tomorrow"},
@@ -363,6 +383,10 @@ def test_later_keys_are_shown(browser: Browser, tmp_path: Path, summary: dict[st
     assert rows_of(watched, "Rows of the same step")[0][:4] == ["3", "9", "5.50", "6.0"]
     runs = [["1", "strided", "12", "5", "1", "7"], ["2", "sound", "3", "3", "0", "0"]]
     assert rows_of(watched, "Runs of the server") == runs
+    assert rows_of(watched, "Sources, shown as one") == [
+        ["a.log", "sound", "1,200", "300", "layer 3 #7", "25.0 %", "0.052", "0.001"],
+        ["b.log", "left out", "0", "0", "–", "–", "–", "–"],
+    ]
     gained = "33.0 points above the 25.0 % of experts taken at random, standard error 1.0"
     assert gained in text_of(watched, "#cache")
     assert rows_of(watched, "shards") == [["1", "sound", "12"], ["2", "strided", "3"]]

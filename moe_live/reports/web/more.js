@@ -4,7 +4,7 @@
 const SHOWN = [
   "schema", "tool", "source", "model", "rows", "steps", "tokens", "verdicts", "warnings", "layers", "overall", "distances",
   "coactivation", "transitions", "drift", "labels", "label_divergences", "budget", "cache", "cache_gain", "live", "left_out", "phase", "runs",
-  "runs_left_out",
+  "runs_left_out", "sources",
 ];
 
 function moreSection(id, title, note, keysOf) {

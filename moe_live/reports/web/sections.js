@@ -134,11 +134,22 @@ function inputSection() {
     { title: "its rows are", value: (row) => row.word, text: String, words: true },
     ...["logged", "counted", "recovered", "unrecoverable"].map((key) => ({ title: key, value: (row) => row[key], text: whole })),
   ]);
+  const hottest = (row) => list(row.hottest)[0];
+  const sources = new Table("Sources, shown as one", [
+    { title: "source", value: (row) => row.name, words: true },
+    { title: "its rows are", value: (row) => (row.left_out ? "left out" : at(row, "rows", "word")), words: true },
+    { title: "rows", value: (row) => at(row, "rows", "logged"), text: whole },
+    { title: "steps", value: (row) => at(row, "steps", "total"), text: whole },
+    { title: "hottest", value: (row) => hottest(row) && `layer ${hottest(row).layer} #${hottest(row).expert}`, words: true, note: "the expert that serves most of decode" },
+    { title: "its share", value: (row) => hottest(row)?.share, text: percent },
+    { title: "apart", value: (row) => row.js, text: fixed(3), note: "bits between its use of the experts and that of all others together" },
+    { title: "by chance", value: (row) => row.js_by_chance, text: fixed(3), note: "if all were drawn from the same use, tokens being independent" },
+  ]);
   return {
     id: "input",
     title: "Input",
     note: "What was read, and which rows the figures rest on.",
-    nodes: [facts, runs.node],
+    nodes: [facts, runs.node, sources.node],
     has: (data) => Boolean(data.source),
     update(data) {
       const [source, rows, steps, tokens, model] = [data.source, data.rows, data.steps, data.tokens, data.model].map(record);
@@ -166,6 +177,8 @@ function inputSection() {
       facts.replaceChildren(...factList(shown));
       runs.node.hidden = list(data.runs).length < 2;
       runs.update(list(data.runs));
+      sources.node.hidden = !list(data.sources).length;
+      sources.update(list(data.sources));
     },
   };
 }
