@@ -346,6 +346,7 @@ def test_of_a_single_log_its_runs_need_no_name() -> None:
     snapshot = analyzer.snapshot()
     assert [run.log for run in snapshot.rows.latest_runs] == ["a.log", "a.log"]
     assert "some prompt rows in this log are not real selections" in snapshot.rows.verdict
+    assert [run["log"] for run in to_json(snapshot)["runs"]] == [None, None]
     assert not any("a.log" in line for line in summary_lines(snapshot) if line.startswith("run "))
 
 

@@ -148,7 +148,7 @@ def _keys(snapshot: Snapshot) -> Keys:
                 "verdict": rows.verdict,
                 "runs": {str(word): number for word, number in _words(rows)},
             },
-            "runs": [_run(run) for run in rows.latest_runs],
+            "runs": [_run(run, named=rows.of_several_logs) for run in rows.latest_runs],
             "runs_left_out": sum(rows.runs.values()) - len(rows.latest_runs),
             "steps": {"total": snapshot.steps.total, **_phases(snapshot.steps)},
             "tokens": _phases(snapshot.tokens),
@@ -163,10 +163,10 @@ def _words(rows: Rows) -> Iterator[tuple[Word, int]]:
         yield word, rows.runs.get(soundness, 0)
 
 
-def _run(run: Run) -> Json:
+def _run(run: Run, *, named: bool) -> Json:
     return {
         "run": run.number,
-        "log": _encoded(run.log) or None,
+        "log": _encoded(run.log) if named else None,
         "word": str(row_word(run)),
         "logged": run.logged,
         "counted": run.counted,
