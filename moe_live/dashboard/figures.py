@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
+from moe_live.formats.records import LineTally
 from moe_live.running import Run
 from moe_live.snapshot import Section, Snapshot
 
 LASTING = 1.0
-"""Seconds for which sections are shown while counts are made anew: they hardly change from frame to frame,
-and are most of what a frame costs."""
+"""Seconds for which a section is shown while counts are made anew: it hardly changes from frame to frame, and
+sections are most of what a frame costs."""
 
 Complete = Callable[[Snapshot, Collection[str]], Snapshot]
 
@@ -29,7 +30,6 @@ class Scope:
 
 PLANS = frozenset(view.plan for view in VIEWS if view.plan)
 EVERYTHING = Scope(frozenset(Section), PLANS, pairs_of=None, anew=True)
-_NOTHING = Scope(frozenset())
 
 
 def of_view(view: View) -> Scope:
@@ -47,9 +47,10 @@ class Figures:
         clock: seconds, monotonic.
 
     Attributes:
-        snapshot: of the moment it was made; its sections may be `LASTING` seconds older.
+        snapshot: of the moment it was made; its sections may be older. One at most is made anew for a frame,
+            the oldest, once it is `LASTING` seconds old.
         scope: what it holds.
-        behind: whether sections are older.
+        behind: whether more is counted than sections are of.
         making: seconds that it took.
     """
 
@@ -57,34 +58,40 @@ class Figures:
         self._session = session
         self._complete = complete
         self._clock = clock
-        self._made_at = clock()
-        self._made = self._all_of(scope)
-        self.snapshot = complete(self._made, scope.plans)
-        self.scope = scope
-        self.behind = False
-        self.making = clock() - self._made_at
+        self._made_at: dict[Section, float] = {}
+        self._made_of: dict[Section, LineTally] = {}
+        self._make_all(scope)
 
     def make(self, scope: Scope) -> None:
         """Make it anew, with what is in `scope`."""
+        if scope != self.scope or scope.anew or not self._make_one():
+            self._make_all(scope)
+
+    def _make_all(self, scope: Scope) -> None:
         begun = self._clock()
-        lasting = scope == self.scope and not scope.anew and begun < self._made_at + LASTING
-        made = self._with_sections_as_they_are() if lasting else None
-        self.behind = made is not None
-        if made is None:
-            made, self._made_at = self._all_of(scope), begun
-        self._made = made
+        made = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
+        self._made_at, self._made_of = {}, {}
+        self._show(made, scope.sections, scope, begun)
+
+    def _make_one(self) -> bool:
+        """Make one section anew at most; False if what there is of the others is of other layers or rows."""
+        begun, before = self._clock(), self._made
+        oldest = min(self._made_at, key=self._made_at.__getitem__, default=None)
+        due = {oldest} if oldest is not None and begun >= self._made_at[oldest] + LASTING else set()
+        made = self._session.snapshot(due, pairs_of=self.scope.pairs_of, anew=False)
+        alike = made.model == before.model and made.rows.soundness is before.rows.soundness
+        if not alike or made.left_out != before.left_out or made.steps.total < before.steps.total:
+            return False
+        kept = (section.field for section in self.scope.sections - due)
+        made = replace(made, **{field: getattr(before, field) for field in kept})
+        self._show(made, due, self.scope, begun)
+        return True
+
+    def _show(self, made: Snapshot, new: Collection[Section], scope: Scope, begun: float) -> None:
+        tally = made.input.tally
+        self._made_at |= dict.fromkeys(new, begun)
+        self._made_of |= dict.fromkeys(new, tally)
+        self._made, self.scope = made, scope
         self.snapshot = self._complete(made, scope.plans)
-        self.scope = scope
+        self.behind = any(of != tally for of in self._made_of.values())
         self.making = self._clock() - begun
-
-    def _all_of(self, scope: Scope) -> Snapshot:
-        return self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
-
-    def _with_sections_as_they_are(self) -> Snapshot | None:
-        """What is counted now, with the sections there are; None if they are of other layers or rows."""
-        before, now = self._made, self._all_of(_NOTHING)
-        alike = now.model == before.model and now.rows.soundness is before.rows.soundness
-        if not alike or now.left_out != before.left_out or now.steps.total < before.steps.total:
-            return None
-        kept = (section.field for section in self.scope.sections)
-        return replace(now, **{field: getattr(before, field) for field in kept})

@@ -1,6 +1,6 @@
 """What is shown: counts of this moment, sections of a moment ago."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pytest
 
@@ -17,11 +17,11 @@ VIEW = Scope(frozenset({Section.LOCALITY}))
 class Shown:
     """Figures of a log, and what time it is."""
 
-    def __init__(self, scope: Scope = VIEW) -> None:
+    def __init__(self, scope: Scope = VIEW, kind: type[Session] = Session) -> None:
         self.now = 10.0
         self.analyzer = Analyzer()
         self.analyzer.feed(b"layer_id,expert_ids\n" + 20 * STEP + b"3,")
-        session = Session(Source(), self.analyzer)
+        session = kind(Source(), self.analyzer)
         self.figures = Figures(session, self.complete, scope, clock=lambda: self.now)
 
     def complete(self, snapshot: Snapshot, _: Collection[str]) -> Snapshot:
@@ -41,7 +41,33 @@ def test_counts_are_of_this_moment_and_sections_of_the_last_second() -> None:
     assert shown.after(0, b"0 1\n4,1 2\n" + STEP) == (21, 19, True)
     assert shown.after(LASTING / 2, STEP) == (22, 19, True)
     assert shown.after(LASTING / 2, STEP) == (23, 23, False)
-    assert shown.after(LASTING / 2, b"") == (23, 23, True)
+    assert shown.after(LASTING / 2, b"") == (23, 23, False)
+
+
+def test_one_section_is_made_anew_for_a_frame() -> None:
+    asked: list[set[Section]] = []
+
+    class Noting(Session):
+        def snapshot(
+            self,
+            sections: Collection[Section] = frozenset(Section),
+            *,
+            pairs_of: Iterable[int] | None = None,
+            anew: bool = True,
+        ) -> Snapshot:
+            asked.append(set(sections))
+            return super().snapshot(sections, pairs_of=pairs_of, anew=anew)
+
+    both = Scope(frozenset({Section.LOCALITY, Section.DRIFT}))
+    shown = Shown(both, Noting)
+    shown.after(0, b"0 1\n4,1 2\n" + STEP, both)
+    for _ in range(6):
+        shown.after(LASTING / 4, STEP, both)
+    assert [len(sections) for sections in asked] == [2, 0, 0, 0, 0, 1, 1, 0]
+    assert asked[5] | asked[6] == both.sections
+    for _ in range(2):
+        *_, behind = shown.after(LASTING, b"", both)
+    assert not behind
 
 
 @pytest.mark.parametrize(
