@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from moe_live.arguments import file_name, label_of, subcommand_options
+from moe_live.arguments import cores, file_name, label_of, subcommand_options, whole_number
 from moe_live.commands import add_command
 from moe_live.errors import printable
 from moe_live.formats.columns import add_format
@@ -54,6 +54,12 @@ def add_parsers(subparsers: Any) -> None:
     )
     add_format(parser)
     parser.add_argument(
+        "--jobs",
+        type=whole_number(1, 1024),
+        metavar="N",
+        help="processes that read a large LOG for the first time (default: one for each core)",
+    )
+    parser.add_argument(
         "--label-by-file",
         action="store_true",
         help="label what each of the logs holds by its name: math.log is math",
@@ -72,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
         check_destination(options.to, TABLE, [(log, "the log itself") for log in options.logs])
     labels = tuple(map(label_of, options.logs)) if options.label_by_file else ()
     settings = Settings(format=options.format, columns=options.columns, counts_only=True)
-    logs = Logs(options.logs, settings, labels)
+    logs = Logs(options.logs, settings, labels, jobs=options.jobs or cores())
     with Signals() as signals, signals.breaking():  # what is written in part is removed
         snapshot = logs.examine()
         for warning in snapshot.warnings:

@@ -14,6 +14,9 @@ import numpy as np
 from moe_live.analyzer import Analyzer
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.isolation import Failures
+from moe_live.parallel.plan import plan
+from moe_live.parallel.session import ParallelSession
+from moe_live.parallel.worker import start_workers
 from moe_live.plans.progress import bar
 from moe_live.reports.unusable import require_usable
 from moe_live.routing.batch import Kind, StepBatch
@@ -26,6 +29,8 @@ from moe_live.sources.source import Break
 from moe_live.tables.columns import TableWriter, length
 from moe_live.tables.rows import Known, RowLines
 
+_SLICE = 0.1  # seconds of reading at a time
+
 
 class Logs:
     """Finished logs that are read twice.
@@ -34,16 +39,20 @@ class Logs:
         paths: of the logs.
         settings: how they are read.
         labels: of each log; nothing for none.
+        jobs: processes that read a large one for the first time.
 
     Attributes:
         problem: why not all could be read; None if it could.
     """
 
-    def __init__(self, paths: Sequence[str], settings: Settings, labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self, paths: Sequence[str], settings: Settings, labels: Sequence[str] = (), *, jobs: int = 1
+    ) -> None:
         self.problem: MoeLiveError | None = None
         self._paths = tuple(paths)
         self._settings = settings
         self._labels = labels
+        self._jobs = jobs
         self._steps = 0
         self._runs = [1]
         self._verdicts: list[Verdict] = []
@@ -56,7 +65,8 @@ class Logs:
         Raises:
             MoeLiveError: they cannot be read, are pipes, or have no rows.
         """
-        self._bytes = self._feed(self._analyzer, "reading")
+        if not self._examine_in_parts():
+            self._bytes = self._feed(self._analyzer, "reading")
         self._verdicts.append(self._analyzer.runs.run(Failures()).soundness)
         snapshot = self._analyzer.snapshot(())
         require_usable(snapshot)
@@ -64,6 +74,38 @@ class Logs:
             told = "counts, and no rows" if snapshot.lacks_rows and snapshot.layers else "no expert rows"
             raise MoeLiveError(f"there are {told} in {self._names}: nothing to make a table of rows of")
         return snapshot
+
+    def _examine_in_parts(self) -> bool:
+        """Read a large log for the first time with several processes; returns whether that told enough.
+
+        It does not if the server was started anew in it: where in the log is known to who reads it in order.
+
+        Raises:
+            MoeLiveError: one of them has died.
+        """
+        parts = plan(self._paths, self._jobs, self._settings) if len(self._paths) == 1 else []
+        workers = start_workers(min(self._jobs, len(parts)), self._settings)
+        if not workers:
+            return False
+        source = ArchiveSource(self._paths)
+        session = ParallelSession(source, parts, workers, self._settings, paths=self._paths)
+        try:
+            with bar("reading") as progress:
+                while session.ingest(_SLICE):
+                    read = session.status().source
+                    progress(read.position / max(read.size or 0, 1))
+        except MoeLiveError as problem:
+            if not session.ended:
+                raise
+            self.problem = problem  # what was read until then is used
+        finally:
+            session.finish()
+        if session.analyzer.runs.number > 1:
+            self.problem = None
+            return False
+        self._analyzer = session.analyzer
+        self._bytes = [self._analyzer.tally.bytes]
+        return True
 
     def write(self, snapshot: Snapshot, writer: TableWriter) -> int:
         """Read them again, as far as before, and write their rows; returns how many lines the table has.

@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
+from moe_live.parallel.plan import Part, plan
 from moe_live.settings import Settings
 from moe_live.simulator import HEADER, ModelShape, SimulatedServer
 from moe_live.snapshot import Snapshot
@@ -68,8 +70,8 @@ class Kept:
         return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124 - NaN
 
 
-def table(path: Path, **options: Any) -> tuple[Snapshot, list[Line]]:
-    read, kept = Logs([str(path)], Settings(counts_only=True, **options)), Kept()
+def table(path: Path, *, jobs: int = 1, **options: Any) -> tuple[Snapshot, list[Line]]:
+    read, kept = Logs([str(path)], Settings(counts_only=True, **options), jobs=jobs), Kept()
     snapshot = read.examine()
     assert read.write(snapshot, kept) == len(kept.lines)
     return snapshot, kept.lines
@@ -140,6 +142,30 @@ def test_it_does_not_depend_on_how_the_log_is_read(
         small.setattr("moe_live.tables.convert.READ_SIZE", at)
         small.setattr("moe_live.tables.rows.PIECE", 50)
         assert table(path)[1] == whole
+
+
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_several_processes_find_what_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, *, strided: bool
+) -> None:
+    shape = ModelShape(n_layers=4, n_experts=64, top_k=6, gate_layers=())
+    server = SimulatedServer(shape, ubatch=64, strided=strided, seed=2)
+    text = b"".join(step.text for request in islice(server.requests(), 3) for step in server.serve(request))
+    path = tmp_path / "moe.log"
+    path.write_bytes((HEADER + b"# label: a\n" + text) * runs)
+    told, lines = table(path)
+    parts: list[Part] = []
+
+    def cut(*asked: Any) -> list[Part]:
+        parts.extend(plan(*asked, min_bytes=0, part_bytes=10_000))
+        return parts
+
+    monkeypatch.setattr("moe_live.tables.convert.plan", cut)
+    snapshot, found = table(path, jobs=3)
+    assert len(parts) > 2
+    assert sum(snapshot.rows.runs.values()) == runs
+    assert (snapshot.rows, found) == (told.rows, lines)
 
 
 @pytest.mark.parametrize("strided", [False, True])
