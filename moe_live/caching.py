@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from moe_live.formatting import chosen_size, percents
+from moe_live.judgement import worth
 from moe_live.statistics.sizing import CacheSize
 
 POLICIES = {
@@ -25,7 +26,7 @@ def gain_sentence(entry: CacheSize) -> str:
         return f"too early to say whether it gains over {chance}"
     if entry.gains:
         served = f"{percents(entry.served.rate)} ± {100 * entry.served.error:.1f}"
-        return f"{POLICIES[entry.best]} serves {served}, {chance}"
+        return f"{worth(entry.served.rate, entry.chance)}: {POLICIES[entry.best]} serves {served}, {chance}"
     return f"nothing certain is gained over {chance}"
 
 

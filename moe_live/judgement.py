@@ -65,6 +65,9 @@ WORDS: Mapping[Subject, tuple[Word, ...]] = {
 """The words that each subject may have."""
 
 
+PAYS, HELPS = 0.5, 0.2
+"""Share of the misses of experts drawn at random that a cache avoids: from which on it pays, and helps."""
+
 _OPEN = frozenset({Word.UNDECIDED, Word.GUESSED, Word.TOO_EARLY, Word.CANNOT_BE_TOLD})
 """Words that leave the question open: what would answer it matters more than the figures so far."""
 
@@ -103,3 +106,9 @@ class Judgement:
     def text(self) -> str:
         """The facts as one sentence, and what would make it surer."""
         return ", ".join(self.facts) + (f"; surer with {self.surer}" if self.surer else "")
+
+
+def worth(hits: float, chance: float) -> Word:
+    """What a cache of this hit rate is called beside experts drawn at random, were both rates certain."""
+    avoided = (hits - chance) / (1 - chance) if chance < 1 else 0.0
+    return Word.PAYS if avoided >= PAYS else Word.HELPS if avoided >= HELPS else Word.HARDLY_PAYS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from moe_live.errors import printable
 from moe_live.formatting import expected, fraction, percent, short, whole
-from moe_live.judgement import Judgement, Subject, Word
+from moe_live.judgement import Judgement, Subject, Word, worth
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import Phase, RowMode
 from moe_live.snapshot import (
@@ -50,9 +50,6 @@ SEVERAL_TOPICS = WINDOWS * TOPIC
 
 FEW_STEPS = 30
 """Decode steps below which nothing is said of caches: first uses are misses however well one pays."""
-
-PAYS, HELPS = 0.5, 0.2
-"""Share of the misses of experts drawn at random that a cache avoids: from which on it pays, and helps."""
 
 FEW_TESTED = 50
 """Tested tokens below which rates of prediction may be off by some percent."""
@@ -288,12 +285,6 @@ def _cache(snapshot: Snapshot) -> Judgement | None:
 def _tokens(counts: NDArray[np.int64], snapshot: Snapshot) -> int:
     """Tokens of the median layer, by its selections (layers, E): at most, where top-k is not known."""
     return round(median(counts.sum(axis=1).tolist()) / (snapshot.model.top_k or 1))
-
-
-def worth(hits: float, chance: float) -> Word:
-    """What a cache of this hit rate is called beside experts drawn at random, were both rates certain."""
-    avoided = (hits - chance) / (1 - chance) if chance < 1 else 0.0
-    return Word.PAYS if avoided >= PAYS else Word.HELPS if avoided >= HELPS else Word.HARDLY_PAYS
 
 
 def _other_texts(tokens: int) -> str:

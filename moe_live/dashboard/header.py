@@ -274,7 +274,7 @@ def _health(snapshot: Snapshot, status: Status, *, roomy: bool) -> list[Line]:
         items.append((text("log "), text(size(source.command.logged), STRONG)))
     if source.rotations:
         items.append((text("rotations "), text(str(source.rotations), STRONG)))
-    if source.watch:
+    if source.watch and (roomy or source.watch != "events"):  # where there is little room what is usual goes
         items.append((text("watch " if roomy else ""), text(source.watch, STRONG)))
     return items
 

@@ -55,7 +55,7 @@ def test_a_plan_in_words(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[5].split()[4:] == ["optimum", "LRU", "LFU", "LRU*", "LFU*", "static"]
     assert lines[6].startswith("cache size     24 MB   25.0%   ")
     assert "cache time: milliseconds a decode token to load what is missing at 10 GB/s" in lines
-    assert any(line.startswith("cache at 24 MB: LFU* serves ") for line in lines)
+    assert any(line.startswith("cache at 24 MB: hardly pays: LFU* serves ") for line in lines)
     assert any(line.startswith("cache knee: the curve of LRU bends most at ") for line in lines)
     slots = [line for line in lines if line.startswith("slots at 48 MB in hindsight ")]
     static = lines[7].split()[-1]  # of the second size

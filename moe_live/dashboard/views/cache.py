@@ -14,10 +14,9 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, unplanned
 from moe_live.formatting import chosen_size, memory, percents, whole
-from moe_live.judgement import Word
+from moe_live.judgement import HELPS, PAYS, Word, worth
 from moe_live.snapshot import CacheSizing, Section, Snapshot
 from moe_live.statistics.sizing import CacheSize
-from moe_live.verdicts import HELPS, PAYS, worth
 
 _BAR = 24
 _FEWEST_LAYERS, _ROOMY = 4, 6
