@@ -204,10 +204,9 @@ def _balance(snapshot: Snapshot) -> Judgement:
     word = Word.EVEN if share >= EVEN else Word.UNEVEN if share < UNEVEN else Word.FAIR
     if word is Word.EVEN and (lopsided or uneven):
         word = Word.FAIR
-    # What keeps it from being called even, before the rest.
-    if lopsided and word is not Word.UNEVEN:
-        facts.remove(farthest)
-        facts.insert(0, farthest)
+        if lopsided:  # what keeps it from being called even, before the rest
+            facts.remove(farthest)
+            facts.insert(0, farthest)
     if uneven and word is not Word.UNEVEN:
         facts.insert(0, f"{uneven} of {_number(len(known), 'layer')} uneven")
     return Judgement(

@@ -180,7 +180,7 @@ VIEW = View(
     title="Locality",
     brief="Loc",
     render=render,
-    gist="Again: experts the step before used too. last|most: hits of two such caches.",
+    gist="Again: experts the step before used too. last|most: LRU hits, and in hindsight.",
     reading=(
         "Overlap: the share of a step's experts that the step 1, 2, 4 or 8 before used too, beside what "
         "drawing experts anew would give. In 10, 100, 1000: different experts that so many steps in a "
