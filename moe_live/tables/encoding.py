@@ -54,8 +54,6 @@ class Encoded(NamedTuple):
 def encode(column: Column, parts: Sequence[tuple[Values, int]]) -> Encoded:
     """The values of some pieces, one after the other; beside each how many lines it has."""
     values, counts, names = _joined(column, parts)
-    if counts is not None:
-        values, counts = _merged(values, counts)
     lines = sum(n for _, n in parts)
     levels, missing = b"", 0
     if column.nullable:
@@ -87,12 +85,15 @@ def _joined(
     names: dict[str, int] = {}
     found: list[tuple[NDArray[Any], Counts]] = []
     for part, n in parts:
-        values, counts = (part.values, part.counts) if isinstance(part, Repeated) else (part, None)
+        told, counts = (part.values, part.counts) if isinstance(part, Repeated) else (part, None)
+        values = told.codes if isinstance(told, Names) else told
         if values is None:
             values, counts = np.array([np.nan if column.type is Type.FLOAT64 else -1]), np.array([n])
-        elif isinstance(values, Names):
-            places = [names.setdefault(name, len(names)) for name in values.names]
-            values = np.array([*places, -1])[values.codes]  # -1 is the last one
+        elif counts is not None:
+            values, counts = _merged(values, counts)
+        if isinstance(told, Names):
+            places = [names.setdefault(name, len(names)) for name in told.names]
+            values = np.array([*places, -1])[values]  # -1 is the last one
         found.append((values, counts))
     if len(found) == 1:
         return *found[0], list(names)
@@ -156,5 +157,8 @@ def _runs(places: NDArray[Any], counts: NDArray[np.int64], width: int) -> bytes:
 
 def _merged(values: NDArray[Any], counts: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Values (r,) and for how many lines each stands, those that follow upon the same one with it."""
-    first = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+    changes = values[1:] != values[:-1]
+    if changes.all():
+        return values, counts
+    first = np.flatnonzero(np.concatenate(([True], changes)))
     return values[first], np.add.reduceat(counts, first)

@@ -86,7 +86,7 @@ class _ParquetWriter:
         """
         if self._held:
             self._write_held()
-        foot = _foot(self._columns, self._lines, self._groups).data
+        _, foot = _foot(self._columns, self._lines, self._groups)
         self._append(foot + len(foot).to_bytes(4, "little") + _MAGIC)
         self._file.flush()
 
@@ -140,7 +140,8 @@ class _ParquetWriter:
 def _page(kind: int, told: Mapping[int, Value], data: bytes) -> bytes:
     """A page after its `PageHeader`; `told` is what that has of its kind."""
     size = i32(len(data))
-    return struct({1: i32(kind), 2: size, 3: size, **told}).data + data
+    _, head = struct({1: i32(kind), 2: size, 3: size, **told})
+    return head + data
 
 
 def _foot(columns: Sequence[Column], lines: int, groups: Sequence[Value]) -> Value:
