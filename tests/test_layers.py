@@ -18,7 +18,7 @@ from moe_live.snapshot import Snapshot
 from tests.analysis import analyzed
 from tests.comparison import plain
 from tests.synthetic import SyntheticLog, logs
-from tests.test_parallel import every_step, in_parts
+from tests.test_parallel import at_one_go, every_step, in_parts
 
 KEPT = frozenset(range(5, 21))
 
@@ -57,7 +57,7 @@ def test_a_log_in_parts_is_read_alike(log: SyntheticLog) -> None:
         path = Path(directory) / "log"
         path.write_bytes(log.text)
         parts = in_parts(path, every_step(path, settings), settings)
-    assert figures(parts.snapshot()) == figures(analyzed([log.text], settings).snapshot())
+    assert figures(parts.snapshot()) == figures(at_one_go(log.text, settings, log=path).snapshot())
 
 
 def test_a_draft_model_in_the_same_log_is_left_out() -> None:

@@ -93,4 +93,4 @@ def test_a_real_one_says_what_the_readme_says(
     ]
     assert figures == [(1.0, 1.03), (0.494, 18.09)]
     text = {verdict["subject"]: verdict["text"] for verdict in found["verdicts"]}["hot set"]
-    assert text.startswith("38 of 160 experts a layer carry 90 %")
+    assert text.startswith("38 of 160 experts carry 90 %")
