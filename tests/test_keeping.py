@@ -40,7 +40,7 @@ def test_a_picture_has_the_text_of_the_frame(*, light: bool) -> None:
     root = ET.fromstring(Path(keep(Kept.PICTURE, SNAPSHOT, frame)).read_text())
     assert root.tag.endswith("svg")
     words = {word for text in root.itertext() for word in text.split()}
-    assert {"Balance", "balance", "entropy"} <= words
+    assert {"Balance", "balance", "effective"} <= words
     assert len(root) > 100
 
 
