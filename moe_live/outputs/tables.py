@@ -24,7 +24,7 @@ _DISTANCES = "distances"
 
 
 class TablesDirectory(Output):
-    """A directory with a table for each subject, Parquet if pyarrow, which reads it, is installed, else CSV.
+    """A directory with a table for each subject, Parquet if pyarrow is installed, else CSV.
 
     Distances of steps are written as they happen, all else at the end.
 

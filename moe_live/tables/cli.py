@@ -24,7 +24,7 @@ row: step, layer, row, rank, expert, weight, phase, label, believed. docs/tables
 """
 _EPILOG = """\
 examples:
-  moe-live rows moe.log --to rows.parquet
+  moe-live rows moe.log --to rows.parquet                     needs the extra: pip install 'moe-live[tables]'
   moe-live rows math.log code.log --label-by-file --to rows.csv
   moe-live rows moe.log.gz --to - | head                      CSV on standard output
 

@@ -72,9 +72,11 @@ class Repeated:
 
     def spread(self) -> NDArray[Any] | Names:
         """A value for each line."""
+        alike = (self.counts == self.counts[0]).all()
+        times = int(self.counts[0]) if alike else self.counts  # a number is far quicker
         if isinstance(self.values, Names):
-            return Names(np.repeat(self.values.codes, self.counts), self.values.names)
-        return np.repeat(self.values, self.counts)
+            return Names(np.repeat(self.values.codes, times), self.values.names)
+        return np.repeat(self.values, times)
 
 
 Values = NDArray[Any] | Names | Repeated | None

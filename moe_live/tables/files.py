@@ -12,19 +12,25 @@ from moe_live.errors import UsageError, printable
 if TYPE_CHECKING:
     from moe_live.tables.columns import Column, TableWriter
 
+MISSING = "pyarrow is not installed: pip install 'moe-live[tables]', or name a file .csv"
+
 
 def check_name(path: str) -> None:
     """See whether a table can be written there.
 
     Raises:
-        UsageError: the name does not tell the format.
+        UsageError: it cannot: the name does not tell the format, or pyarrow is missing.
     """
-    if path != "-" and not path.endswith((".parquet", ".csv")):
+    if path == "-" or path.endswith(".csv"):
+        return
+    if not path.endswith(".parquet"):
         raise UsageError(f"{printable(path)} is no name of a table: it ends with .parquet or .csv")
+    if not has_parquet():
+        raise UsageError(MISSING)
 
 
 def has_parquet() -> bool:
-    """Whether there is what reads Parquet: tables whose format nobody names are CSV otherwise."""
+    """Whether tables can be written as Parquet."""
     from importlib.util import find_spec
 
     return find_spec("pyarrow") is not None
@@ -55,7 +61,7 @@ def table_writer(path: str, columns: Sequence[Column], what: str) -> Iterator[Ta
 def writer(path: str, file: IO[bytes], columns: Sequence[Column]) -> AbstractContextManager[TableWriter]:
     """What writes a table to an open file: Parquet if its name says so, else CSV.
 
-    The table is whole at the end of this, unless that is an exception. The file stays open.
+    The table is whole at the end of this, unless that is an exception. Parquet closes the file, CSV does not.
 
     Raises:
         OSError: it cannot be written.

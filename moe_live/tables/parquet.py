@@ -1,169 +1,149 @@
-"""Tables as Parquet, by numpy alone.
-
-https://parquet.apache.org/docs/file-format tells what a file has, and `parquet.thrift` in
-https://github.com/apache/parquet-format the structures that tell it, whose fields and enumerations have
-numbers. A writer of Parquet that is given lines looks at each of them, in each column, to find what is the
-same; here that is known, and what is written is not compressed besides.
-"""
+"""Tables as Parquet, through pyarrow: the extra `tables`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import IO
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
-from moe_live.tables.columns import Column, Piece, TableWriter, Type, length
-from moe_live.tables.encoding import Encoded, encode
-from moe_live.tables.thrift import Value, array, binary, i32, i64, struct
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from moe_live.tables.columns import Column, Names, Piece, Repeated, TableWriter, Type, Values, length
 
 _GROUP = 1 << 17
 """Lines of a group, at least."""
 
-_MAGIC = b"PAR1"
+_BATCH = 1 << 14
+"""Values that are encoded at a time."""
 
-_STORED = {
-    Type.BOOL: 0,
-    Type.INT32: 1,
-    Type.UINT16: 1,
-    Type.INT64: 2,
-    Type.FLOAT64: 5,
-    Type.STRING: 6,
-}
-"""`Type` of the values in the file."""
+_BUFFER = 1 << 20
+"""Bytes that are written at a time."""
 
-_MEANT = {Type.STRING: 0, Type.UINT16: 12}
-"""`ConvertedType`: what they are, where their type does not tell it."""
-
-_REQUIRED, _OPTIONAL = 0, 1
-"""`FieldRepetitionType`"""
-
-_PLAIN, _RUNS, _IN_DICTIONARY = 0, 3, 8
-"""`Encoding`"""
-
-_NOT_COMPRESSED = 0
-"""`CompressionCodec`"""
-
-_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
-"""`PageType`"""
+_SOUGHT = ("step", "layer", "expert")
+"""Columns of whose values the least and the greatest of each group are told, by which a reader leaves out
+groups, or counts in an array. To find them takes as long as encoding; of others nobody asks."""
 
 
 @contextmanager
 def parquet_writer(file: IO[bytes], columns: Sequence[Column]) -> Iterator[TableWriter]:
-    """What writes a table in groups of lines; see `tables.files.writer`."""
-    table = _ParquetWriter(file, columns)
-    yield table
-    table.finish()
+    """What writes a table in groups of lines, and closes the file; see `tables.files.writer`.
+
+    Runs of equal numbers are left to the compression: looking each of them up in a dictionary takes several
+    times as long. Only experts, of which there are few in no order, are smaller with one.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())  # for two threads its own holds a tenth of all memory more
+    # Each write to a file of Python waits for the interpreter, and a group has dozens.
+    sink = pa.BufferedOutputStream(pa.PythonFile(file, "w"), _BUFFER)
+    to = parquet.ParquetWriter(
+        sink,
+        pa.schema([pa.field(each.name, _type(each), nullable=each.nullable) for each in columns]),
+        compression="snappy",
+        use_dictionary=[each.name for each in columns if each.type is Type.STRING or each.name == "expert"],
+        write_statistics=[each.name for each in columns if each.name in _SOUGHT],
+        write_batch_size=_BATCH,
+    )
+    try:
+        with ThreadPoolExecutor(1) as thread:  # who leaves it has waited for it
+            table = _ParquetWriter(to, columns, thread)
+            yield table
+            table.finish()
+        to.close()
+        sink.close()
+    except BaseException:
+        to.is_open = False  # or, deleted, it would end the table in a file that is closed by then
+        with suppress(OSError):
+            sink.close()  # likewise
+        raise
 
 
 class _ParquetWriter:
     """A `TableWriter`.
 
+    A group is encoded while the next one is made: that takes as long, and hardly needs the interpreter.
+
     Args:
-        file: takes the table.
-        columns: of it.
+        to: takes the groups.
+        columns: of the table.
+        thread: where they are encoded.
     """
 
-    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
-        self._file = file
+    def __init__(self, to: Any, columns: Sequence[Column], thread: ThreadPoolExecutor) -> None:
+        self._to = to
         self._columns = columns
-        self._held: list[Piece] = []
-        self._held_lines = self._lines = self._at = 0
-        self._groups: list[Value] = []
-        self._append(_MAGIC)
+        self._thread = thread
+        self._encoding: Future[None] | None = None
+        self._held: list[Any] = []
 
     def write(self, piece: Piece) -> None:
         """See `TableWriter`."""
-        self._held.append(piece)
-        self._held_lines += length(piece)
-        if self._held_lines >= _GROUP:
+        arrays = [_array(each, piece[each.name], length(piece)) for each in self._columns]
+        self._held.append(pa.record_batch(arrays, schema=self._to.schema))
+        if sum(map(len, self._held)) >= _GROUP:
             self._write_held()
 
     def finish(self) -> None:
-        """Write what is held, and what the file has.
+        """Write what is held.
 
         Raises:
             OSError: it cannot be written.
         """
         if self._held:
             self._write_held()
-        _, foot = _foot(self._columns, self._lines, self._groups)
-        self._append(foot + len(foot).to_bytes(4, "little") + _MAGIC)
-        self._file.flush()
+        self._wait()
 
     def _write_held(self) -> None:
-        """Write what is held, as a group."""
-        begin, n = self._at, self._held_lines
-        lengths = [length(piece) for piece in self._held]
-        chunks = []
-        for column in self._columns:
-            values = [piece[column.name] for piece in self._held]
-            encoded = encode(column, list(zip(values, lengths, strict=True)))
-            chunks.append(self._write_chunk(column, encoded, n))
-        self._groups.append(struct({1: array(chunks), 2: i64(self._at - begin), 3: i64(n)}))
-        self._lines += n
-        self._held, self._held_lines = [], 0
+        """Have it written next; returns when what was held before is, so that two groups wait at most."""
+        table = pa.Table.from_batches(self._held, self._to.schema)
+        self._held = []
+        following = self._thread.submit(self._to.write_table, table, row_group_size=len(table))
+        self._wait()
+        self._encoding = following
 
-    def _write_chunk(self, column: Column, encoded: Encoded, n: int) -> Value:
-        """Write a column of a group of `n` lines; returns the `ColumnChunk` that tells of it."""
-        begin, encoding, dictionary = self._at, _PLAIN, {}
-        if encoded.dictionary is not None:
-            encoding, dictionary = _IN_DICTIONARY, {11: i64(begin)}
-            entries, data = encoded.dictionary
-            self._append(_page(_DICTIONARY_PAGE, {7: struct({1: i32(entries), 2: i32(_PLAIN)})}, data))
-        place = i64(self._at)
-        told = struct({1: i32(n), 2: i32(encoding), 3: i32(_RUNS), 4: i32(_RUNS)})
-        self._append(_page(_DATA_PAGE, {5: told}, encoded.data))
-        statistics = {3: i64(encoded.missing)}
-        if encoded.bounds is not None:
-            least, greatest = encoded.bounds
-            statistics |= {5: binary(greatest), 6: binary(least)}
-        size = i64(self._at - begin)
-        column_data = {
-            1: i32(_STORED[column.type]),
-            2: array([i32(_RUNS), i32(_PLAIN), i32(encoding)]),
-            3: array([binary(column.name.encode())]),
-            4: i32(_NOT_COMPRESSED),
-            5: i64(n),
-            6: size,
-            7: size,
-            9: place,
-            **dictionary,
-            12: struct(statistics),
-        }
-        return struct({2: i64(begin), 3: struct(column_data)})
-
-    def _append(self, data: bytes) -> None:
-        self._file.write(data)
-        self._at += len(data)
+    def _wait(self) -> None:
+        """Until the group before is written."""
+        encoding, self._encoding = self._encoding, None
+        if encoding is not None:
+            encoding.result()
 
 
-def _page(kind: int, told: Mapping[int, Value], data: bytes) -> bytes:
-    """A page after its `PageHeader`; `told` is what that has of its kind."""
-    size = i32(len(data))
-    _, head = struct({1: i32(kind), 2: size, 3: size, **told})
-    return head + data
+def _type(column: Column) -> Any:
+    if column.type is Type.STRING:
+        return pa.dictionary(pa.int32(), pa.string())
+    return pa.type_for_alias(column.type.value)
 
 
-def _foot(columns: Sequence[Column], lines: int, groups: Sequence[Value]) -> Value:
-    """The `FileMetaData`."""
-    schema = [struct({4: binary(b"schema"), 5: i32(len(columns))})]
-    for column in columns:
-        element = {
-            1: i32(_STORED[column.type]),
-            3: i32(_OPTIONAL if column.nullable else _REQUIRED),
-            4: binary(column.name.encode()),
-        }
-        if column.type in _MEANT:
-            element[6] = i32(_MEANT[column.type])
-        schema.append(struct(element))
-    by_type = struct({1: struct({})})  # how least and greatest values compare
-    return struct(
-        {
-            1: i32(1),
-            2: array(schema),
-            3: i64(lines),
-            4: array(groups),
-            6: binary(b"moe-live"),
-            7: array([by_type] * len(columns)),
-        }
-    )
+def _array(column: Column, values: Values, n: int) -> Any:
+    """The values (n,) as Arrow has them, made without what loads pandas wherever it is installed."""
+    if isinstance(values, Repeated):
+        values = values.spread()
+    if values is None:
+        return pa.nulls(n, _type(column))
+    if isinstance(values, Names):
+        missing = values.codes < 0 if column.nullable else None
+        codes = _of_numbers(pa.int32(), n, values.codes.astype(np.int32), missing)
+        return pa.DictionaryArray.from_arrays(codes, _strings(values.names))
+    if column.type is Type.BOOL:
+        return _of_numbers(_type(column), n, _bits(values > 0), values < 0)
+    missing = np.isnan(values) if column.nullable and column.type is Type.FLOAT64 else None
+    return _of_numbers(_type(column), n, values.astype(column.type.value, copy=False), missing)
+
+
+def _of_numbers(kind: Any, n: int, values: NDArray[Any], missing: NDArray[np.bool_] | None) -> Any:
+    """An array of this type: values as they lie in memory, and (n,) where there are none."""
+    known = pa.py_buffer(_bits(~missing)) if missing is not None and missing.any() else None
+    return pa.Array.from_buffers(kind, n, [known, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _bits(values: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.packbits(values, bitorder="little")
+
+
+def _strings(names: Sequence[str]) -> Any:
+    """An array of these strings; what is no text is an escape in it."""
+    texts = [name.encode("utf-8", "backslashreplace") for name in names]
+    bounds = np.cumsum([0, *map(len, texts)]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(bounds), pa.py_buffer(b"".join(texts)))

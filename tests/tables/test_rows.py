@@ -293,6 +293,8 @@ def test_parquet_has_what_the_table_has_group_by_group(
 def test_what_is_given_up_leaves_nothing_and_says_nothing(
     ending: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
     to = str(tmp_path / f"rows.{ending}")
     with suppress(KeyboardInterrupt), table_writer(to, COLUMNS[:1], "rows") as writer:
         writer.write({"step": np.arange(300_000)})
@@ -306,6 +308,7 @@ def test_what_is_given_up_leaves_nothing_and_says_nothing(
 def test_a_full_disk_is_one_line_and_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("pyarrow")
     monkeypatch.setattr("moe_live.tables.parquet._GROUP", 100)
     log, to = tmp_path / "moe.log", tmp_path / "rows.parquet"
     log.write_text(llama_server(rows_of_a_real_model()))
@@ -370,6 +373,7 @@ def test_a_pipe_cannot_be_read_twice(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_duckdb_counts_what_the_summary_says(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
     duckdb = pytest.importorskip("duckdb")
     shape = ModelShape(n_layers=4, n_experts=64, top_k=6, gate_layers=())
     server = SimulatedServer(shape, ubatch=64, strided=True, seed=2)
