@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.formats.ranges import offsets
 from moe_live.formats.records import Experts, Records, RowWeights, StepMarks
 from moe_live.settings import MAX_TOP_K
 
@@ -35,13 +37,17 @@ LEARN_LINES = 1 << 17
 LEARN_PASSES = 16
 """Passes that suffice for it."""
 
+Number = TypeVar("Number", np.int64, np.float64)
+
 UNTOLD, PREFILL, DECODE = -1, 0, 1
 """Phases."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Told:
-    """Well-formed lines of a log, and what each tells. What is not told at all is the same number everywhere.
+    """Well-formed lines of a log, and what each tells.
+
+    What is not told at all is the same number everywhere, see `same`.
 
     Attributes:
         layer: (n,) int64.
@@ -76,8 +82,11 @@ class Told:
 
     def part(self, begin: int, end: int) -> Told:
         """The lines `begin` to before `end`; shares the arrays."""
-        first = int(self.count[:begin].sum())
-        stop = first + int(self.count[begin:end].sum())
+        if _is_same(self.count):
+            first, stop = (place * int(self.count[:1].sum()) for place in (begin, end))
+        else:
+            first = int(self.count[:begin].sum())
+            stop = first + int(self.count[begin:end].sum())
         columns = (self.layer, self.phase, self.sequence, self.step, self.token, self.rank, self.count)
         parts = [column[begin:end] for column in columns]
         return Told.of([*parts, self.experts[first:stop]], self.weights[first:stop])
@@ -87,12 +96,12 @@ class Told:
         """All of them, one after the other."""
         if len(parts) == 1:
             return parts[0]
-        weights = np.concatenate([part.weights for part in parts])
-        return cls.of([np.concatenate([getattr(part, name) for part in parts]) for name in _WHOLE], weights)
+        weights = _joined([part.weights for part in parts])
+        return cls.of([_joined([getattr(part, name) for part in parts]) for name in _WHOLE], weights)
 
     def copy(self) -> Told:
         """The same in memory of its own."""
-        return Told.of([getattr(self, name).copy() for name in _WHOLE], self.weights.copy())
+        return Told.of([_copied(getattr(self, name)) for name in _WHOLE], _copied(self.weights))
 
     def ordered(self, order: NDArray[np.intp]) -> Told:
         """The lines in another order."""
@@ -100,8 +109,35 @@ class Told:
         count = self.count[order]
         entry = np.repeat(first[order] - np.cumsum(count) + count, count) + np.arange(count.sum())
         columns = (self.layer, self.phase, self.sequence, self.step, self.token, self.rank)
-        parts = [column[order] for column in columns]
-        return Told.of([*parts, count, self.experts[entry]], self.weights[entry])
+        parts = [picked(column, order) for column in columns]
+        return Told.of([*parts, count, self.experts[entry]], picked(self.weights, entry))
+
+
+def same(number: Number, n: int) -> NDArray[Number]:
+    """(n,) The number everywhere, which takes neither memory nor time."""
+    return np.broadcast_to(number, n)
+
+
+def _is_same(column: NDArray[Any]) -> bool:
+    return column.strides == (0,)
+
+
+def picked(column: NDArray[Number], index: NDArray[Any]) -> NDArray[Number]:
+    """What is at these places, or where the mask is True; what is the same everywhere stays so."""
+    if _is_same(column):
+        return column[: np.count_nonzero(index) if index.dtype == np.bool_ else len(index)]
+    found: NDArray[Number] = column[index]
+    return found
+
+
+def _copied(column: NDArray[Number]) -> NDArray[Number]:
+    return column if _is_same(column) else column.copy()
+
+
+def _joined(parts: Sequence[NDArray[Number]]) -> NDArray[Number]:
+    if all(map(_is_same, parts)) and len({part[:1].tobytes() for part in parts if len(part)}) == 1:
+        return same(next(part[0] for part in parts if len(part)), sum(map(len, parts)))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,32 +236,50 @@ class PassGatherer:
 
     def begins(self, lines: Told) -> NDArray[np.int64]:
         """Which of the next lines begin a pass, seen from the line before; the very first one does not."""
-        both = lines if self._last is None else Told.joined([self._last, lines])
-        self._last = lines.part(len(lines) - 1, len(lines)).copy()
-        before, after = both.part(0, len(both) - 1), both.part(1, len(both))
+        last, self._last = self._last, lines.part(len(lines) - 1, len(lines)).copy()
+        changes = _changes(lines)
+        changes[0] = last is not None and _changes(Told.joined([last, lines.part(0, 1)]))[1]
+        line = np.flatnonzero(changes)  # no other begins one
+
+        def at(name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+            """What these lines tell, and what the one before each does."""
+            column: NDArray[np.int64] = getattr(lines, name)
+            before = picked(column, line - 1).copy()
+            if last is not None and changes[0]:
+                before[0] = getattr(last, name)[0]
+            return picked(column, line), before
+
+        layer, layer_before = at("layer")
+        phase, phase_before = at("phase")
+        sequence, sequence_before = at("sequence")
+        step, step_before = at("step")
+        token, token_before = at("token")
         telling = self._telling
-        down = after.layer < before.layer
-        is_prompt = after.phase == PREFILL
-        new_step = after.step != before.step
-        begins = after.phase != before.phase
+        down = layer < layer_before
+        same_sequence = sequence == sequence_before
+        is_prompt = phase == PREFILL
+        new_step = step != step_before
+        begins = phase != phase_before
         numbers_tokens = is_prompt if telling.step and not telling.token else np.zeros_like(is_prompt)
-        begins |= new_step & ~numbers_tokens & (after.sequence == before.sequence)
+        begins |= new_step & ~numbers_tokens & same_sequence
         begins_down = down.copy()
         if telling.step:
             begins_down &= new_step
         if telling.rank:
-            begins_down &= after.rank <= before.rank
+            rank, rank_before = at("rank")
+            begins_down &= rank <= rank_before
         if telling.phase and (telling.token or telling.step):
-            new_token = new_step | (after.token != before.token)
-            up = (after.step > before.step) | (after.token > before.token)
-            two = np.cumsum(np.append([not self._token_by_token], (after.layer == before.layer) & new_token))
-            at = np.flatnonzero(down)
-            had_two = np.diff(two[at + 1], prepend=0) > 0
-            self._token_by_token = not (two[-1] > (two[at[-1] + 1] if len(at) else 0))
-            same_text = is_prompt & up & (after.sequence == before.sequence)
-            begins_down[at] &= ~same_text[at] | had_two
+            new_token = new_step | (token != token_before)
+            up = (step > step_before) | (token > token_before)
+            two = np.cumsum(np.append([not self._token_by_token], (layer == layer_before) & new_token))
+            went_down = np.flatnonzero(down)
+            had_two = np.diff(two[went_down + 1], prepend=0) > 0
+            self._token_by_token = not (two[-1] > (two[went_down[-1] + 1] if len(went_down) else 0))
+            same_text = is_prompt & up & same_sequence
+            begins_down[went_down] &= ~same_text[went_down] | had_two
         begins |= begins_down
-        return np.flatnonzero(begins) + (len(lines) - len(begins))
+        found: NDArray[np.int64] = line[begins]
+        return found
 
     def _learn(self, known: int) -> None:
         """Learn from the first `known` lines how many of them make a row."""
@@ -291,11 +345,15 @@ class PassGatherer:
             return
         number = np.repeat(np.arange(len(starts)), np.diff(starts, append=n))
         phase = lines.phase[starts]
+        changes = _changes(lines)
+        changes[starts] = True
         by_rank = self._telling.one_each and self._telling.rank and self._telling.token
-        order = _order(number, lines, by_rank=by_rank)
+        order = _order(number, lines, changes, by_rank=by_rank)
         if order is not None:
             lines = lines.ordered(order)
-        first, count, good = self._rows(lines, number)
+            changes = _changes(lines)
+            changes[starts] = True
+        first, count, good = self._rows(lines, changes)
         chosen, of_chosen, slot, width = lines.experts, lines.weights, first, count
         is_slot = chosen >= 0
         if not is_slot.all():
@@ -321,13 +379,13 @@ class PassGatherer:
         )
 
     def _rows(
-        self, lines: Told, number: NDArray[np.int64]
+        self, lines: Told, begins: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Which experts make a row.
 
         Args:
             lines: in order.
-            number: (n,) the pass of each.
+            begins: (n,) which of them surely begin one.
 
         Returns:
             (r,) the first expert of each row, (r,) how many it has, (r,) whether that is all of them.
@@ -336,19 +394,22 @@ class PassGatherer:
             first = np.cumsum(lines.count) - lines.count
             return first, lines.count, np.ones(len(first), np.bool_)
         n = len(lines)
-        begins = _changes(number, lines)
+        begins = begins.copy()
         if self._telling.rank:
             begins[1:] |= lines.rank[1:] <= lines.rank[:-1]
         learned = self.row_lines if not (self._telling.rank or self._telling.token) else None
         if learned is not None:
             run = np.flatnonzero(begins)
             length = np.diff(run, append=n)
-            within = np.arange(n) - np.repeat(run, length)
             if self._at_start:  # whose beginning may be cut off
-                within[: length[0]] += -length[0] % learned
-            begins |= within % learned == 0
+                missing = -length[0] % learned
+                run[0] -= missing
+                length[0] += missing
+            rows = -(-length // learned)
+            first = np.maximum(np.repeat(run, rows) + offsets(np.zeros_like(rows), rows) * learned, 0)
+        else:
+            first = np.flatnonzero(begins)
         self._at_start = False
-        first = np.flatnonzero(begins)
         count = np.diff(first, append=n)
         return first, count, np.ones(len(first), np.bool_) if learned is None else count == learned
 
@@ -397,32 +458,44 @@ def _nothing(labels: tuple[tuple[int, str], ...]) -> Records:
     return Records(np.empty(0, np.uint16), Experts(), labels=labels)
 
 
-def _keys(number: NDArray[np.int64], lines: Told) -> tuple[NDArray[np.int64], ...]:
-    """What is the same in all lines of a row, the most significant first."""
-    return number, lines.layer, lines.sequence, lines.step, lines.token
-
-
-def _changes(number: NDArray[np.int64], lines: Told) -> NDArray[np.bool_]:
-    """(n,) Where any of the keys is another than in the line before; the first line is."""
-    changes = np.ones(len(number), np.bool_)
-    changes[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in _keys(number, lines)])
+def _changes(lines: Told) -> NDArray[np.bool_]:
+    """(n,) Where anything is told anew that all lines of a row have in common; the first line does."""
+    changes = np.ones(len(lines), np.bool_)
+    changes[1:] = lines.layer[1:] != lines.layer[:-1]
+    for key in (lines.phase, lines.sequence, lines.step, lines.token):
+        if not _is_same(key):
+            changes[1:] |= key[1:] != key[:-1]
     return changes
 
 
-def _order(number: NDArray[np.int64], lines: Told, *, by_rank: bool) -> NDArray[np.intp] | None:
-    """The order of the keys, and of ranks if they count; None if it is the order of the lines."""
-    keys = (*_keys(number, lines), lines.rank) if by_rank else _keys(number, lines)
-    equal = np.ones(len(number) - 1, np.bool_)
+def _order(
+    number: NDArray[np.int64], lines: Told, changes: NDArray[np.bool_], *, by_rank: bool
+) -> NDArray[np.intp] | None:
+    """The order of passes, layers, sequences, steps and tokens, and of ranks if they count.
+
+    Args:
+        number: (n,) the pass of each line.
+        lines: of these passes.
+        changes: (n,) where any of these but the rank changes.
+        by_rank: whether ranks count.
+
+    Returns:
+        None if it is the order of the lines.
+    """
+    keys = (number, lines.layer, lines.sequence, lines.step, lines.token)
+    at = np.flatnonzero(changes)[1:]
+    equal = np.ones(len(at), np.bool_)
+    is_ordered = not (by_rank and ((lines.rank[1:] < lines.rank[:-1]) & ~changes[1:]).any())
     for key in keys:
-        if (equal & (key[1:] < key[:-1])).any():
-            return np.lexsort(keys[::-1])
-        equal &= key[1:] == key[:-1]
-    return None
+        now, before = key[at], key[at - 1]
+        is_ordered &= not (equal & (now < before)).any()
+        equal &= now == before
+    return None if is_ordered else np.lexsort(((*keys, lines.rank) if by_rank else keys)[::-1])
 
 
 def _runs(lines: Told) -> NDArray[np.intp]:
     """Where the lines begin of another layer, sequence or step."""
-    return np.flatnonzero(_changes(lines.phase, lines))
+    return np.flatnonzero(_changes(lines))
 
 
 def _distinct(lines: Told, run: NDArray[np.intp], lines_a_row: int) -> bool:
@@ -441,13 +514,7 @@ def _weights(weights: NDArray[np.float64], first: NDArray[np.int64], width: NDAr
         return RowWeights.none()
     before = np.concatenate(([0], np.cumsum(untold)))
     row = np.flatnonzero(before[first + width] == before[first])
-    entry = np.repeat(first[row], width[row]) + _within(width[row])
-    return RowWeights(row, width[row], weights[entry])
-
-
-def _within(width: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1 and so on in each of some ranges (r,), one after the other."""
-    return np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
+    return RowWeights(row, width[row], weights[offsets(first[row], width[row])])
 
 
 def _experts(experts: NDArray[np.int64], first: NDArray[np.int64], width: NDArray[np.int64]) -> Experts:
