@@ -122,6 +122,7 @@ class Analyzer:
         self._watch = watch
         self._decoder = SniffingDecoder(
             gate_layers=frozenset() if self._settings.counts_only else self._settings.gate_layers,
+            weights=weights or not self._settings.counts_only,
             dialect=dialect,
             known=candidates(self._settings.format, dict(self._settings.columns)),
         )
@@ -189,7 +190,7 @@ class Analyzer:
             rows, weights = rows.of_layers(self._settings.layers, weights)
             if not len(rows.layers):
                 return
-        if len(rows.experts) and weights is not None:
+        if len(rows.experts) and weights is not None and not self._settings.counts_only:
             tokens, n_layers, k = rows.experts.shape
             add = partial(
                 self._statistics.gate_mass.add,
@@ -228,7 +229,7 @@ class Analyzer:
     def _pass(self, records: Iterable[Records]) -> None:
         """Take in lines that agree with the log."""
         for each in records:
-            if self._counts and (len(each.weights) or len(each.marks)):
+            if self._counts and not self._settings.counts_only and (len(each.weights) or len(each.marks)):
                 update = partial(self._statistics.gate_mass.update, each)
                 self._statistics.failures.attempt(GATE_MASS, update, None)
             if len(each.gates.layer):

@@ -104,7 +104,7 @@ class Settings:
         max_slots: tokens a decode step has at most.
         window: decode steps that are called the latest.
         label: what the time is called in which the run begins, "" for nothing.
-        counts_only: how often experts are chosen is all that is wanted; gate inputs are not even parsed.
+        counts_only: how often experts are chosen is all that is wanted; no gate inputs or weights are parsed.
         latest_uses: how many uses of experts to keep, of the latest steps, for caches and placements to be
             tried out on; 0 for none.
         phase: the steps whose selections count; rows, steps and tokens are told of all. None for all, but

@@ -17,13 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.columns import Column
-from moe_live.formats.expert_lines import ExpertLineParser
-from moe_live.formats.fields import EXACT_DIGITS, numbers, untold
-from moe_live.formats.passes import DECODE, PREFILL, UNTOLD, Told
+from moe_live.formats.fields import MAX_SEQUENCE, floats, numbers
+from moe_live.formats.passes import DECODE, PREFILL, UNTOLD, Told, picked, same
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
-
-MOST = (1 << 31) - 1
-"""Numbers of sequences are at most as high."""
 
 NUMBER = re.compile(rb"[-0-9]+")
 
@@ -92,41 +88,38 @@ class Shape:
             good[:] &= has
             return value
 
-        nothing = np.zeros(len(start), np.int64)
+        nothing = same(np.int64(0), len(start))
         layer, step, token, rank = (
             whole(self.where[place]) if place in self.where else nothing for place in _PLACES
         )
         good &= (layer >= 0) & (layer < MAX_LAYERS)
         if Column.SEQUENCE in self.where:
-            sequence = whole(self.where[Column.SEQUENCE]) & MOST
+            sequence = whole(self.where[Column.SEQUENCE]) & MAX_SEQUENCE
         else:
-            sequence = nothing + self.known.get(Column.SEQUENCE, 0)
-        phase = nothing + self.known.get(Column.PHASE, UNTOLD)
+            sequence = same(np.int64(self.known.get(Column.SEQUENCE, 0)), len(start))
+        phase = same(np.int64(self.known.get(Column.PHASE, UNTOLD)), len(start))
         if (at := self.where.get(Column.PHASE)) is not None:
             is_one_digit = stop[:, at] - start[:, at] == 1
             digit = np.where(is_one_digit, lines[start[:, at]], 0)
-            phase[digit == _ZERO], phase[digit == _ZERO + 1] = PREFILL, DECODE
-        phase[token < 0] = PREFILL
+            phase = np.where(digit == _ZERO, PREFILL, np.where(digit == _ZERO + 1, DECODE, UNTOLD))
+        if Column.TOKEN in self.where:
+            phase = np.where(token < 0, PREFILL, phase)
         k = len(self.experts)
         chosen = list(self.experts)
         experts, has = numbers(lines, start[:, chosen].reshape(-1), stop[:, chosen].reshape(-1))
         good &= (has & (experts >= -1) & (experts < MAX_EXPERTS)).reshape(-1, k).all(axis=1)
-        weights = untold(experts)
+        weights = same(np.float64(np.nan), len(experts))
         if self.weights:
-            weights, has = self._weights(lines, start, stop)
+            before, behind = (list(each) for each in zip(*self.weights, strict=True))
+            weights, has = floats(lines, start[:, before].reshape(-1), stop[:, behind].reshape(-1))
             good &= has.reshape(-1, k).all(axis=1)
-        table = [layer, phase, sequence, step, token, rank, nothing + k]
+        table = [layer, phase, sequence, step, token, rank, same(np.int64(k), len(start))]
         if not good.all():
             is_alike[np.flatnonzero(is_alike)[~good]] = False
             entries = np.repeat(good, k)
-            table = [column[good] for column in table]
-            experts, weights = experts[entries], weights[entries]
+            table = [picked(column, good) for column in table]
+            experts, weights = experts[entries], picked(weights, entries)
         return Told.of([*table, experts], weights), is_alike
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether lines are a layer, a comma and an expert."""
-        return self.frame == b",\n" and dict(self.where) == {Column.LAYER: 0} and list(self.experts) == [1]
 
     def _alike(
         self, text: bytes, end: NDArray[np.int64]
@@ -169,23 +162,6 @@ class Shape:
         within = (pairs[:, -1, 1] <= end).all() and (pairs[1:, 0, 0] > end[:-1]).all()
         return (pairs[..., 0], pairs[..., 1]) if within else None
 
-    def _weights(
-        self, lines: NDArray[np.uint8], start: NDArray[np.int64], stop: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(g * k,) The weights, and whether each is a number."""
-        before, behind = (list(each) for each in zip(*self.weights, strict=True))
-        begin, point = start[:, before].reshape(-1), stop[:, before].reshape(-1)
-        end = stop[:, behind].reshape(-1)
-        places = end - point - 1
-        first, has = numbers(lines, begin, point)
-        decimals, has_decimals = numbers(lines, point + 1, end)
-        has &= has_decimals & (decimals >= 0) & (lines[point + 1] != _MINUS)
-        value = (np.abs(first) * 10 ** np.minimum(places, EXACT_DIGITS) + decimals) / 10.0**places
-        value = np.where(lines[begin] == _MINUS, -value, value)
-        for at in np.flatnonzero(has & (point - begin + places > EXACT_DIGITS)).tolist():
-            value[at] = float(lines[begin[at] : end[at]].tobytes())
-        return value, has
-
 
 class Shapes:
     """Reads lines in the shape of one of them, as far as they have it, and leaves the others to others.
@@ -199,7 +175,6 @@ class Shapes:
     def __init__(self, shape_of: Callable[[bytes], Shape | None]) -> None:
         self._shape_of = shape_of
         self._shape: Shape | None = None
-        self._parser = ExpertLineParser()
 
     def read(
         self,
@@ -216,7 +191,7 @@ class Shapes:
         """
         found = None
         if self._shape is not None:
-            found = self._pairs(text, end) if self._shape.is_pair else self._shape.read(text, end)
+            found = self._shape.read(text, end)
         if found is None and (shape := self._shape_of(text[: end[0]])) is not None:
             self._shape = shape
             found = shape.read(text, end)
@@ -231,26 +206,3 @@ class Shapes:
         line = np.concatenate((np.flatnonzero(good), np.flatnonzero(~good)[is_good]))
         good[line] = True
         return Told.joined([told, more]).ordered(np.argsort(line, kind="stable")), good
-
-    def _pairs(self, text: bytes, end: NDArray[np.int64]) -> tuple[Told, NDArray[np.bool_]] | None:
-        """As `Shape.read`, of lines that are a layer, a comma and an expert: llama-server's rows of one."""
-        lines = self._parser.parse(text, 0, len(text))
-        if len(lines) < _FEW * len(end) or lines.experts.width is not None:
-            return None
-        (experts,) = lines.experts.tables
-        if experts.shape[1] > 1:
-            return None
-        is_alike = np.ones(len(end), np.bool_)
-        is_alike[np.searchsorted(end, lines.others[:, 1])] = False
-        nothing = np.zeros(len(lines), np.int64)
-        told = Told.of(
-            [
-                lines.layer.astype(np.int64),
-                nothing + UNTOLD,
-                *[nothing] * 4,
-                nothing + 1,
-                experts[:, 0].astype(np.int64),
-            ],
-            np.full(len(lines), np.nan),
-        )
-        return told, is_alike

@@ -34,9 +34,16 @@ class CountsDecoder:
     Args:
         told: what the user says the columns or keys are called, by our names of them.
         gate_layers: is not needed: there are no router inputs.
+        weights: is not needed: there are none.
     """
 
-    def __init__(self, told: Mapping[str, str], *, gate_layers: frozenset[int] | None = None) -> None:  # noqa: ARG002 - what every dialect is told
+    def __init__(
+        self,
+        told: Mapping[str, str],
+        *,
+        gate_layers: frozenset[int] | None = None,  # noqa: ARG002 - what every dialect is told
+        weights: bool = True,  # noqa: ARG002 - likewise
+    ) -> None:
         self._told = told
         self._counter = LineCounter()
         self._assembler = LineAssembler(self._counter, MAX_LINE_BYTES)

@@ -42,11 +42,12 @@ class Decoder(Protocol):
 class Opener(Protocol):
     """Makes a decoder."""
 
-    def __call__(self, *, gate_layers: frozenset[int] | None) -> Decoder:
+    def __call__(self, *, gate_layers: frozenset[int] | None, weights: bool) -> Decoder:
         """A decoder at the beginning of a log.
 
         Args:
             gate_layers: the layers whose router inputs are needed; None for all.
+            weights: whether those of the experts are needed; who has to read them anyway may tell them.
         """
         ...
 

@@ -18,11 +18,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.alike import MOST, NUMBER, Shape, Shapes
+from moe_live.formats.alike import NUMBER, Shape, Shapes
 from moe_live.formats.columns import Column, columns, json_object
 from moe_live.formats.comments import MAX_LABEL
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.fields import float_lists, lists, numbers, phase_named, phases, trimmed, untold
+from moe_live.formats.fields import (
+    MAX_SEQUENCE,
+    float_lists,
+    lists,
+    numbers,
+    phase_named,
+    phases,
+    trimmed,
+    untold,
+)
 from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.told_lines import Learned, ReadLines, ToldLinesDecoder, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
@@ -85,6 +94,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
         told: what the user says the keys are called, by our names of what they tell.
         known: what a decoder of the same log knows that has read its first lines.
         gate_layers: is not needed: these lines have no router inputs.
+        weights: whether those of the experts are needed.
     """
 
     def __init__(
@@ -93,8 +103,9 @@ class JsonLinesDecoder(ToldLinesDecoder):
         known: tuple[_Keys, Learned] | None = None,
         *,
         gate_layers: frozenset[int] | None = None,
+        weights: bool = True,
     ) -> None:
-        super().__init__(gate_layers=gate_layers)
+        super().__init__(gate_layers=gate_layers, weights=weights)
         self._told_names = told
         self._keys: _Keys | None = None
         self._has_lists = True
@@ -202,16 +213,19 @@ class JsonLinesDecoder(ToldLinesDecoder):
             if isinstance(told, _Number) and told.parts == 1:
                 where[column] = told.first
             elif column in _NAMED and isinstance(told, str) and not NUMBER.search(told.encode()):
-                known[column] = phase_named(told) if column is Column.PHASE else _number_of(told) & MOST
+                known[column] = (
+                    phase_named(told) if column is Column.PHASE else _number_of(told) & MAX_SEQUENCE
+                )
             else:
                 return None
         experts = _numbers_in(value.get(keys[Column.EXPERTS]), 1, is_list=self._has_lists)
         weights = experts
-        if Column.WEIGHTS in keys:
+        has_weights = self._wants_weights and Column.WEIGHTS in keys
+        if has_weights:
             weights = _numbers_in(value.get(keys[Column.WEIGHTS]), 2, is_list=self._has_lists)
         if not experts or len(weights) != len(experts):
             return None
-        of_weights = [(first, first + 1) for first in weights] if Column.WEIGHTS in keys else []
+        of_weights = [(first, first + 1) for first in weights] if has_weights else []
         return Shape.of(line, where, known, experts, of_weights)
 
     def _read_alike(self, text: bytes, end: NDArray[np.int64]) -> tuple[Told, NDArray[np.bool_]]:
@@ -259,7 +273,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
                 sequence[at] = _number_of(
                     text[start[at] : stop_at[at]].strip(b'"').decode("utf-8", "replace")
                 )
-            sequence &= MOST
+            sequence &= MAX_SEQUENCE
         phase = np.full(len(end), UNTOLD)
         if Column.PHASE in keys.of:
             start, stop_at = values(Column.PHASE, stop)
@@ -276,7 +290,7 @@ class JsonLinesDecoder(ToldLinesDecoder):
             good &= has
             count = np.ones(len(end), np.int64)
         weights = untold(experts)
-        if Column.WEIGHTS in keys.of:
+        if self._wants_weights and Column.WEIGHTS in keys.of:
             start, stop_at = values(Column.WEIGHTS, close if self._has_lists else stop)
             if self._has_lists:
                 good &= bytes_[start] == _OPEN_LIST
@@ -335,7 +349,7 @@ def _rows(value: Mapping[str, Any], keys: _Keys) -> list[_Row]:
         return []
     phase = phase_named(str(given.get(Column.PHASE, "")))
     sequence = given.get(Column.SEQUENCE, 0)
-    sequence = (sequence if _is_number(sequence) else _number_of(str(sequence))) & MOST
+    sequence = (sequence if _is_number(sequence) else _number_of(str(sequence))) & MAX_SEQUENCE
     rows = []
     weights = given.get(Column.WEIGHTS)
     of_tokens = weights if isinstance(weights, list) and tokens is experts else [weights]

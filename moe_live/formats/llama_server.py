@@ -62,6 +62,7 @@ class LlamaServerDecoder:
 
     Args:
         gate_layers: the layers whose router inputs are needed; None for all.
+        weights: is not needed: a line whose weights are none is malformed.
         every_row: whether those of all rows are needed, not of row 0 alone.
         max_line_bytes: a longer line is malformed.
     """
@@ -70,6 +71,7 @@ class LlamaServerDecoder:
         self,
         *,
         gate_layers: frozenset[int] | None = None,
+        weights: bool = True,  # noqa: ARG002 - what every dialect is told
         every_row: bool = False,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:

@@ -28,10 +28,11 @@ class NumpyArchiveDecoder:
 
     Args:
         gate_layers: is not needed: there are no router inputs.
+        weights: is not needed: there are none.
     """
 
-    def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:
-        self._arrays = NumpyDecoder(gate_layers=gate_layers)
+    def __init__(self, *, gate_layers: frozenset[int] | None = None, weights: bool = True) -> None:
+        self._arrays = NumpyDecoder(gate_layers=gate_layers, weights=weights)
         self._begin()
 
     def _begin(self) -> None:

@@ -31,9 +31,10 @@ class NumpyDecoder:
 
     Args:
         gate_layers: is not needed: there are no router inputs.
+        weights: is not needed: there are none.
     """
 
-    def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:  # noqa: ARG002 - what every dialect is told
+    def __init__(self, *, gate_layers: frozenset[int] | None = None, weights: bool = True) -> None:  # noqa: ARG002 - what every dialect is told
         self._counter = LineCounter()
         self._passes = PassGatherer(Telling(step=True))
         self._begin()

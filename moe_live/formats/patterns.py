@@ -63,6 +63,7 @@ class PatternDecoder(ToldLinesDecoder):
             same: of these only lines count that have what the first one has.
         known: what a decoder of the same log knows that has read its first lines.
         gate_layers: is not needed: these logs have no router inputs.
+        weights: whether those of the experts are needed.
     """
 
     def __init__(
@@ -71,8 +72,9 @@ class PatternDecoder(ToldLinesDecoder):
         known: tuple[bytes | None, Learned] | None = None,
         *,
         gate_layers: frozenset[int] | None = None,
+        weights: bool = True,
     ) -> None:
-        super().__init__(gate_layers=gate_layers)
+        super().__init__(gate_layers=gate_layers, weights=weights)
         self._pattern = pattern
         self._layer = b""  # that the last line without experts named
         self._one_of: bytes | None = None
@@ -119,7 +121,7 @@ class PatternDecoder(ToldLinesDecoder):
         layers, tokens = (np.array(list(map(int, texts)), np.int64) for texts in (layer_texts, token_texts))
         experts, count = lists(*_fields(ids_texts))
         weights = untold(experts)
-        if any(weights_texts):
+        if self._wants_weights and any(weights_texts):
             told_weights, n_weights = float_lists(*_fields(weights_texts))
             fits = n_weights == count
             weights[np.repeat(fits, count)] = told_weights[np.repeat(fits, n_weights)]

@@ -131,6 +131,7 @@ class SniffingDecoder:
 
     Args:
         gate_layers: the layers whose router inputs are needed; None for all.
+        weights: whether those of the experts are needed.
         dialect: what the log is written in; None to find out.
         known: the dialects it may be; None for all.
 
@@ -142,10 +143,12 @@ class SniffingDecoder:
         self,
         *,
         gate_layers: frozenset[int] | None = None,
+        weights: bool = True,
         dialect: Dialect | None = None,
         known: Sequence[Dialect] | None = None,
     ) -> None:
         self._gate_layers = gate_layers
+        self._weights = weights
         self._bytes = 0
         self._recoder = Recoder()
         self._sniffer = Sniffer(known)
@@ -196,6 +199,6 @@ class SniffingDecoder:
         yield from self._decoder.feed(head)
 
     def _opened(self, dialect: Dialect) -> Decoder:
-        decoder = dialect.open(gate_layers=self._gate_layers)
+        decoder = dialect.open(gate_layers=self._gate_layers, weights=self._weights)
         wrapping = self._sniffer.wrapping
         return UnwrappingDecoder(wrapping, decoder) if wrapping else decoder

@@ -60,29 +60,33 @@ class LineAssembler:
     Args:
         counter: counts bytes, holes, over-long and unfinished lines; other complete lines are the caller's.
         max_line_bytes: the longest line that is kept.
+        span_bytes: how long spans are, but for the beginning of a line that came before.
 
     Attributes:
         text: the buffer. Never resized.
     """
 
-    def __init__(self, counter: LineCounter, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(
+        self, counter: LineCounter, max_line_bytes: int = MAX_LINE_BYTES, span_bytes: int = SPAN_BYTES
+    ) -> None:
         self._counter = counter
         self._limit = max_line_bytes
+        self._span = span_bytes
         self._make_room()
         self._unfinished = 0  # text[:unfinished] is the start of a line whose newline has not arrived
         self._dropped = 0  # bytes dropped of an over-long line whose newline has not arrived
         self._dropped_head = b""
 
-    def __getstate__(self) -> tuple[LineCounter, int, bytes, int, bytes]:
+    def __getstate__(self) -> tuple[LineCounter, int, int, bytes, int, bytes]:
         """All but what is left in the buffer of lines that were handed out."""
         unfinished = bytes(self._view[: self._unfinished])
-        return self._counter, self._limit, unfinished, self._dropped, self._dropped_head
+        return self._counter, self._limit, self._span, unfinished, self._dropped, self._dropped_head
 
-    def __setstate__(self, state: tuple[LineCounter, int, bytes, int, bytes]) -> None:
+    def __setstate__(self, state: tuple[LineCounter, int, int, bytes, int, bytes]) -> None:
         """As it was."""
-        self._counter, self._limit, unfinished, self._dropped, self._dropped_head = state
-        if not len(unfinished) <= self._limit <= MAX_LINE_BYTES:
-            raise ValueError(f"{self._limit} is no limit")
+        self._counter, self._limit, self._span, unfinished, self._dropped, self._dropped_head = state
+        if not len(unfinished) <= self._limit <= MAX_LINE_BYTES or not 0 < self._span <= MAX_LINE_BYTES:
+            raise ValueError(f"{self._limit} and {self._span} are no limits")
         self._make_room()
         self._unfinished = len(unfinished)
         self._view[: self._unfinished] = unfinished
@@ -90,7 +94,7 @@ class LineAssembler:
     def _make_room(self) -> None:
         # A chunk is taken in pieces no longer than a line may be, so that only the line which began in an
         # earlier piece can be over-long.
-        self._piece = min(SPAN_BYTES, self._limit)
+        self._piece = min(self._span, self._limit)
         self.text = bytearray(self._limit + self._piece)
         self._view = memoryview(self.text)
 

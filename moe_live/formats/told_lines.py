@@ -17,6 +17,10 @@ from moe_live.formats.dialect import Dialect
 from moe_live.formats.passes import PREFILL, PassGatherer, Telling, Told
 from moe_live.formats.records import Experts, LineTally, Records
 from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
+from moe_live.memory import keep_freed_memory
+
+_SPAN_BYTES = 1 << 20
+"""More than of llama-server's lines: here much is done for a span however short it is."""
 
 _AT_END = re.compile(rb"[ \t\r]+\n")
 
@@ -54,11 +58,14 @@ class ToldLinesDecoder(ABC):
 
     Args:
         gate_layers: is not needed: none of these logs has router inputs.
+        weights: whether those of the experts are needed; if not, they may be left out.
     """
 
-    def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:  # noqa: ARG002 - what every dialect is told
+    def __init__(self, *, gate_layers: frozenset[int] | None = None, weights: bool = True) -> None:  # noqa: ARG002 - what every dialect is told
+        keep_freed_memory()
+        self._wants_weights = weights
         self._counter = LineCounter()
-        self._assembler = LineAssembler(self._counter, MAX_LINE_BYTES)
+        self._assembler = LineAssembler(self._counter, MAX_LINE_BYTES, _SPAN_BYTES)
         self._telling: Telling | None = None
         self._passes = PassGatherer(Telling())
 
@@ -90,7 +97,7 @@ class ToldLinesDecoder(ABC):
     def feed(self, data: bytes | memoryview) -> Iterator[Records]:
         """See `Decoder.feed`."""
         for start, end in self._assembler.spans(data):
-            text = bytes(self._assembler.text[start:end])
+            text = bytes(memoryview(self._assembler.text)[start:end])
             labels: Sequence[tuple[int, str]] = ()
             # Whether one byte is there is told much faster than whether two are.
             if any(blank in text and blank + b"\n" in text for blank in (b" ", b"\t", b"\r")):

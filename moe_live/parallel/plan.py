@@ -146,7 +146,7 @@ def find_step(path: str, offset: int, settings: Settings, dialect: Dialect) -> i
 
 def _begins_step(two_rows: bytes, settings: Settings, dialect: Dialect) -> bool:
     """Whether both rows are well-formed and a step begins with the second."""
-    decoder = dialect.open(gate_layers=settings.gate_layers)
+    decoder = dialect.open(gate_layers=settings.gate_layers, weights=False)
     assembler = StepAssembler(max_slots=settings.max_slots)
     decoded: Iterator[Records] = chain(decoder.feed(two_rows), decoder.restart())
     if settings.layers is not None:

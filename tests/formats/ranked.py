@@ -18,7 +18,7 @@ _EXPERT = re.compile(rb"  ([0-9]{1,4})")
 class RankedDecoder:
     """Decodes it line by line. A row is complete when the next one begins, or the log ends."""
 
-    def __init__(self, *, gate_layers: frozenset[int] | None = None) -> None:  # noqa: ARG002 - it has no gates
+    def __init__(self, *, gate_layers: frozenset[int] | None = None, weights: bool = True) -> None:  # noqa: ARG002 - it has neither
         self.tally = LineTally()
         self._unfinished = b""
         self._layer = -1
