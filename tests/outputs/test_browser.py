@@ -61,8 +61,12 @@ LATER = {
         "figures": [{"overlap": 0.3, "unused": 7.0}, {"overlap": 0.4}],
     },
     "runs": [
-        {"run": 1, "word": "strided", "logged": 12, "counted": 5, "recovered": 1, "unrecoverable": 7},
-        {"run": 2, "word": "sound", "logged": 3, "counted": 3, "recovered": 0, "unrecoverable": 0},
+        {"run": run, "log": log, "word": word}
+        | dict(zip(("logged", "counted", "recovered", "unrecoverable"), rows, strict=True))
+        for run, log, word, rows in (
+            (1, "a.log", "strided", (12, 5, 1, 7)),
+            (2, "b.log", "sound", (3, 3, 0, 0)),
+        )
     ],
     "sources": [
         {
@@ -381,7 +385,7 @@ def test_later_keys_are_shown(browser: Browser, tmp_path: Path, summary: dict[st
         ["overlap with the step before", "30.0 %", "40.0 %"],
     ]
     assert rows_of(watched, "Rows of the same step")[0][:4] == ["3", "9", "5.50", "6.0"]
-    runs = [["1", "strided", "12", "5", "1", "7"], ["2", "sound", "3", "3", "0", "0"]]
+    runs = [["1", "strided", "12", "5", "1", "7", "a.log"], ["2", "sound", "3", "3", "0", "0", "b.log"]]
     assert rows_of(watched, "Runs of the server") == runs
     assert rows_of(watched, "Sources, shown as one") == [
         ["a.log", "sound", "1,200", "300", "layer 3 #7", "25.0 %", "0.052", "0.001"],

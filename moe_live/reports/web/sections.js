@@ -133,6 +133,7 @@ function inputSection() {
     { title: "run", value: (row) => row.run, text: whole },
     { title: "its rows are", value: (row) => row.word, text: String, words: true },
     ...["logged", "counted", "recovered", "unrecoverable"].map((key) => ({ title: key, value: (row) => row[key], text: whole })),
+    { title: "log", value: (row) => row.log, words: true, optional: true, note: "that it wrote" },
   ]);
   const hottest = (row) => list(row.hottest)[0];
   const sources = new Table("Sources, shown as one", [
