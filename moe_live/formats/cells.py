@@ -15,11 +15,9 @@ SEPARATORS = b"\t,;|"
 _PART_BYTES = 1 << 17
 
 _NEWLINE, _BLANK, _QUOTE = b'\n "'
-_MARKS = tuple(bytes([mark]) for mark in b'"[](){}')
+_MARKS = b'"[](){}'
 _DEPTH = np.zeros(256, np.int8)
 _DEPTH[list(b"[({")], _DEPTH[list(b"])}")] = 1, -1
-_IN_NUMBERS = np.ones(256, np.bool_)
-_IN_NUMBERS[list(SEPARATORS)] = False
 
 
 class Cells:
@@ -41,7 +39,7 @@ class Cells:
         letters = np.frombuffer(text, np.uint8)
         is_end = letters == _NEWLINE
         self.whole = np.ones(np.count_nonzero(is_end), np.bool_)
-        has_lists = any(mark in text for mark in _MARKS)
+        has_lists = any(map(text.__contains__, _MARKS))
         if has_lists:
             letters, self.whole = _opened(letters, is_end)
         ends = _ends_of_even(text, letters, separator, fields, len(self.whole))
@@ -63,7 +61,8 @@ class Cells:
             self.whole &= found == fields
         self.end = ends[-1]
         self._begin = np.concatenate(([0], self.end[:-1] + 1))
-        if not self.whole.all():
+        self._are_whole = bool(self.whole.all())
+        if not self._are_whole:
             self._begin[~self.whole] = ends[:, ~self.whole] = self.end[~self.whole]
         self._ends = ends  # (fields, l) of all fields
         self._may_have_blanks = has_lists or b" " in text
@@ -73,7 +72,9 @@ class Cells:
         """(l,) Where the fields of a column begin and end; at the same byte where a line is not whole."""
         start, end = self._begin, self._ends[index]
         if index:
-            start = np.minimum(self._ends[index - 1] + 1, end)  # no further where a line is not whole
+            start = self._ends[index - 1] + 1
+            if not self._are_whole:
+                start = np.minimum(start, end)
         return trimmed(self.text, start, end) if self._may_have_blanks else (start, end)
 
     def phases(self, index: int) -> NDArray[np.int64]:
@@ -122,21 +123,38 @@ def _opened(
     Returns:
         That, and (l,) whether each in a line has its counterpart.
     """
-    is_quote = text == _QUOTE
     end = np.flatnonzero(is_end)
-    length = np.diff(end, prepend=-1)
-    begin = end - length + 1
+    at = np.flatnonzero(_is_any_of(_MARKS, text))
+    mark = text[at]
+    before_end = np.searchsorted(at, end)
+    count = np.diff(before_end, prepend=0)
 
-    def counted(marks: NDArray[np.int8]) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = np.cumsum(marks, dtype=np.int32)
-        found -= np.repeat(np.where(begin > 0, found[begin - 1], 0), length)
-        return found
+    def counted(marks: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The sum of these in the line up to each mark."""
+        found = np.concatenate(([0], np.cumsum(marks, dtype=np.int64)))
+        found[1:] -= np.repeat(found[before_end - count], count)
+        return found[1:]
 
-    depth, quotes = counted(_DEPTH[text]), counted(is_quote.view(np.int8))
-    inside = ((depth > 0) | (quotes & 1 == 1)) & ~is_end
-    balanced: NDArray[np.bool_] = (depth[end] == 0) & (quotes[end] & 1 == 0)
-    is_blank = is_quote | (_DEPTH[text] != 0) | (inside & ~_IN_NUMBERS[text])
-    return np.where(is_blank, np.uint8(_BLANK), text), balanced
+    depth, quotes = counted(_DEPTH[mark]), counted(mark == _QUOTE)
+    is_last = before_end[count > 0] - 1
+    balanced = np.ones(len(end), np.bool_)
+    balanced[count > 0] = (depth[is_last] == 0) & (quotes[is_last] & 1 == 0)
+    is_inside = (depth > 0) | (quotes & 1 == 1)  # what follows the mark
+    is_inside[is_last] = False
+    begin = int(at[0]) if len(at) else len(text)
+    inside = np.repeat(is_inside, np.diff(at, append=len(text)))
+    opened = text.copy()
+    opened[begin:][inside & _is_any_of(SEPARATORS, text[begin:])] = _BLANK
+    opened[at] = _BLANK
+    return opened, balanced
+
+
+def _is_any_of(letters: bytes, text: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(b,) Which bytes of a text are among these."""
+    found = np.zeros(len(text), np.bool_)
+    for letter in letters:
+        found |= text == letter
+    return found
 
 
 def _names(text: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:

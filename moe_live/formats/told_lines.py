@@ -53,6 +53,13 @@ class Learned(NamedTuple):
     row_lines: int
 
 
+def _has_blanks_at_ends(text: bytes) -> bool:
+    """Whether any of complete lines has; looking for two bytes in a row would take much longer."""
+    letters = np.frombuffer(text, np.uint8)
+    is_end = letters[1:] == ord("\n")
+    return any(blank in text and ((letters[:-1] == blank) & is_end).any() for blank in b" \t\r")
+
+
 class ToldLinesDecoder(ABC):
     """Turns the bytes of a log into `Records`, however they are cut into chunks.
 
@@ -99,8 +106,7 @@ class ToldLinesDecoder(ABC):
         for start, end in self._assembler.spans(data):
             text = bytes(memoryview(self._assembler.text)[start:end])
             labels: Sequence[tuple[int, str]] = ()
-            # Whether one byte is there is told much faster than whether two are.
-            if any(blank in text and blank + b"\n" in text for blank in (b" ", b"\t", b"\r")):
+            if _has_blanks_at_ends(text):
                 text = _AT_END.sub(b"\n", text)
             if b"#" in text:
                 comments = take_apart(text, 0, len(text))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.records import Experts, Records, StepMarks
+from moe_live.memory import unique
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates, repeats
 from moe_live.routing.evidence import StrideEvidence
 from moe_live.routing.heads import Heads, apart, reads_prompt
@@ -97,7 +98,7 @@ class StepAssembler:
             return
         begins = self._begins(lines)
         if len(marks):
-            begins = np.union1d(begins, marks.place)
+            begins = unique(np.concatenate((begins, marks.place)))
         marks = marks.at(begins)
         if not self._held:
             self._open_label, self._open_mark = names[places.count(0)], _UNTOLD
