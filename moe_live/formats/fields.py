@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.passes import DECODE, PREFILL, UNTOLD
+from moe_live.formats.passes import DECODE, PREFILL, UNTOLD, same
 from moe_live.formats.ranges import offsets
 
 _Text = NDArray[np.uint8]
@@ -58,7 +58,8 @@ def each_once(
     if longest > _MOST_COMPARED:
         differs |= width[1:] > _MOST_COMPARED
     if not differs.any():
-        return np.repeat(read(text, start[:1], end[:1]), len(start))
+        found = read(text, start[:1], end[:1])
+        return same(found[0], len(start)) if len(found) else found
     first = np.concatenate(([0], np.flatnonzero(differs) + 1))
     return np.repeat(read(text, start[first], end[first]), np.diff(first, append=len(start)))
 
