@@ -125,16 +125,18 @@ def _unsigned(text: _Text, start: _Places, end: _Places) -> tuple[NDArray[np.int
     width = width.astype(np.int8)
     # The narrowest is the fastest.
     dtype: type[np.unsignedinteger[Any]] = next(dtype for most, dtype in _DTYPES if longest <= most)
-    value = np.zeros(len(width), dtype)
     last = end - 1
-    for place in range(longest):
+    digit = text.take(last, mode="clip")
+    digit -= np.uint8(_ZERO)
+    good &= digit <= 9
+    value = digit.astype(dtype)
+    for place in range(1, longest):
+        last -= 1
         digit = text.take(last, mode="clip")
         digit -= np.uint8(_ZERO)
-        if place:
-            digit *= (width > place).view(np.uint8)
+        digit *= (width > place).view(np.uint8)
         good &= digit <= 9
         value += np.multiply(digit, 10**place, dtype=dtype)
-        last -= 1
     return value.astype(np.int64), good
 
 

@@ -345,15 +345,13 @@ class PassGatherer:
             return
         number = np.repeat(np.arange(len(starts)), np.diff(starts, append=n))
         phase = lines.phase[starts]
-        changes = _changes(lines)
-        changes[starts] = True
+        run = _runs(lines, starts)
         by_rank = self._telling.one_each and self._telling.rank and self._telling.token
-        order = _order(number, lines, changes, by_rank=by_rank)
+        order = _order(number, lines, run, by_rank=by_rank)
         if order is not None:
             lines = lines.ordered(order)
-            changes = _changes(lines)
-            changes[starts] = True
-        first, count, good = self._rows(lines, changes)
+            run = _runs(lines, starts)
+        first, count, good = self._rows(lines, run)
         chosen, of_chosen, slot, width = lines.experts, lines.weights, first, count
         is_slot = chosen >= 0
         if not is_slot.all():
@@ -379,13 +377,13 @@ class PassGatherer:
         )
 
     def _rows(
-        self, lines: Told, begins: NDArray[np.bool_]
+        self, lines: Told, run: NDArray[np.intp]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Which experts make a row.
 
         Args:
             lines: in order.
-            begins: (n,) which of them surely begin one.
+            run: (u,) those that surely begin one.
 
         Returns:
             (r,) the first expert of each row, (r,) how many it has, (r,) whether that is all of them.
@@ -394,21 +392,21 @@ class PassGatherer:
             first = np.cumsum(lines.count) - lines.count
             return first, lines.count, np.ones(len(first), np.bool_)
         n = len(lines)
-        begins = begins.copy()
-        if self._telling.rank:
-            begins[1:] |= lines.rank[1:] <= lines.rank[:-1]
+        first = run
         learned = self.row_lines if not (self._telling.rank or self._telling.token) else None
-        if learned is not None:
-            run = np.flatnonzero(begins)
-            length = np.diff(run, append=n)
-            if self._at_start:  # whose beginning may be cut off
-                missing = -length[0] % learned
-                run[0] -= missing
-                length[0] += missing
-            rows = -(-length // learned)
-            first = np.maximum(np.repeat(run, rows) + offsets(np.zeros_like(rows), rows) * learned, 0)
-        else:
+        if self._telling.rank:
+            begins = np.zeros(n, np.bool_)
+            begins[1:] = lines.rank[1:] <= lines.rank[:-1]
+            begins[run] = True
             first = np.flatnonzero(begins)
+        elif learned is not None:
+            length = np.diff(run, append=n)
+            missing = np.zeros_like(length)
+            if self._at_start:  # whose beginning may be cut off
+                missing[0] = -length[0] % learned
+            rows = -(-(length + missing) // learned)
+            first = np.repeat(run - missing, rows) + offsets(np.zeros_like(rows), rows) * learned
+            first[0] = 0
         self._at_start = False
         count = np.diff(first, append=n)
         return first, count, np.ones(len(first), np.bool_) if learned is None else count == learned
@@ -469,33 +467,40 @@ def _changes(lines: Told) -> NDArray[np.bool_]:
 
 
 def _order(
-    number: NDArray[np.int64], lines: Told, changes: NDArray[np.bool_], *, by_rank: bool
+    number: NDArray[np.int64], lines: Told, run: NDArray[np.intp], *, by_rank: bool
 ) -> NDArray[np.intp] | None:
     """The order of passes, layers, sequences, steps and tokens, and of ranks if they count.
 
     Args:
         number: (n,) the pass of each line.
         lines: of these passes.
-        changes: (n,) where any of these but the rank changes.
+        run: (u,) where any of these but the rank changes, and the first line.
         by_rank: whether ranks count.
 
     Returns:
         None if it is the order of the lines.
     """
     keys = (number, lines.layer, lines.sequence, lines.step, lines.token)
-    at = np.flatnonzero(changes)[1:]
+    at = run[1:]
+    is_ordered = True
+    if by_rank:
+        falls = lines.rank[1:] < lines.rank[:-1]
+        falls[at - 1] = False
+        is_ordered = not falls.any()
     equal = np.ones(len(at), np.bool_)
-    is_ordered = not (by_rank and ((lines.rank[1:] < lines.rank[:-1]) & ~changes[1:]).any())
     for key in keys:
-        now, before = key[at], key[at - 1]
-        is_ordered &= not (equal & (now < before)).any()
-        equal &= now == before
+        if not _is_same(key):
+            now, before = key[at], key[at - 1]
+            is_ordered &= not (equal & (now < before)).any()
+            equal &= now == before
     return None if is_ordered else np.lexsort(((*keys, lines.rank) if by_rank else keys)[::-1])
 
 
-def _runs(lines: Told) -> NDArray[np.intp]:
-    """Where the lines begin of another layer, sequence or step."""
-    return np.flatnonzero(_changes(lines))
+def _runs(lines: Told, starts: Sequence[int] | NDArray[np.int64] = ()) -> NDArray[np.intp]:
+    """Where lines begin of which anything is told anew, or which are the first ones of passes."""
+    changes = _changes(lines)
+    changes[np.asarray(starts, np.int64)] = True
+    return np.flatnonzero(changes)
 
 
 def _distinct(lines: Told, run: NDArray[np.intp], lines_a_row: int) -> bool:

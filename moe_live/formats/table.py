@@ -196,8 +196,8 @@ class TableDecoder(ToldLinesDecoder):
         if Column.TOKEN in where:
             phase = np.where(token < 0, PREFILL, phase)
         experts, weights, count = self._experts(cells, good)
-        is_out = (experts < -1) | (experts >= MAX_EXPERTS)
-        if is_out.any():
+        if experts.min(initial=0) < -1 or experts.max(initial=0) >= MAX_EXPERTS:
+            is_out = (experts < -1) | (experts >= MAX_EXPERTS)
             good[np.repeat(np.arange(len(good)), count)[is_out]] = False
         good &= count > 0
         telling = self._telling

@@ -55,9 +55,9 @@ class Learned(NamedTuple):
 
 def _has_blanks_at_ends(text: bytes) -> bool:
     """Whether any of complete lines has; looking for two bytes in a row would take much longer."""
+    blanks = [blank for blank in b" \t\r" if blank in text]
     letters = np.frombuffer(text, np.uint8)
-    is_end = letters[1:] == ord("\n")
-    return any(blank in text and ((letters[:-1] == blank) & is_end).any() for blank in b" \t\r")
+    return any(((letters[:-1] == blank) & (letters[1:] == ord("\n"))).any() for blank in blanks)
 
 
 class ToldLinesDecoder(ABC):
