@@ -50,11 +50,13 @@ def each_once(
 ) -> NDArray[np.int64]:
     """(n,) What `read` makes of each field, asked once of such as are the same as the one before."""
     width = end - start
-    differs = width[1:] != width[:-1]
     longest = int(width.max(initial=0))
+    is_even = longest == width.min(initial=longest)
+    differs = np.zeros(max(0, len(width) - 1), np.bool_) if is_even else width[1:] != width[:-1]
     for place in range(min(longest, _MOST_COMPARED)):
         byte = text.take(start + place, mode="clip")
-        differs |= (byte[1:] != byte[:-1]) & (width[1:] > place)
+        changes = byte[1:] != byte[:-1]
+        differs |= changes if is_even else changes & (width[1:] > place)
     if longest > _MOST_COMPARED:
         differs |= width[1:] > _MOST_COMPARED
     if not differs.any():
