@@ -43,7 +43,7 @@ _DRAFT_HEAD = "mtp_idx"
 
 _LISTED = (Column.EXPERTS, Column.WEIGHTS)
 _NAMED = (Column.PHASE, Column.SEQUENCE)
-_STRING_OR_NUMBER = re.compile(rb'"[^"]*"|(?P<number>-?[0-9]+(?:\.[0-9]+)?)')
+_STRING_OR_NUMBER = re.compile(rb'"[^"]*"|(?P<number>-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)')
 _NUMBERS = (Column.LAYER, Column.STEP, Column.TOKEN, Column.RANK)
 
 

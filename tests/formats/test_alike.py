@@ -68,6 +68,14 @@ def test_it_makes_no_difference(lines: list[str], data: st.DataObject) -> None:
     assert plain(at_once) == plain(one_by_one)
 
 
+@pytest.mark.parametrize("weight", ["5.960464477539063e-08", "5e-08", "5.5E-1", "1e-1"])
+def test_lines_with_exponents_are_read_as_they_are(weight: str) -> None:
+    """Also if they are the first ones, and all alike."""
+    line = f'{{"layer": 5, "phase": "decode", "topk_ids": [1], "topk_weights": [{weight}]}}\n'
+    (mass,) = snapshot_of(line.encode() * 3).gate_mass
+    assert mass.by_rank.tolist() == [pytest.approx(float(weight), abs=1e-8)]
+
+
 def test_most_lines_are_read_at_once() -> None:
     """And those with an exponent are not lost."""
     read: list[int] = []
