@@ -403,8 +403,7 @@ def _drift(snapshot: Snapshot) -> Judgement | None:
         return Judgement(subject, Word.CANNOT_BE_TOLD, (_NO_COMMON_TIME,), "each source by itself")
     if drift is None:
         return _not_made(subject, snapshot)
-    before = np.stack([entry.usage.decode for entry in snapshot.layers]) - drift.counts
-    if not before.any():
+    if drift.is_whole_run:
         whole_run = "the window is the whole run: nothing to compare yet"
         fact = whole_run if drift.steps else "no decode steps so far"
         needed = f"decode steps beyond the latest {whole(drift.window)}"
@@ -419,14 +418,15 @@ def _drift(snapshot: Snapshot) -> Judgement | None:
         most += f", {fraction(found.expected[largest], 3)} by chance"
     if not drift.told:
         k = snapshot.model.top_k or 1
-        seen, stretch = (float(part.sum(axis=1).max()) / k for part in (before + drift.counts, drift.counts))
+        run = np.stack([entry.usage.decode for entry in snapshot.layers])
+        seen, stretch = (float(part.sum(axis=1).max()) / k for part in (run, drift.counts))
         missing = max(1, math.ceil(tokens_needed(stretch) - seen))
         early = "a change of topic would look alike"
         return Judgement(
             subject, Word.TOO_EARLY, (steps, most, early), f"{_number(missing, 'more token')} of decode"
         )
     if not drifting:
-        tested = _comparable(drift.counts, before)
+        tested = _comparable(drift.counts, drift.before)
         if not tested:
             return Judgement(subject, Word.TOO_EARLY, (_TOO_THIN, steps), "more decode steps")
         missing_layers = _number(len(layers) - tested, "layer")

@@ -69,7 +69,7 @@ MADE = [
     (LocalityBySequence, "summary", "locality"),
     (coactivation, "notable_pairs", "pairs"),
     (transitions, "summarize", "transitions"),
-    (drift, "_beside", "drift"),
+    (drift, "drift", "drift"),
     (history, "history", "history"),
     (labels, "usages", "labels"),
     (GateDistances, "summary", "distances"),

@@ -483,11 +483,12 @@ def drifted(
 ) -> Snapshot:
     """Selections of each of ten experts in the window and in the run, by layer."""
     counts = np.tile(np.array(window, np.int64)[:, None], 10)
+    of_run = np.tile(np.array(run)[:, None], 10)
     size = len(js)
     divergence = Divergence(np.array(js), np.full(size, 0.01), np.full(size, 0.02), np.array(real, np.bool_))
     return replace(
-        used(np.tile(np.array(run)[:, None], 10)),
-        drift=Drift(256, steps, counts, divergence, np.ones(size), told),
+        used(of_run),
+        drift=Drift(256, steps, counts, of_run - counts, divergence, np.ones(size), told),
     )
 
 

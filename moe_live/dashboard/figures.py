@@ -58,8 +58,7 @@ class Figures:
         self._session = session
         self._complete = complete
         self._clock = clock
-        self._made_at: dict[Section, float] = {}
-        self._made_of: dict[Section, LineTally] = {}
+        self._sections: dict[Section, tuple[float, LineTally]] = {}  # when each was made, and of what
         self._make_all(scope)
 
     def make(self, scope: Scope) -> None:
@@ -70,14 +69,14 @@ class Figures:
     def _make_all(self, scope: Scope) -> None:
         begun = self._clock()
         made = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
-        self._made_at, self._made_of = {}, {}
+        self._sections = {}
         self._show(made, scope.sections, scope, begun)
 
     def _make_one(self) -> bool:
         """Make one section anew at most; False if what there is of the others is of other layers or rows."""
         begun, before = self._clock(), self._made
-        oldest = min(self._made_at, key=self._made_at.__getitem__, default=None)
-        due = {oldest} if oldest is not None and begun >= self._made_at[oldest] + LASTING else set()
+        oldest = min(self._sections, key=lambda section: self._sections[section][0], default=None)
+        due = {oldest} if oldest is not None and begun >= self._sections[oldest][0] + LASTING else set()
         made = self._session.snapshot(due, pairs_of=self.scope.pairs_of, anew=False)
         alike = made.model == before.model and made.rows.soundness is before.rows.soundness
         if not alike or made.left_out != before.left_out or made.steps.total < before.steps.total:
@@ -89,9 +88,8 @@ class Figures:
 
     def _show(self, made: Snapshot, new: Collection[Section], scope: Scope, begun: float) -> None:
         tally = made.input.tally
-        self._made_at |= dict.fromkeys(new, begun)
-        self._made_of |= dict.fromkeys(new, tally)
+        self._sections |= dict.fromkeys(new, (begun, tally))
         self._made, self.scope = made, scope
         self.snapshot = self._complete(made, scope.plans)
-        self.behind = any(of != tally for of in self._made_of.values())
+        self.behind = any(of != tally for _, of in self._sections.values())
         self.making = self._clock() - begun

@@ -215,6 +215,7 @@ class Drift:
         window: steps the window has room for.
         steps: steps in it.
         counts: (layers, E) int64, their selections.
+        before: (layers, E) int64, those of all steps before, which they are held against.
         divergence: of the window from the run, the window included; for each layer.
         clustering: (layers,) float64, how many times more windows of this run differ from each other than
             those of independent tokens would, 1 or more. Noise is taken to be larger by as much.
@@ -225,9 +226,15 @@ class Drift:
     window: int
     steps: int
     counts: NDArray[np.int64]
+    before: NDArray[np.int64]
     divergence: Divergence
     clustering: NDArray[np.float64]
     told: bool
+
+    @property
+    def is_whole_run(self) -> bool:
+        """Whether there is nothing before the window."""
+        return not self.before.any()
 
 
 class Window(NamedTuple):
@@ -257,6 +264,14 @@ class Parts(NamedTuple):
     stretch: float
     variance: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_k: float) -> Parts:
+        """See `drift`; parts: (parts, layers, E) selections of a sample, in parts as long as the window."""
+        total, stretch = _lengths(window, run, top_k)
+        # The window is to be held against what came before it, not against itself: without the last part.
+        earlier = total * (len(parts) - 1) / len(parts)
+        return cls(total, stretch, variance_of_stretches(parts[:-1], top_k, earlier, stretch))
+
     def hold(self, tokens: float, stretch: float, n_layers: int) -> bool:
         """Whether a run of so many tokens, of which parts are as long, is hardly longer."""
         alike = self.stretch == stretch and len(self.variance) == n_layers
@@ -268,7 +283,7 @@ def tokens_needed(stretch: float) -> float:
     return WINDOWS * max(stretch, TOPIC) if stretch else 0.0
 
 
-def drift(window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_k: float) -> Drift:
+def drift(window: Window, run: NDArray[np.int64], parts: Parts, top_k: float) -> Drift:
     """Hold the window against the run so far.
 
     A layer has drifted (`divergence.real`) where the window differs from what came before it by more than
@@ -277,11 +292,25 @@ def drift(window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_
     Args:
         window: the latest steps.
         run: (layers, E) selections of all steps of the same kinds.
-        parts: (parts, layers, E) selections of a sample of these steps, in parts of about this length.
+        parts: how parts of the run of about this length differ, or of a run that was hardly shorter.
         top_k: experts a row.
     """
     total, stretch = _lengths(window, run, top_k)
-    return _beside(window, run, _differing(parts, top_k, total, stretch), top_k)
+    counts = window.blocks.sum(axis=0)
+    before = run - counts
+    apart = np.maximum(clustering(window.blocks, top_k), parts.variance)
+    told = total >= tokens_needed(stretch) > 0
+    found = compare(counts, before, top_k, clustering=apart)
+    with np.errstate(all="ignore"):
+        share = before.sum(axis=-1) / run.sum(axis=-1)
+    # Window and run differ by as much less than window and what came before, squared to second order.
+    divergence = Divergence(
+        jensen_shannon(counts, run),
+        np.where(share == 0, 0.0, share**2 * found.expected),
+        np.where(share == 0, 0.0, share**2 * found.limit),
+        found.real & told,
+    )
+    return Drift(window.room, window.steps, counts, before, divergence, apart, told)
 
 
 def _lengths(window: Window, run: NDArray[np.int64], top_k: float) -> tuple[float, float]:
@@ -289,30 +318,6 @@ def _lengths(window: Window, run: NDArray[np.int64], top_k: float) -> tuple[floa
     lengths = (part.sum(axis=-1).max(initial=0) for part in (run, window.blocks.sum(axis=0)))
     total, stretch = (float(selections) / top_k for selections in lengths)
     return total, stretch
-
-
-def _differing(parts: NDArray[np.int64], top_k: float, total: float, stretch: float) -> Parts:
-    """The window is to be held against what came before it, not against itself: without the last part."""
-    earlier = total * (len(parts) - 1) / len(parts)
-    return Parts(total, stretch, variance_of_stretches(parts[:-1], top_k, earlier, stretch))
-
-
-def _beside(window: Window, run: NDArray[np.int64], parts: Parts, top_k: float) -> Drift:
-    """See `drift`."""
-    counts = window.blocks.sum(axis=0)
-    apart = np.maximum(clustering(window.blocks, top_k), parts.variance)
-    told = parts.tokens >= tokens_needed(parts.stretch) > 0
-    before = compare(counts, run - counts, top_k, clustering=apart)
-    with np.errstate(all="ignore"):
-        share = (run - counts).sum(axis=-1) / run.sum(axis=-1)
-    # Window and run differ by as much less than window and what came before, squared to second order.
-    divergence = Divergence(
-        jensen_shannon(counts, run),
-        np.where(share == 0, 0.0, share**2 * before.expected),
-        np.where(share == 0, 0.0, share**2 * before.limit),
-        before.real & told,
-    )
-    return Drift(window.room, window.steps, counts, divergence, apart, told)
 
 
 def _make(counted: Counted) -> Drift:
@@ -323,8 +328,8 @@ def _make(counted: Counted) -> Drift:
     if counted.anew or recent.known is None or not recent.known.hold(total, stretch, len(run)):
         n_parts = bins(total, stretch, run.size)
         parts = history(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts).counts
-        recent.known = _differing(parts, counted.top_k, total, stretch)
-    return _beside(window, run, recent.known, counted.top_k)
+        recent.known = Parts.of(window, run, parts, counted.top_k)
+    return drift(window, run, recent.known, counted.top_k)
 
 
 DRIFT = OnDemand(

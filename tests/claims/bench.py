@@ -18,7 +18,7 @@ from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.coactivation import ENOUGH_PAIRS, notable_pairs
 from moe_live.statistics.dependence import bins, variance_of_stretches
 from moe_live.statistics.divergence import ENOUGH
-from moe_live.statistics.drift import BLOCKS, Window
+from moe_live.statistics.drift import BLOCKS, Parts, Window
 from moe_live.statistics.drift import drift as judged
 from moe_live.statistics.labels import PERIODS, divergences
 from moe_live.statistics.transitions import gain
@@ -146,7 +146,8 @@ def drift(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
     blocks = _counts(rows[-window:], np.arange(window) * BLOCKS // window, BLOCKS, n_experts)
     parts = _sampled(rows, bins(len(rows), window), n_experts)
     run = _counts(rows, np.zeros(len(rows), np.int64), 1, n_experts)[0]
-    found = judged(Window(window, window, blocks), run, parts, k)
+    latest = Window(window, window, blocks)
+    found = judged(latest, run, Parts.of(latest, run, parts, k), k)
     if not found.told:
         return [None] * rows.shape[1]
     thin = run.sum(axis=1) < ENOUGH * np.count_nonzero(run, axis=1)

@@ -42,7 +42,7 @@ from moe_live.sources.source import SourceStatus, State
 from moe_live.statistics.agreement import _TOKENS, RowAgreement
 from moe_live.statistics.blocks import Gain
 from moe_live.statistics.comparison import FIGURES
-from moe_live.statistics.drift import BLOCKS, Window, drift
+from moe_live.statistics.drift import BLOCKS, Parts, Window, drift
 from moe_live.statistics.hot_set import HotExpert
 from moe_live.statistics.labels import divergences, usages
 from moe_live.statistics.likeness import Likeness
@@ -192,7 +192,8 @@ def with_sections(bare: Snapshot) -> Snapshot:
     block = decode // (2 * BLOCKS)
     run = 2 * BLOCKS * block
     block[::3] = np.roll(block[::3], 1, axis=1)
-    blocks = np.stack([block] * BLOCKS)
+    window = Window(256, 256, np.stack([block] * BLOCKS))
+    drifted = drift(window, 4 * run, Parts.of(window, 4 * run, np.stack([run] * 8), 8), 8)
     shifted = counts[None] * (2 + np.cos(np.arange(32)[:, None, None] / 5 + counts[None]))
     by_label = {
         "code": counts // 2,
@@ -206,7 +207,7 @@ def with_sections(bare: Snapshot) -> Snapshot:
         locality=tuple(locality(entry.layer, entry.usage.decode, 8) for entry in bare.layers),
         pairs={layer: expert_pairs(layer, i) for i, layer in enumerate(numbers)},
         transitions=tuple(transition(a, i) for i, a in enumerate(numbers[:-1])),
-        drift=drift(Window(256, 256, blocks), 4 * run, np.stack([run] * 8), 8),
+        drift=replace(drifted, before=decode - drifted.counts),
         history=History(517, np.full(32, 20), shifted.astype(np.int64) // 32),
         labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8, periods), periods),
         latest=latest,

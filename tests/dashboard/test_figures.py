@@ -1,14 +1,14 @@
 """What is shown: counts of this moment, sections of a moment ago."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import pytest
 
-from moe_live.analyzer import Analyzer
 from moe_live.dashboard.figures import EVERYTHING, LASTING, Figures, Scope
-from moe_live.session import Session
+from moe_live.judgement import Subject
 from moe_live.snapshot import Section, Snapshot
-from tests.dashboard.test_run import Source
+from moe_live.verdicts import verdict
+from tests.dashboard.test_run import Asked
 
 STEP = b"3,0 1\n4,1 2\n"
 VIEW = Scope(frozenset({Section.LOCALITY}))
@@ -17,12 +17,12 @@ VIEW = Scope(frozenset({Section.LOCALITY}))
 class Shown:
     """Figures of a log, and what time it is."""
 
-    def __init__(self, scope: Scope = VIEW, kind: type[Session] = Session) -> None:
+    def __init__(self, scope: Scope = VIEW) -> None:
         self.now = 10.0
-        self.analyzer = Analyzer()
+        self.session = Asked()
+        self.analyzer = self.session.analyzer
         self.analyzer.feed(b"layer_id,expert_ids\n" + 20 * STEP + b"3,")
-        session = kind(Source(), self.analyzer)
-        self.figures = Figures(session, self.complete, scope, clock=lambda: self.now)
+        self.figures = Figures(self.session, self.complete, scope, clock=lambda: self.now)
 
     def complete(self, snapshot: Snapshot, _: Collection[str]) -> Snapshot:
         return snapshot
@@ -45,29 +45,30 @@ def test_counts_are_of_this_moment_and_sections_of_the_last_second() -> None:
 
 
 def test_one_section_is_made_anew_for_a_frame() -> None:
-    asked: list[set[Section]] = []
-
-    class Noting(Session):
-        def snapshot(
-            self,
-            sections: Collection[Section] = frozenset(Section),
-            *,
-            pairs_of: Iterable[int] | None = None,
-            anew: bool = True,
-        ) -> Snapshot:
-            asked.append(set(sections))
-            return super().snapshot(sections, pairs_of=pairs_of, anew=anew)
-
     both = Scope(frozenset({Section.LOCALITY, Section.DRIFT}))
-    shown = Shown(both, Noting)
+    shown = Shown(both)
     shown.after(0, b"0 1\n4,1 2\n" + STEP, both)
     for _ in range(6):
         shown.after(LASTING / 4, STEP, both)
+    asked = [sections for sections, _ in shown.session.asked]
     assert [len(sections) for sections in asked] == [2, 0, 0, 0, 0, 1, 1, 0]
     assert asked[5] | asked[6] == both.sections
     for _ in range(2):
         *_, behind = shown.after(LASTING, b"", both)
     assert not behind
+
+
+def test_the_latest_steps_are_held_against_none_that_came_later() -> None:
+    both = Scope(frozenset({Section.LOCALITY, Section.DRIFT}))
+    shown = Shown(both)
+    counted, of_locality, behind = shown.after(0, b"0 1\n4,1 2\n" + 3 * STEP, both)
+    assert behind
+    assert counted > of_locality
+    drift, judged = shown.figures.snapshot.drift, verdict(Subject.DRIFT, shown.figures.snapshot)
+    assert drift is not None
+    assert judged is not None
+    assert drift.is_whole_run
+    assert "the window is the whole run" in judged.text
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from moe_live.routing.batch import Kind
 from moe_live.settings import Settings
 from moe_live.statistics import drift as drift_module
 from moe_live.statistics.dependence import bins
-from moe_live.statistics.drift import BLOCKS, Drift, RecentSteps, Window, drift
+from moe_live.statistics.drift import BLOCKS, Drift, Parts, RecentSteps, Window, drift
 from moe_live.statistics.sections import Section
 from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
 
@@ -101,7 +101,11 @@ def drifted(parts: list[NDArray[np.uint16]], n_experts: int, window: int = 128) 
     accumulator.update([decode_rows(rows, layers)], np.full(len(rows), Kind.DECODE, np.int8))
     run = np.stack([np.bincount(rows[:, layer].reshape(-1), minlength=n_experts) for layer in layers])
     steps, blocks = accumulator.counts([Kind.DECODE], layers, n_experts)
-    return drift(Window(window, steps, blocks), run, in_parts(rows, n_experts, window), rows.shape[2])
+    return of_parts(Window(window, steps, blocks), run, in_parts(rows, n_experts, window), rows.shape[2])
+
+
+def of_parts(window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_k: int) -> Drift:
+    return drift(window, run, Parts.of(window, run, parts, top_k), top_k)
 
 
 def in_parts(rows: NDArray[np.uint16], n_experts: int, stretch: int) -> NDArray[np.int64]:
@@ -116,7 +120,7 @@ def in_parts(rows: NDArray[np.uint16], n_experts: int, stretch: int) -> NDArray[
 
 def test_without_steps_there_is_no_drift() -> None:
     steps, blocks = RecentSteps().counts([Kind.DECODE], [3, 4], 8)
-    found = drift(Window(256, steps, blocks), np.zeros((2, 8), np.int64), np.zeros((2, 2, 8), np.int64), 2)
+    found = of_parts(Window(256, steps, blocks), np.zeros((2, 8), np.int64), np.zeros((2, 2, 8), np.int64), 2)
     assert not found.told
     assert (found.steps, found.counts.sum(), found.divergence.real.any()) == (0, 0, np.False_)
     assert np.isnan(found.divergence.js).all()
@@ -191,7 +195,7 @@ def test_a_short_run_without_drift_is_not_called_drifted(steps: int) -> None:
         parts = np.array_split(chosen[-256:], BLOCKS)
         blocks = np.stack([np.bincount(part.reshape(-1), minlength=160)[None] for part in parts])
         halves = in_parts(chosen[:, None].astype(np.uint16), 160, 256)
-        alarms += int(drift(Window(256, 256, blocks), run, halves, 8).divergence.real[0])
+        alarms += int(of_parts(Window(256, 256, blocks), run, halves, 8).divergence.real[0])
     assert not alarms
 
 

@@ -12,7 +12,7 @@ from moe_live.routing.batch import Kind
 from moe_live.routing.steps import StepAssembler
 from moe_live.statistics.coactivation import Coactivation, notable_pairs
 from moe_live.statistics.dependence import clustering
-from moe_live.statistics.drift import RecentSteps, Window, drift
+from moe_live.statistics.drift import Parts, RecentSteps, Window, drift
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import Transitions, summarize
@@ -43,7 +43,8 @@ def test_structure_of_a_trained_model(real_logs: Path) -> None:
 
     steps, blocks = recent.counts([Kind.DECODE], pairs.layers, 128)
     run = np.stack([np.diagonal(pairs.counts(layer, np.arange(128))) for layer in pairs.layers])
-    found = drift(Window(64, steps, blocks), run, np.zeros((2, 48, 128), np.int64), 6)
+    window = Window(64, steps, blocks)
+    found = drift(window, run, Parts.of(window, run, np.zeros((2, 48, 128), np.int64), 6), 6)
     assert not found.told
     assert (steps, found.counts.sum()) == (64, 64 * 48 * 6)
     assert np.median(clustering(blocks, 6)) > 1.2  # successive tokens are alike

@@ -101,12 +101,11 @@ def _changed(snapshot: Snapshot, drift: Drift) -> list[Line]:
     drifting = np.flatnonzero(found.real)
     lines: list[Line] = []
     for i in drifting[np.argsort(-found.js[drifting], kind="stable")][:_MOST_NAMED].tolist():
-        now, entry = drift.counts[i], snapshot.layers[i]
-        before = entry.usage.decode - now
+        before, now = drift.before[i], drift.counts[i]
         shares = np.stack((before / max(1, before.sum()), now / max(1, now.sum())))
         most = np.argsort(-np.abs(shares[1] - shares[0]), kind="stable")[:_MOST_EXPERTS].tolist()
         experts = ", ".join(f"#{j} {percent(shares[0, j])}→{percent(shares[1, j])}" for j in most)
-        lines.append((text(f"layer {entry.layer} ", STRONG), text(experts)))
+        lines.append((text(f"layer {snapshot.layers[i].layer} ", STRONG), text(experts)))
     return lines
 
 
@@ -174,7 +173,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     over_time = partial(
         heat_over_time, snapshot.history.counts[:, chosen], snapshot.history.steps, state=state, height=room
     )
-    if drift.steps >= snapshot.steps.decode:  # nothing to compare with: no figures
+    if drift.is_whole_run:  # nothing to compare with: no figures
         choose = (title, text("  ↑↓", STRONG), text(" choose", FAINT))
         return [*head, *over_time(title=choose, width=width)[:room]]
     left = _LISTING.lines(_rows(snapshot), _COLUMNS, state, width=left_width, height=room)

@@ -15,7 +15,7 @@ def _lines(snapshot: Snapshot, _: int) -> Iterator[str]:
         return
     drifted = sum(drift.divergence.real.tolist())
     yield ""
-    if drift.steps >= snapshot.steps.decode:
+    if drift.is_whole_run:
         yield f"drift: the last {drift.steps} decode steps are the whole run: nothing to compare"
         return
     yield (
