@@ -65,23 +65,60 @@ class Repeated:
     """
 
     values: NDArray[Any] | Names
-    counts: NDArray[np.int64]
+    counts: NDArray[np.integer]
+
+    @classmethod
+    def of(cls, values: NDArray[Any] | Names, counts: NDArray[np.integer]) -> Repeated:
+        """The same; where many are equal to those before them, such are one."""
+        told = values.codes if isinstance(values, Names) else values
+        begins = np.append(0, np.flatnonzero(told[1:] != told[:-1]) + 1)
+        if 2 * len(begins) > len(told):
+            return cls(values, counts)
+        kept = Names(told[begins], values.names) if isinstance(values, Names) else told[begins]
+        return cls(kept, np.add.reduceat(counts, begins, dtype=np.int64))
 
     def __len__(self) -> int:
         return int(self.counts.sum())
 
     def spread(self) -> NDArray[Any] | Names:
         """A value for each line."""
-        alike = (self.counts == self.counts[0]).all()
-        times = int(self.counts[0]) if alike else self.counts  # a number is far quicker
+        times = _times(self.counts)
         if isinstance(self.values, Names):
             return Names(np.repeat(self.values.codes, times), self.values.names)
         return np.repeat(self.values, times)
 
 
-Values = NDArray[Any] | Names | Repeated | None
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranks:
+    """The place of each line among those that belong together.
+
+    Attributes:
+        counts: (r,) how many consecutive lines do, one at least.
+    """
+
+    counts: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def spread(self) -> NDArray[np.uint16]:
+        """(n,) From 0, for each line."""
+        times = _times(self.counts)
+        if isinstance(times, int):
+            return np.tile(np.arange(times, dtype=np.uint16), len(self.counts))
+        ends = np.cumsum(self.counts, dtype=np.int64)
+        ranks: NDArray[np.int64] = np.arange(ends[-1]) - np.repeat(ends - self.counts, self.counts)
+        return ranks.astype(np.uint16)
+
+
+def _times(counts: NDArray[np.integer]) -> NDArray[np.integer] | int:
+    """One number if all are the same: NumPy is far quicker with it."""
+    return int(counts[0]) if (counts == counts[0]).all() else counts
+
+
+Values = NDArray[Any] | Names | Repeated | Ranks | None
 """Values of a column: (n,) numbers, of which NaN is none; (n,) int8 of truths, 1 and 0, of which -1 is none;
-strings; any of these for several lines each; or None where all are missing."""
+strings; any of these for several lines each; places among several lines; or None where all are missing."""
 
 Piece = Mapping[str, Values]
 """Values of all columns of some consecutive lines, by name; of one column at least not None."""
@@ -102,3 +139,8 @@ class TableWriter(Protocol):
 def length(piece: Piece) -> int:
     """How many lines it has."""
     return next(len(values) for values in piece.values() if values is not None)
+
+
+def spread(values: Values) -> NDArray[Any] | Names | None:
+    """A value for each line; None where all are missing."""
+    return values.spread() if isinstance(values, Repeated | Ranks) else values

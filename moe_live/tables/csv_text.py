@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.tables.columns import Column, Names, Piece, Repeated, TableWriter, Type, length
+from moe_live.tables.columns import Column, Names, Piece, TableWriter, Type, length, spread
 
 _LINES = 1 << 15
 """Lines that are put together at a time: what they need stays in the caches."""
@@ -45,7 +45,7 @@ class _CsvWriter:
 
     def write(self, piece: Piece) -> None:
         """See `TableWriter`."""
-        values = {name: each.spread() if isinstance(each, Repeated) else each for name, each in piece.items()}
+        values = {name: spread(each) for name, each in piece.items()}
         for begin in range(0, length(piece), _LINES):
             end = min(begin + _LINES, length(piece))
             cells = [_text(column, values[column.name], begin, end) for column in self._columns]

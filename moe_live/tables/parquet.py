@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from moe_live.tables.columns import Column, Names, Piece, Repeated, TableWriter, Type, Values, length
+from moe_live.tables.columns import Column, Names, Piece, Repeated, TableWriter, Type, Values, length, spread
 
 _GROUP = 1 << 17
 """Lines of a group, at least."""
 
-_BATCH = 1 << 14
+_BATCH = 1 << 16
 """Values that are encoded at a time."""
 
 _BUFFER = 1 << 20
@@ -77,13 +77,25 @@ class _ParquetWriter:
         self._thread = thread
         self._encoding: Future[None] | None = None
         self._held: list[Any] = []
+        self._alike: dict[str, tuple[object, Any]] = {}  # by the name of a column
 
     def write(self, piece: Piece) -> None:
         """See `TableWriter`."""
-        arrays = [_array(each, piece[each.name], length(piece)) for each in self._columns]
+        n = length(piece)
+        arrays = [self._array(each, piece[each.name], n) for each in self._columns]
         self._held.append(pa.record_batch(arrays, schema=self._to.schema))
         if sum(map(len, self._held)) >= _GROUP:
             self._write_held()
+
+    def _array(self, column: Column, values: Values, n: int) -> Any:
+        """The values (n,) as Arrow has them; what is often the same for all is made once."""
+        if values is not None and not (isinstance(values, Repeated) and len(values.values) == 1):
+            return _array(column, spread(values), n)
+        value = None if values is None else _only(values)
+        found = self._alike.get(column.name)
+        if found is None or found[0] != value or len(found[1]) < n:
+            found = self._alike[column.name] = value, _array(column, spread(values), n)
+        return found[1][:n]
 
     def finish(self) -> None:
         """Write what is held.
@@ -116,16 +128,21 @@ def _type(column: Column) -> Any:
     return pa.type_for_alias(column.type.value)
 
 
-def _array(column: Column, values: Values, n: int) -> Any:
+def _only(values: Repeated) -> object:
+    """What is repeated, if it is one value."""
+    if isinstance(values.values, Names):
+        return int(values.values.codes[0]), tuple(values.values.names)
+    return values.values[0].item()
+
+
+def _array(column: Column, values: NDArray[Any] | Names | None, n: int) -> Any:
     """The values (n,) as Arrow has them, made without what loads pandas wherever it is installed."""
-    if isinstance(values, Repeated):
-        values = values.spread()
     if values is None:
         return pa.nulls(n, _type(column))
     if isinstance(values, Names):
         missing = values.codes < 0 if column.nullable else None
         codes = _of_numbers(pa.int32(), n, values.codes.astype(np.int32), missing)
-        return pa.DictionaryArray.from_arrays(codes, _strings(values.names))
+        return pa.DictionaryArray.from_arrays(codes, _strings(values.names), safe=False)
     if column.type is Type.BOOL:
         return _of_numbers(_type(column), n, _bits(values > 0), values < 0)
     missing = np.isnan(values) if column.nullable and column.type is Type.FLOAT64 else None

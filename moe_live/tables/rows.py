@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import MAX_LAYERS
-from moe_live.tables.columns import Column, Names, Piece, Repeated, Type
+from moe_live.tables.columns import Column, Names, Piece, Ranks, Repeated, Type
 
 PIECE = 1 << 18
 """Lines that are made at a time, at most; a row has far fewer."""
@@ -85,19 +84,18 @@ class RowLines:
         phase = self._is_decode[batch.kind]
         label = np.where(np.array([name != "" for name in batch.labels])[batch.label], batch.label, -1)
         for begin, end in rows.portions():
-            step, width = rows.step[begin:end], rows.width[begin:end]
-            spread = partial(Repeated, counts=width)
+            step, counts = rows.step[begin:end], rows.width[begin:end]
             some = slice(int(rows.bounds[begin]), int(rows.bounds[end]))
             yield {
-                "step": spread(number[step]),
-                "layer": spread(rows.layer[begin:end]),
-                "row": spread(rows.row[begin:end]),
-                "rank": _ranks(width),
+                "step": Repeated.of(number[step], counts),
+                "layer": Repeated.of(rows.layer[begin:end], counts),
+                "row": Repeated.of(rows.row[begin:end], counts),
+                "rank": Ranks(counts),
                 "expert": rows.experts[some],
                 "weight": None if rows.weights is None else rows.weights[some],
-                "phase": spread(Names(phase[step], _PHASES)),
-                "label": spread(Names(label[step], batch.labels)) if label.max() >= 0 else None,
-                "believed": spread(rows.believed[begin:end]),
+                "phase": Repeated.of(Names(phase[step], _PHASES), counts),
+                "label": Repeated.of(Names(label[step], batch.labels), counts) if label.max() >= 0 else None,
+                "believed": Repeated.of(rows.believed[begin:end], counts),
             }
 
     def _judged(self, batch: StepBatch, verdict: Verdict) -> Iterator[tuple[ExpertRows, NDArray[np.int8]]]:
@@ -145,7 +143,7 @@ class _Rows:
         layer: (n,) uint16.
         row: (n,) int32, index in the block.
         believed: (n,) int8.
-        width: (n,) int64, the k of each.
+        width: (n,) uint16, the k of each.
         bounds: (n + 1,) int64, where each begins in `experts`, and the last one ends.
         experts: (l,) uint16, those of one row after the other.
         weights: (l,) float64 likewise; None if there are none.
@@ -155,7 +153,7 @@ class _Rows:
     layer: NDArray[np.uint16]
     row: NDArray[np.int32]
     believed: NDArray[np.int8]
-    width: NDArray[np.int64]
+    width: NDArray[np.uint16]
     bounds: NDArray[np.int64]
     experts: NDArray[np.uint16]
     weights: NDArray[np.float64] | None
@@ -173,7 +171,7 @@ class _Rows:
         layer = _joined([rows.layer for rows in tables])
         token = _joined([rows.token for rows in tables])
         believed = _joined([each for _, each in parts])
-        width = _joined([np.full(len(rows), rows.experts.shape[1]) for rows in tables])
+        width = _joined([np.full(len(rows), rows.experts.shape[1], np.uint16) for rows in tables])
         experts = _joined([rows.experts.flatten() for rows in tables])
         weights = None
         if any(rows.weights is not None for rows in tables):
@@ -181,11 +179,11 @@ class _Rows:
         passes = number[step]
         if not _is_ordered(passes, layer, token):
             order = np.lexsort((token, layer, passes))
-            start, width = (np.cumsum(width) - width)[order], width[order]
-            place = np.repeat(start, width) + _ranks(width)
+            start, width = (np.cumsum(width, dtype=np.int64) - width)[order], width[order]
+            place = np.repeat(start, width) + Ranks(width).spread()
             experts, weights = experts[place], None if weights is None else weights[place]
             step, layer, token, believed = step[order], layer[order], token[order], believed[order]
-        bounds = np.concatenate(([0], np.cumsum(width)))
+        bounds = np.concatenate(([0], np.cumsum(width, dtype=np.int64)))
         return cls(step, layer, token.astype(np.int32), believed, width, bounds, experts, weights)
 
     def portions(self) -> Iterator[tuple[int, int]]:
@@ -210,12 +208,3 @@ def _is_ordered(passes: NDArray[np.int64], layer: NDArray[np.uint16], token: NDA
     """Whether rows (n,) come as in the log: by pass, then by layer, then by their place in the block."""
     up = (layer[1:] > layer[:-1]) | ((layer[1:] == layer[:-1]) & (token[1:] > token[:-1]))
     return bool(((passes[1:] > passes[:-1]) | ((passes[1:] == passes[:-1]) & up)).all())
-
-
-def _ranks(width: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """0 to k - 1 for each row (n,), one after the other."""
-    top_k = int(width.max())
-    if (width == top_k).all():
-        return np.tile(np.arange(top_k, dtype=np.uint16), len(width))
-    ends = np.cumsum(width)
-    return (np.arange(ends[-1]) - np.repeat(ends - width, width)).astype(np.uint16)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from moe_live.tables.columns import Column, Names, Repeated, Type, Values
+from moe_live.tables.columns import Column, Names, Ranks, Repeated, Type, Values, spread
 
 parquet_writer = pytest.importorskip("moe_live.tables.parquet", exc_type=ImportError).parquet_writer
 
@@ -62,7 +62,7 @@ def some_column(
     lines = [cell for cell, times in zip(told, counts.tolist(), strict=True) for _ in range(times)]
     if is_missing.all():
         return None, lines
-    repeated = Repeated(values, counts)
+    repeated = Repeated(values, counts) if rng.random() < 0.5 else Repeated.of(values, counts)
     return (repeated if rng.random() < 0.5 else repeated.spread()), lines
 
 
@@ -78,6 +78,21 @@ def write(path: Path, rng: np.random.Generator, pieces: int) -> Lines:
             every = zip(*(cells for _, cells in found.values()), strict=True)
             lines += [dict(zip(found, line, strict=True)) for line in every]
     return lines
+
+
+@given(values=st.lists(st.integers(0, 2), min_size=1), data=st.data())
+def test_what_is_alike_is_repeated_and_the_lines_stay(values: list[int], data: st.DataObject) -> None:
+    counts = np.array([data.draw(st.integers(1, 9)) for _ in values], np.uint16)
+    lines = np.repeat(values, counts)
+    found = Repeated.of(np.array(values), counts)
+    assert len(found) == len(lines)
+    np.testing.assert_array_equal(spread(found), lines)
+    np.testing.assert_array_equal(spread(Ranks(counts)), [rank for count in counts for rank in range(count)])
+
+
+def test_a_value_in_all_lines_is_one() -> None:
+    found = Repeated.of(np.zeros(100, np.int32), np.full(100, 8))
+    assert (len(found.values), len(found)) == (1, 800)
 
 
 @given(seed=st.integers(0, 1 << 32), pieces=st.integers(0, 20), group=st.sampled_from([1, 1000, 1 << 18]))

@@ -25,7 +25,7 @@ from moe_live.parallel.plan import Part, plan
 from moe_live.settings import Settings
 from moe_live.simulator import HEADER, ModelShape, SimulatedServer
 from moe_live.snapshot import Snapshot
-from moe_live.tables.columns import Names, Piece, Repeated, length
+from moe_live.tables.columns import Names, Piece, length, spread
 from moe_live.tables.convert import Logs
 from moe_live.tables.files import table_writer
 from moe_live.tables.rows import COLUMNS
@@ -58,9 +58,7 @@ class Kept:
         ]
 
     def _cells(self, piece: Piece, name: str) -> list[Any]:
-        values = piece[name]
-        if isinstance(values, Repeated):
-            values = values.spread()
+        values = spread(piece[name])
         if values is None:
             return [None] * length(piece)
         if isinstance(values, Names):
