@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy, deepcopy
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -632,7 +632,7 @@ class Analyzer:
             settings=self._settings,
         )
         snapshot = maker.make(sections, pairs_of=pairs_of, anew=anew)
-        return replace(snapshot, warnings=(*self.notes, *snapshot.warnings)) if self.notes else snapshot
+        return snapshot.having(warnings=(*self.notes, *snapshot.warnings)) if self.notes else snapshot
 
     @property
     def _format(self) -> str:

@@ -264,7 +264,7 @@ class Session:
     def _with_gaps(self, snapshot: Snapshot) -> Snapshot:
         """With that among the warnings."""
         gaps = self.gaps()
-        return replace(snapshot, warnings=(*gaps, *snapshot.warnings)) if gaps else snapshot
+        return snapshot.having(warnings=(*gaps, *snapshot.warnings)) if gaps else snapshot
 
     def status(self) -> Status:
         """See `Run.status`."""

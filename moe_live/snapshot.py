@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -294,6 +295,21 @@ class Usage:
         )
 
 
+def total(usages: Sequence[Usage], n_experts: int, phase: Phase) -> Usage:
+    """All layers together, each of so many experts."""
+    if not usages:
+        return Usage.none(n_experts, phase)
+    every, decode = (
+        _table([getattr(usage, name) for usage in usages]).sum(axis=0) for name in ("every", "decode")
+    )
+    return Usage(every, decode, phase)
+
+
+def _table(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Rows (n,) as (rows, n), which `np.stack` takes several times as long for; (0, 0) of none."""
+    return np.concatenate(rows).reshape(len(rows), -1) if rows else np.zeros((0, 0), np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerUsage:
     """The use of one layer's experts."""
@@ -420,20 +436,31 @@ class Snapshot(Sections):
         top_k = "" if model.top_k is None else f", top-{model.top_k}"
         return f"layers {ranges(model.layers)}, {model.n_experts} experts each{top_k}"
 
+    def having(self, **fields: Any) -> Self:
+        """The same with other fields; what was found out of those that stay need not be found out again."""
+        other = replace(self, **fields)
+        if fields.keys().isdisjoint(("layers", "overall", "phase")) and (
+            other.model.top_k == self.model.top_k
+        ):
+            known = vars(self)
+            vars(other).update({name: known[name] for name in _FOUND_OUT if name in known})
+        return other
+
+    def of(self, phase: Phase) -> NDArray[np.int64]:
+        """(len(layers), n_experts) int64, the selections of each layer in the steps of a phase."""
+        if phase is self.overall.phase:
+            return self.counts
+        return _table([entry.usage.of(phase) for entry in self.layers])
+
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """(len(layers), n_experts) int64, the selections of each layer that count."""
-        return (
-            np.stack([entry.usage.counts for entry in self.layers])
-            if self.layers
-            else np.zeros((0, 0), np.int64)
-        )
+        return _table([entry.usage.counts for entry in self.layers])
 
     @cached_property
     def layer_sizes(self) -> tuple[int, ...]:
         """How many experts each of `layers` seems to have: `model.n_experts`, or fewer."""
-        every = [entry.usage.every for entry in self.layers]
-        return layer_sizes(np.stack(every), self.model.top_k or 1) if every else ()
+        return layer_sizes(self.of(Phase.ALL), self.model.top_k or 1) if self.layers else ()
 
     @cached_property
     def balance(self) -> tuple[Balance, ...]:
@@ -467,8 +494,7 @@ class Snapshot(Sections):
         Those of decode, for a prompt uses most experts of a layer at once whatever is resident: all in a log
         without decode, and what the user chose if he did.
         """
-        phase = self.resident_phase
-        return np.stack([e.usage.of(phase) for e in self.layers]) if self.layers else self.counts
+        return self.of(self.resident_phase)
 
     @property
     def resident_phase(self) -> Phase:
@@ -502,3 +528,7 @@ class Snapshot(Sections):
     def hot_list(self, n: int) -> tuple[HotExpert, ...]:
         """The n experts, over all layers, that serve most of decode; fewer if fewer were selected at all."""
         return hot_list(self.resident_counts, [entry.layer for entry in self.layers], n)
+
+
+_FOUND_OUT = tuple(name for name, kept in vars(Snapshot).items() if isinstance(kept, cached_property))
+"""Figures that follow from the use of the experts, and are found out when they are asked for first."""

@@ -30,6 +30,7 @@ from moe_live.snapshot import (
     Section,
     Snapshot,
     Usage,
+    total,
 )
 from moe_live.statistics.anomalies import Anomalies, AnomalyCounter
 from moe_live.statistics.coactivation import Coactivation
@@ -106,7 +107,7 @@ class SnapshotMaker:
             steps=phases(statistics.steps - pieces.steps, decode),
             tokens=phases(statistics.tokens - pieces.tokens, decode),
             layers=tuple(LayerUsage(layer, usage) for layer, usage in usages.items()),
-            overall=sum(usages.values(), Usage.none(model.n_experts or 0, phase)),
+            overall=total(tuple(usages.values()), model.n_experts or 0, phase),
             distances=self._distances(decode, heads, failures),
             warnings=(),
             gate_mass=self._gate_mass(model, heads, failures, use_verified=runs.has_verified),
@@ -128,7 +129,7 @@ class SnapshotMaker:
                 decode=decode,
                 layers=tuple(usages),
                 drafts=heads,
-                usage=np.stack([usage.decode for usage in usages.values()]),
+                usage=snapshot.of(Phase.DECODE),
                 top_k=model.top_k or 1,
                 pairs_of=tuple(usages if pairs_of is None else pairs_of),
                 anew=anew,
@@ -151,7 +152,7 @@ class SnapshotMaker:
             given_up=given_up,
         )
         warnings = caveats(snapshot, facts, failures)
-        return replace(snapshot, warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))
+        return snapshot.having(warnings=(*failures.sentences(), *warnings), left_out=frozenset(failures))
 
     def _gate_mass(
         self, model: Model, heads: Collection[int], failures: Failures, *, use_verified: bool
@@ -290,7 +291,7 @@ def _with_sections(
         failures |= counting
         if left_out(section):
             made[section.field] = None
-    return replace(snapshot, **made)
+    return snapshot.having(**made)
 
 
 def _given_up(chosen: Iterable[RowStatistics]) -> tuple[str, ...]:
@@ -307,6 +308,7 @@ def _usages(
     frequencies: Sequence[Frequency], decode: list[Kind], n_experts: int, phase: Phase
 ) -> dict[int, Usage]:
     """The use of each layer's experts, layers ascending, over all accumulators together."""
+    frequencies = [frequency for frequency in frequencies if frequency.layers]
     layers = sorted({layer for frequency in frequencies for layer in frequency.layers})
     everything, decoded = np.zeros((2, len(layers), n_experts), np.int64)
     for frequency in frequencies:

@@ -418,7 +418,7 @@ def _drift(snapshot: Snapshot) -> Judgement | None:
         most += f", {fraction(found.expected[largest], 3)} by chance"
     if not drift.told:
         k = snapshot.model.top_k or 1
-        run = np.stack([entry.usage.decode for entry in snapshot.layers])
+        run = snapshot.of(Phase.DECODE)
         seen, stretch = (float(part.sum(axis=1).max()) / k for part in (run, drift.counts))
         missing = max(1, math.ceil(tokens_needed(stretch) - seen))
         early = "a change of topic would look alike"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,19 @@ def test_what_is_no_phase_is_refused() -> None:
         Settings(phase="train")  # type: ignore[arg-type]  # what a user may write
     with pytest.raises(ValueError, match="phase holds 'all'"):
         Analyzer().feed_rows(np.zeros((1, 1, 1), np.int64), phase="all")
+
+
+def test_what_was_found_out_of_a_snapshot_goes_on_with_the_same_use_alone() -> None:
+    snapshot = shown(None)
+    found = snapshot.counts, snapshot.layer_sizes, snapshot.balance
+    warned = snapshot.having(warnings=("new",))
+    assert warned.warnings == ("new",)
+    assert all(
+        same is one
+        for same, one in zip((warned.counts, warned.layer_sizes, warned.balance), found, strict=True)
+    )
+    alone = snapshot.having(layers=snapshot.layers[:1])
+    assert alone.counts.tolist() == found[0][:1].tolist()
+    assert len(alone.balance) == 1
+    wider = snapshot.having(model=replace(snapshot.model, top_k=1))
+    assert wider.balance != found[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
@@ -82,7 +82,7 @@ class Figures:
         if not alike or made.left_out != before.left_out or made.steps.total < before.steps.total:
             return False
         kept = (section.field for section in self.scope.sections - due)
-        made = replace(made, **{field: getattr(before, field) for field in kept})
+        made = made.having(**{field: getattr(before, field) for field in kept})
         self._show(made, due, self.scope, begun)
         return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -33,11 +33,19 @@ MIN_HEIGHT = 16
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Lines of a frame, each exactly `width` columns: a rich renderable."""
+    """Lines of a frame, each exactly `width` columns: a rich renderable.
+
+    Attributes:
+        lines: from the top down.
+        width: columns of each.
+        look: what the terminal can show.
+        top: how many of the lines are the header, which is always visible.
+    """
 
     lines: Sequence[Line]
     width: int
     look: Look = field(default_factory=Look)
+    top: int = 0
 
     def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
         for line in self.lines:
@@ -50,6 +58,10 @@ class Frame:
     def plain(self) -> str:
         """The frame without styles."""
         return "".join("".join(segment.text for segment in self.segments(line)) + "\n" for line in self.lines)
+
+    def has_room_for(self, top: Sequence[Line], width: int, height: int, look: Look) -> bool:
+        """Whether what is below this header in a frame of this size takes as many lines as here."""
+        return (len(top), width, height, look) == (self.top, self.width, len(self.lines), self.look)
 
     def target(self, column: int, row: int) -> Selection | str | None:
         """What a click there does, both counted from 0: it chooses, or presses a key; None for nothing."""
@@ -65,21 +77,52 @@ class Frame:
                 yield piece
 
 
-def compose(snapshot: Snapshot, status: Status, state: ViewState, width: int, height: int) -> Frame:
-    """The frame for a terminal of this size: exactly `height` lines."""
+def compose(
+    snapshot: Snapshot,
+    status: Status,
+    state: ViewState,
+    width: int,
+    height: int,
+    *,
+    before: Frame | None = None,
+) -> Frame:
+    """The frame for a terminal of this size: exactly `height` lines.
+
+    Args:
+        snapshot: the figures.
+        status: how the run is going.
+        state: what the user has chosen to see.
+        width: columns.
+        height: lines.
+        before: a frame of which all below the header is to stay; None to make all anew. It is made anew too
+            where the header leaves it another size.
+    """
+    top: list[Line] = []
+    lines: list[Line]
     if width < MIN_WIDTH or height < MIN_HEIGHT:
         needed = f"{width}x{height} is too small: {MIN_WIDTH}x{MIN_HEIGHT} needed. q quits"
-        lines: list[Line] = [(text(part),) for part in wrap(needed, width, max(1, height))]
+        lines = [(text(part),) for part in wrap(needed, width, max(1, height))]
     else:
         # What a command says, and how a source is, may be news of which the figures know nothing.
-        sources = tuple(replace(each, now=status.sources.get(each.name)) for each in snapshot.input.sources)
-        read = replace(snapshot.input, command=status.source.command, sources=sources)
-        snapshot = replace(snapshot, input=read)
+        if snapshot.input.sources or status.source.command is not snapshot.input.command:
+            sources = tuple(
+                replace(each, now=status.sources.get(each.name)) for each in snapshot.input.sources
+            )
+            read = replace(snapshot.input, command=status.source.command, sources=sources)
+            snapshot = snapshot.having(input=read)
         top = header(snapshot, status, state, width, height)
+        if before is not None and before.has_room_for(top, width, height, state.look):
+            lines = [*_fitting(top, width, state.look), *before.lines[before.top :]]
+            return Frame(lines, width, state.look, len(top))
         body = _body(snapshot, status, state, width, height - len(top) - 1)
         lines = [*top, *fill(body, height - len(top) - 1), footer(state, width)]
-    fitting = [fit(line, width) for line in fill(lines, height)]
-    return Frame(list(map(ascii_line, fitting)) if state.look.ascii_only else fitting, width, state.look)
+    return Frame(_fitting(fill(lines, height), width, state.look), width, state.look, len(top))
+
+
+def _fitting(lines: Iterable[Line], width: int, look: Look) -> list[Line]:
+    """Lines of exactly this width, of what the terminal can show."""
+    fitting = [fit(line, width) for line in lines]
+    return list(map(ascii_line, fitting)) if look.ascii_only else fitting
 
 
 def draw_static(

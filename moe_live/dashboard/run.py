@@ -39,6 +39,9 @@ _ESCAPE_SECONDS = 0.05
 """So long a lone ESC waits for the rest of a sequence."""
 _RESTING_SECONDS = 0.05
 """So long after a key the view is taken to be the one looked for: keys held down repeat faster."""
+_BODY_SECONDS = 0.5
+"""So long what is below the header stays as it is, unless a key is pressed: it is most of what a frame costs,
+and figures over a whole run hardly change. The header comes with every frame."""
 _DRAWING_SHARE = 5
 """Making the figures and drawing them takes a fifth of the time at most."""
 _ANSWER_SECONDS = 0.05
@@ -93,7 +96,8 @@ def run_dashboard(
         complete: adds to the figures the plans of these names.
         keep: writes something to a file, of a snapshot with everything and the frame that is shown; returns
             its path. MoeLiveError if it cannot be written.
-        refresh: frames a second, when something changes; fewer if they are expensive.
+        refresh: frames a second, when something changes; fewer if they are expensive. What is below the
+            header comes with every second one, or twice a second.
         color: whether to use colours.
         theme: the background of the terminal, or that it is asked for.
         ascii_only: whether to show nothing but ASCII.
@@ -154,6 +158,8 @@ class _Loop:
         self._at_rest = False
         self._problem: MoeLiveError | None = None
         self._period = 1 / refresh
+        # Frames do not come at exactly these times.
+        self._body_period = min(2 * self._period, max(self._period, _BODY_SECONDS)) - self._period / 2
         self._screen = Screen(terminal.write)
         self._state = ViewState(list(view_names.VIEWS).index(first), look=look, mouse=True)
         self._trend = TrendRecorder()
@@ -163,7 +169,8 @@ class _Loop:
         self._answers_until = -1e9
         self._typed_at = -1e9
         self._drawing = 0.0
-        self._drawn_at = -1e9
+        self._drawn_at = self._body_at = -1e9
+        self._body_lags = False
         terminal.tell_of_mouse(wanted=True)
         self._figures = Figures(session, complete, of_view(VIEWS[self._state.view]), clock=time.monotonic)
         self._stale = False
@@ -224,10 +231,12 @@ class _Loop:
             self._draw()  # at once, from the figures there are
         elif due:
             wanted = self._wanted()
+            is_other = wanted != self._figures.scope
             behind = self._stale or self._figures.behind
-            if wanted != self._figures.scope or (behind and not self._state.paused):
+            if is_other or (behind and not self._state.paused):
                 self._refresh(wanted)
-            self._draw()
+            now = time.monotonic()
+            self._draw(whole=is_other or now >= self._body_at + self._body_period)
             self._drawn_at = time.monotonic()
         return None
 
@@ -326,7 +335,9 @@ class _Loop:
         """When figures should be made anew or the frame drawn again."""
         if self._wanted() != self._figures.scope:
             return self._typed_at + _RESTING_SECONDS
-        period = self._period if self._stale else max(self._period, _IDLE_PERIOD)
+        # What was counted last is shown by all of the frame before it may rest.
+        goes_on = self._stale or self._body_lags
+        period = self._period if goes_on else max(self._period, _IDLE_PERIOD)
         # Making the figures waits until the keys have rested for as long as it takes: keys come first.
         return max(
             self._drawn_at + max(period, _DRAWING_SHARE * (self._figures.making + self._drawing)),
@@ -355,19 +366,25 @@ class _Loop:
             return events + self._decoder.flush()
         return events
 
-    def _draw(self) -> None:
+    def _draw(self, *, whole: bool = True) -> None:
+        """Draw a frame, `whole` or only its header anew."""
         begun = time.monotonic()
         everything, self._terminal.redraw = self._terminal.redraw, False
         width, height = self._terminal.size()
         status, failures = self._session.status(), Failures()
         if self._stays:
             status = replace(status, prefill=UNTIMED, decode=UNTIMED)
+        snapshot, before = self._figures.snapshot, None if whole else self._frame
         frame = failures.attempt(
-            "this view", lambda: compose(self._figures.snapshot, status, self._state, width, height), None
+            "this view",
+            lambda: compose(snapshot, status, self._state, width, height, before=before),
+            None,
         )
         self._frame = frame or self._complaint(failures, width, height)
         self._screen.draw(self._frame, everything=everything)
-        self._drawing = time.monotonic() - begun
+        self._body_lags = not whole
+        if whole:
+            self._body_at, self._drawing = begun, time.monotonic() - begun
 
     def _complaint(self, failures: Failures, width: int, height: int) -> Frame:
         """Instead of a view that cannot be drawn: all is read and counted on; other views are there."""

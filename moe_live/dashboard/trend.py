@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.settings import Phase
 from moe_live.snapshot import Snapshot
 from moe_live.statistics.balance import balance
 from moe_live.verdicts import CACHED, FEW, median
@@ -65,7 +66,7 @@ class _Totals:
             sum(layer.uses * float(layer.lru_hit_rate[size - 1]) for layer in layers),
             sum(layer.steps - 1 for layer in followed),
             sum((layer.steps - 1) * layer.overlap[1] for layer in followed),
-            np.stack([entry.usage.decode for entry in snapshot.layers]),
+            snapshot.of(Phase.DECODE),
         )
 
 

@@ -95,10 +95,7 @@ def phase_of(snapshot: Snapshot) -> Phase:
 
 def layer_counts(snapshot: Snapshot, phase: Phase) -> NDArray[np.int64]:
     """(layers, n_experts) int64, the selections in the steps of a phase."""
-    if not snapshot.layers:
-        return snapshot.counts
-    chosen = phase.of_log
-    return np.stack([entry.usage.of(chosen) for entry in snapshot.layers])
+    return snapshot.of(phase.of_log)
 
 
 def of_phase(snapshot: Snapshot, phase: Phase) -> Snapshot:

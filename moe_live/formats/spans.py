@@ -6,6 +6,7 @@ import builtins
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from moe_live.formats.records import LineTally
 
@@ -46,7 +47,11 @@ class LineCounter:
 
     def tally(self) -> LineTally:
         """The counts so far."""
-        return LineTally(**dataclasses.asdict(self))
+        return LineTally(*_counts(self))
+
+
+_counts = attrgetter(*(field.name for field in dataclasses.fields(LineTally)))
+"""The fields of a tally: `dataclasses.asdict` would copy each, for every frame of the dashboard."""
 
 
 class LineAssembler:

@@ -63,7 +63,7 @@ class _Turn:
             self._steps = steps
             if self._follows and snapshot.latest is not None:
                 latest = snapshot.latest.latest(self._plan.live_uses(self._given))
-                snapshot = replace(snapshot, latest=latest)
+                snapshot = snapshot.having(latest=latest)
             self._figures = _made(self._plan, snapshot, self._given)
             now = self._clock()
             self._due = now + _SHARE * (now - begun)
@@ -72,7 +72,7 @@ class _Turn:
 
 def with_sizes(snapshot: Snapshot, given: Given) -> Snapshot:
     """The snapshot with the bytes of an expert of each layer, as far as they are known."""
-    return replace(snapshot, model=replace(snapshot.model, expert_bytes=given.sizes(snapshot.model)))
+    return snapshot.having(model=replace(snapshot.model, expert_bytes=given.sizes(snapshot.model)))
 
 
 def with_plans(snapshot: Snapshot, given: Given, progress: Progress) -> Snapshot:
@@ -81,7 +81,7 @@ def with_plans(snapshot: Snapshot, given: Given, progress: Progress) -> Snapshot
     made = {plan.name: _made(plan, snapshot, given, progress) for plan in PLANS if plan.name in given.asked}
     snapshot = _with(snapshot, made)
     warnings = (f"the plan {name} was not made: {reason}" for name, reason in snapshot.unplanned.items())
-    return replace(snapshot, warnings=(*snapshot.warnings, *warnings))
+    return snapshot.having(warnings=(*snapshot.warnings, *warnings))
 
 
 def _made(plan: Plan, snapshot: Snapshot, given: Given, progress: Progress = lambda _: None) -> Any:
@@ -94,4 +94,4 @@ def _made(plan: Plan, snapshot: Snapshot, given: Given, progress: Progress = lam
 
 def _with(snapshot: Snapshot, made: dict[str, Any]) -> Snapshot:
     reasons = {name: figures for name, figures in made.items() if isinstance(figures, str)}
-    return replace(snapshot, **{name: made[name] for name in made.keys() - reasons}, unplanned=reasons)
+    return snapshot.having(**{name: made[name] for name in made.keys() - reasons}, unplanned=reasons)

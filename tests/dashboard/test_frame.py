@@ -134,6 +134,22 @@ def test_a_frame_fills_the_terminal_exactly_and_holds_nothing_that_acts_on_it(
     assert frame.plain.isascii() or not state.look.ascii_only
 
 
+@given(st.tuples(snapshots(), snapshots()), statuses(), states(), st.integers(1, 230), st.integers(1, 80))
+def test_what_is_below_the_header_stays_where_it_may_and_fits(
+    snapshots: tuple[Snapshot, Snapshot], how: Status, state: ViewState, width: int, height: int
+) -> None:
+    shown, later = snapshots
+    before = compose(shown, how, state, width, height)
+    anew = compose(later, how, state, width, height)
+    frame = compose(later, how, state, width, height, before=before)
+    assert [line_width(line) for line in frame.lines] == [width] * height
+    assert (frame.top, frame.lines[: frame.top]) == (anew.top, anew.lines[: anew.top])
+    below = before if before.top == anew.top else anew
+    assert frame.lines[frame.top :] == below.lines[below.top :]
+    other = compose(later, how, state, width + 1, height, before=before)
+    assert other.lines == compose(later, how, state, width + 1, height).lines
+
+
 @given(snapshots(), states(), st.integers(MIN_WIDTH, 230), st.integers(MIN_HEIGHT - 9, 80))
 def test_a_view_keeps_to_its_room_by_itself(
     shown: Snapshot, state: ViewState, width: int, height: int

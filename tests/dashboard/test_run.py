@@ -72,6 +72,7 @@ class Terminal:
         self.ours = True
         self.frames: list[str] = []
         self.raw: list[str] = []
+        self.drawn_at: list[float] = []
         self.asked = False
         self.mouse: list[bool] = []
         self.waited: list[float] = []
@@ -100,6 +101,7 @@ class Terminal:
             return
         self.now += self.drawing
         self.raw.append(text)
+        self.drawn_at.append(self.now)
         self.frames.append(re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", text))
 
 
@@ -355,6 +357,58 @@ def test_what_trickles_in_is_analyzed_once_a_frame() -> None:
     assert sum(portions) > 5 * len(portions) * len(LINES)
     session.ingest(1.0)
     assert session.status().source.lag == 0
+
+
+class Quiet(Source):
+    """Gives nothing any more after a while, and may yet."""
+
+    def read(self, limit: int) -> Sequence[bytes | Break]:
+        return super().read(limit) if self.left > 0 else []
+
+    def pause(self) -> float:
+        return 0.01 if self.left > 0 else 0.25
+
+    def status(self) -> SourceStatus:
+        return SourceStatus("made up", State.FOLLOWING)
+
+
+def followed(source: Source, script: Sequence[bytes]) -> Terminal:
+    session = Session(source, Analyzer(), read_ahead=READ_AHEAD)
+    return run(script, session=session, refresh=4)[1]
+
+
+def tells(frame: str) -> tuple[bool, bool]:
+    """Whether the header is drawn anew, and whether what is below it."""
+    return " decode" in frame, " counted" in frame
+
+
+def test_what_is_below_the_header_comes_twice_a_second() -> None:
+    terminal = followed(Source(), [b""] * 500)
+    drawn = list(map(tells, terminal.frames[2:]))  # the first is of no line, the next of the first ones
+    assert len(drawn) == pytest.approx(4 * terminal.now, rel=0.2)
+    assert all(header for header, _ in drawn)
+    assert {tuple(bodies) for bodies in zip(drawn[::2], drawn[1::2], strict=False)} in (
+        {((True, False), (True, True))},
+        {((True, True), (True, False))},
+    )
+
+
+def test_a_key_brings_all_of_the_view_at_once() -> None:
+    waiting = [b""] * 100
+    for extra in range(60):
+        terminal = followed(Source(), [*waiting, *[b""] * extra, b"3"])
+        assert "Layers · all steps" in terminal.frames[-1]
+
+
+def test_before_it_rests_the_screen_tells_all_that_was_counted() -> None:
+    for reads in range(100, 160, 7):
+        terminal = followed(Quiet(reads), [b""] * 300)
+        frames = list(zip(terminal.drawn_at, terminal.frames, strict=True))
+        steps = tokens(terminal.frames)
+        assert steps == reads // 2 - 1  # the last one is open
+        header = min(at for at, frame in frames if f" {steps} decode" in frame)
+        body = min(at for at, frame in frames if f" {2 * steps} of {2 * steps} rows counted" in frame)
+        assert body <= header + 0.3
 
 
 def test_a_label_can_be_typed() -> None:
