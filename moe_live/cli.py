@@ -316,6 +316,10 @@ def _session(
 
         by_file = label_of if config.label_by_file else None
         return Logs(cast("FollowedLogs", source), settings, label_of=by_file, label_file=config.label_file)
+    if config.paths and not settings.counts_only:
+        from moe_live.kernels.loading import prepare
+
+        prepare(source.status().total)
     if config.several_jobs:
         from moe_live.parallel.plan import plan
         from moe_live.parallel.session import ParallelSession

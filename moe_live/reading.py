@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from moe_live.analyzer import Analyzer
+from moe_live.kernels.loading import prepare
 from moe_live.reports.unusable import require_usable
 from moe_live.session import READ_AHEAD, Session
 from moe_live.settings import Settings
@@ -35,7 +36,9 @@ def read(
         MoeLiveError: a log is missing, damaged or may not be read, or none has a usable line.
     """
     names = tuple(os.fspath(each) for each in (path, *more))
-    run = Session(ArchiveSource(names), Analyzer(settings, paths=names))
+    source = ArchiveSource(names)
+    prepare(source.status().total)
+    run = Session(source, Analyzer(settings, paths=names))
     for _ in _portions(run):
         pass
     snapshot = run.finish()

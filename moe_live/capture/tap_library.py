@@ -11,10 +11,9 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
+from moe_live.compiler import cache_directory, compiler, is_ours, make
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.version import __version__
 
@@ -60,32 +59,19 @@ def build(destination: Path) -> None:
     """
     _check_platform()
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+        make(destination, _compile)
     except OSError as error:
         raise UsageError(
             f"cannot write {printable(destination)}: {error.strerror}; choose another place "
             "(XDG_CACHE_HOME is where the cache is)"
         ) from None
-    os.close(descriptor)
-    unfinished = Path(name)
-    try:
-        _compile(unfinished)
-        unfinished.chmod(0o700)
-        unfinished.replace(destination)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {printable(destination)}: {error.strerror}; choose another place"
-        ) from None
-    finally:
-        with suppress(FileNotFoundError):
-            unfinished.unlink()
 
 
 def _cached() -> Path:
     _check_platform()
     directory = _cache_directory()
     library = directory / f"tap-{_fingerprint()}.so"
-    if not _is_ours(library):
+    if not is_ours(library):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -97,23 +83,11 @@ def _cached() -> Path:
     return library
 
 
-def _is_ours(library: Path) -> bool:
-    """Whether the file is there, and nobody else can have written it."""
-    try:
-        status = library.stat()
-    except OSError:
-        return False
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
-
-
 def _cache_directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):
-        try:
-            base = str(Path.home() / ".cache")
-        except RuntimeError:
-            raise UsageError("there is no home directory to keep the tap in: set XDG_CACHE_HOME") from None
-    return Path(base) / "moe-live"
+    try:
+        return cache_directory()
+    except RuntimeError:
+        raise UsageError("there is no home directory to keep the tap in: set XDG_CACHE_HOME") from None
 
 
 def _sources() -> list[Path]:
@@ -122,25 +96,21 @@ def _sources() -> list[Path]:
 
 def _fingerprint() -> str:
     """Of the sources, the compiler and its flags."""
-    digest = hashlib.sha256(repr((FLAGS, LIBRARIES, __version__, _compiler(), _compiler_version())).encode())
+    digest = hashlib.sha256(repr((FLAGS, LIBRARIES, __version__, compiler(), _compiler_version())).encode())
     for source in _sources():
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _compiler() -> list[str]:
-    return shlex.split(os.environ.get("CC", "")) or ["cc"]
-
-
 def _compiler_version() -> str:
-    return _run([*_compiler(), "--version"]).stdout
+    return _run([*compiler(), "--version"]).stdout
 
 
 def _compile(library: Path) -> None:
     """Raises MoeLiveError if that fails."""
     sources = [str(source) for source in _sources() if source.suffix == ".c"]
     version = f'-DTAP_VERSION="{__version__}"'
-    command = [*_compiler(), *FLAGS, version, "-o", str(library), *sources, *LIBRARIES]
+    command = [*compiler(), *FLAGS, version, "-o", str(library), *sources, *LIBRARIES]
     run = _run(command)
     if run.returncode:
         errors = (
@@ -149,7 +119,7 @@ def _compile(library: Path) -> None:
             or ["no reason"]
         )
         raise MoeLiveError(
-            f"{printable(shlex.join(_compiler()))} cannot compile the tap: {printable(errors[0])}; "
+            f"{printable(shlex.join(compiler()))} cannot compile the tap: {printable(errors[0])}; "
             "are the headers of the C library installed (Debian, Ubuntu: apt install libc6-dev)?"
         )
 

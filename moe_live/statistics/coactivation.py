@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live import kernels
 from moe_live.statistics.cells import Cells
 from moe_live.statistics.columns import Columns, experts_of, moved
 from moe_live.statistics.members import Member
@@ -104,6 +105,10 @@ class Coactivation:
         for table in tables:
             slots = self._slots.of(table.layers)
             self._rows[slots] += table.sizes
+            if kernels.count_pairs(
+                self._counts.low, self._base[slots], table.bounds, self.columns.of(table.rows)
+            ):
+                continue
             for index, slot in enumerate(slots.tolist()):
                 self._count(slot, self.columns.of(table.of(index).by_rank))
 

@@ -24,6 +24,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live import kernels
 from moe_live.memory import Scratch
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.blocks import Share, errors, in_blocks
@@ -253,6 +254,10 @@ class Locality:
             )
             for rows, slot in zip(tables, slots, strict=True)
         ]
+        if kernels.can_count_uses(len(self._columns)):
+            rows = _in_order_of_use(listings, len(self._slots))
+            reuse.count(rows.step, rows.slot, rows.by_rank)
+            return
         if len(listings) > _FEW_LISTINGS:
             listings = [_one_by_one(listings)]
         listings, passed = _in_layer_time(listings, n_steps, len(self._slots))
@@ -308,6 +313,13 @@ def _one_by_one(listings: list[Listing]) -> Listing:
         np.concatenate([rows.by_rank.T.reshape(-1) for rows in listings])[None],
     )
     return _taken(rows, np.argsort(rows.time, kind="stable"))
+
+
+def _in_order_of_use(listings: list[Listing], n_layers: int) -> Listing:
+    """The rows with those of one step and layer beside each other, in the order of use."""
+    (rows,) = listings if len(listings) == 1 else [_one_by_one(listings)]
+    order = (rows.step * n_layers + rows.slot) * (rows.place.max() + 1) + rows.place
+    return rows if (order[1:] >= order[:-1]).all() else _taken(rows, np.argsort(order, kind="stable"))
 
 
 def _in_layer_time(

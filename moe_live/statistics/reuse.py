@@ -24,6 +24,7 @@ from copy import deepcopy
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live import kernels
 from moe_live.memory import Scratch, unique
 from moe_live.statistics.recency import MAX_STEPS, NEVER, Listing, Run, Uses
 from moe_live.statistics.tables import grown
@@ -167,6 +168,12 @@ class Reuse:
         age, self.depth[slots] = run.after()
         self.age[slots] = _aged(age, np.full(len(slots), n_steps))
         self.steps[slots] += n_steps
+
+    def count(self, step: NDArray[np.int64], slot: NDArray[np.int64], by_rank: NDArray[np.uint16]) -> None:
+        """Add steps as `update` does, before they have `passed`: see `kernels.count_uses`."""
+        if self.passed < MEASURED:
+            self._make_room(min(MEASURED, self.passed + int(step.max()) + 1))
+        kernels.count_uses(self, step, slot, by_rank, far=_FAR, never=NEVER)
 
     def merge(self, other: Reuse, slots: NDArray[np.int64], where: NDArray[np.int64]) -> None:
         """Add steps that come after these.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class RowsByLayer:
         highest: (l,) uint16, the highest expert of each, likewise.
         sizes: (l,) int64, how many rows each has.
         by_rank: (k, n) uint16, experts of all rows, also of such as are left out, in the order of the log.
+        bounds: (l + 1,) int64, where those of each layer begin in `rows`, and where they end.
+        rows: (k, m) uint16, experts of the rows that name none twice.
     """
 
     def __init__(self, rows: ExpertRows) -> None:
@@ -51,17 +54,27 @@ class RowsByLayer:
             order, layer = order[distinct], layer[distinct]
         bounds = np.append(np.searchsorted(layer, self.layers), len(layer))
         self.sizes = np.diff(bounds)
-        self._bounds = bounds.tolist()
+        self.bounds = bounds
         token = rows.step * (rows.token.max(initial=0) + 1) + rows.token
         if not rows.whole.all():
             token = np.where(rows.whole, token, -1 - np.arange(len(token)))
         self._token = token.take(order)
-        self._by_rank = by_rank.take(order, axis=1)
+        self.rows = by_rank.take(order, axis=1)
 
     def of(self, index: int) -> LayerRows:
         """The rows of one of `layers`."""
-        of_layer = slice(self._bounds[index], self._bounds[index + 1])
-        return LayerRows(self._token[of_layer], self._by_rank[:, of_layer])
+        of_layer = slice(*self.bounds[index : index + 2].tolist())
+        return LayerRows(self._token[of_layer], self.rows[:, of_layer])
+
+    @cached_property
+    def has_same_tokens(self) -> bool:
+        """Whether all layers have rows of the same tokens, in whole blocks."""
+        each = self._token[: self.sizes[0]]
+        return bool(
+            (self.sizes == len(each)).all()
+            and (each >= 0).all()
+            and (self._token.reshape(len(self.sizes), -1) == each).all()
+        )
 
 
 def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live import kernels
 from moe_live.routing.batch import repeats
 from moe_live.statistics.blocks import BLOCKS, CERTAIN
 from moe_live.statistics.cells import Cells
@@ -93,6 +94,8 @@ class Transitions:
         for table in tables:
             slots = self._slots.of(table.layers)
             goes_on = np.append(table.layers[1:], -2) == self._next[slots]  # -1 stands for none
+            if table.has_same_tokens and self._count_all(table, slots, goes_on):
+                continue
             upper = table.of(0)
             for index, slot in enumerate(slots.tolist()):
                 lower = upper
@@ -149,6 +152,14 @@ class Transitions:
     def _place(self, slot: int) -> tuple[int, tuple[int, int]]:
         """Where the table of one layer begins, and its shape."""
         return int(self._base[slot]), (int(self._height[slot]), int(self._width[slot]))
+
+    def _count_all(self, table: RowsByLayer, slots: NDArray[np.int64], goes_on: NDArray[np.bool_]) -> bool:
+        """Count a table with the same tokens in all layers, if that can be done at once."""
+        base, rows = np.where(goes_on, self._base[slots], -1), self.columns.of(table.rows)
+        counted = kernels.count_transitions(self._counts.low, base, self._width[slots], table.bounds, rows)
+        if counted:
+            self._tokens[slots[goes_on]] += table.sizes[goes_on]
+        return counted
 
     def _count(self, slot: int, lower: NDArray[np.uint16], upper: NDArray[np.uint16]) -> None:
         """Count tokens by their experts in one layer (k, m) and in the next (l, m): there is room."""

@@ -34,17 +34,24 @@ def checksum(counts: Iterable[tuple[int, int, int]]) -> int:
     return sum(count * (layer * 2048 + expert + 1) ** 2 for layer, expert, count in counts) % 2**64
 
 
-def moe_live(path: str, *, counts_only: bool, jobs: int | None = 1) -> Callable[[], dict[str, Any]]:
-    """`jobs`: None for as many as the command takes without the option."""
+def moe_live(
+    path: str, *, counts_only: bool, jobs: int | None = 1, compiled: bool = True
+) -> Callable[[], dict[str, Any]]:
+    """`jobs`: None for as many as the command takes without the option; `compiled`: with the loops in C."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    if not compiled:
+        os.environ["MOE_LIVE_KERNELS"] = "off"
     from moe_live.analyzer import Analyzer
     from moe_live.config import parse
+    from moe_live.kernels.loading import prepare
     from moe_live.parallel.plan import plan
     from moe_live.parallel.session import ParallelSession
     from moe_live.parallel.worker import start_workers
     from moe_live.session import Session
     from moe_live.settings import RowMode, Settings
     from moe_live.sources.archive import ArchiveSource
+
+    prepare(Path(path).stat().st_size)  # once and for all
 
     def run() -> dict[str, Any]:
         begun = time.perf_counter()
@@ -122,6 +129,7 @@ READERS: dict[str, Callable[[str], Callable[[], dict[str, Any]]]] = {
     "moe-live, counts": lambda path: moe_live(path, counts_only=True),
     "moe-live, counts, 2 jobs": lambda path: moe_live(path, counts_only=True, jobs=2),
     "moe-live, everything": lambda path: moe_live(path, counts_only=False),
+    "moe-live, everything, no C": lambda path: moe_live(path, counts_only=False, compiled=False),
     "moe-live, everything, default jobs": lambda path: moe_live(path, counts_only=False, jobs=None),
     "Polars, 2 threads": polars,
     "DuckDB, 2 threads": duckdb,

@@ -22,7 +22,12 @@ MAWK = (
 )
 
 # Which programs read which log; each has its place in the order of the table.
-_MOE_LIVE = ("moe-live, counts", "moe-live, everything", "moe-live, everything, default jobs")
+_MOE_LIVE = (
+    "moe-live, counts",
+    "moe-live, everything",
+    "moe-live, everything, no C",
+    "moe-live, everything, default jobs",
+)
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "decode": ("wc -l", C, *READERS, "mawk"),
     "prefill": (C, *_MOE_LIVE, "Polars, 2 threads", "DuckDB, 2 threads"),

@@ -17,6 +17,8 @@ from moe_live.statistics.coactivation import Coactivation, expected_together, no
 from moe_live.statistics.rows import RowsByLayer
 from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 PLACES = st.lists(st.integers(0, 8), max_size=3)
 
 

@@ -20,6 +20,8 @@ from tests.reference import read_steps
 from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
 from tests.trace import trace_log
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 N_EXPERTS = 40
 PLACES = st.lists(st.integers(0, 30), max_size=4)
 DECODE = [Kind.DECODE]

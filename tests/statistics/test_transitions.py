@@ -20,6 +20,8 @@ from moe_live.statistics.transitions import LayerTransition, Transitions, hit_ra
 from tests.comparison import plain
 from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 PLACES = st.lists(st.integers(0, 8), max_size=3)
 
 

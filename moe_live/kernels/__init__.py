@@ -1,0 +1,152 @@
+"""Loops that numpy lacks, in C: each counts what the numpy beside its call does, in a third of the time.
+
+They are optional. Where there is no library (see `loading.py`) a function here does nothing and says so; then
+the caller does it in numpy, which is what defines the result.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_live.kernels.loading import library
+
+_MOST_TOGETHER = 64  # experts of a row
+_MOST_EXPERTS = 1 << 13  # of which stamps of 16 bits tell several steps apart
+
+_int = ctypes.c_int64
+
+
+def count_pairs(
+    counts: NDArray[Any],
+    base: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    by_rank: NDArray[np.uint16],
+) -> bool:
+    """Add the pairs in rows to triangles of `Coactivation`, if that can be done.
+
+    Args:
+        counts: (cells,) of all triangles.
+        base: (l,) where that of each layer begins.
+        bounds: (l + 1,) where the rows of each begin, and where those of the last one end.
+        by_rank: (k, n) columns of their experts, all different in a row.
+    """
+    return _count(("pairs_16", "pairs_32"), counts, (base, bounds), by_rank)
+
+
+def count_transitions(
+    counts: NDArray[Any],
+    base: NDArray[np.int64],
+    width: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    by_rank: NDArray[np.uint16],
+) -> bool:
+    """Add those from rows to rows of the next layer to tables of `Transitions`, if that can be done.
+
+    Args:
+        counts: (cells,) of all tables.
+        base: (l,) where that of each layer begins, -1 for none.
+        width: (l,) how many columns it has.
+        bounds: (l + 1,) where the rows of each layer begin; all layers have as many, of the same tokens.
+        by_rank: (k, n) columns of their experts.
+    """
+    return _count(("transitions_16", "transitions_32"), counts, (base, width, bounds), by_rank)
+
+
+def _count(
+    names: tuple[str, str],
+    counts: NDArray[Any],
+    of_layers: Sequence[NDArray[np.int64]],
+    by_rank: NDArray[np.uint16],
+) -> bool:
+    """Call the one of two functions that is for counts of so many bits."""
+    compiled, (k, n) = library(), by_rank.shape
+    if compiled is None or counts.itemsize > 4 or k > _MOST_TOGETHER:
+        return False
+    of_layers = [np.ascontiguousarray(each, np.int64) for each in of_layers]
+    by_rank = np.ascontiguousarray(by_rank, np.uint16)
+    sizes = _int(len(counts)), _int(len(of_layers[0]))
+    count = getattr(compiled, names[counts.itemsize // 4])
+    _check(count(_at(counts), *sizes, *map(_at, of_layers), _int(k), _at(by_rank), _int(n)))
+    return True
+
+
+class Uses(Protocol):
+    """What `count_uses` adds to: see `statistics.reuse.Reuse`, which has these."""
+
+    passed: int
+    steps: NDArray[np.int64]
+    uses: NDArray[np.int64]
+    depths: NDArray[np.int64]
+    distances: NDArray[np.int64]
+    shared: NDArray[np.int64]
+    first: NDArray[np.int64]
+    age: NDArray[np.int16]
+    depth: NDArray[np.int64]
+    head: NDArray[np.uint32]
+    tail: NDArray[np.uint32]
+    early: NDArray[np.uint16]
+    early_uses: NDArray[np.int64]
+    early_first: NDArray[np.int16]
+
+
+_ARRAYS = tuple(name for name in Uses.__annotations__ if name != "passed")
+
+
+class _Uses(ctypes.Structure):
+    """`uses` in C."""
+
+    _fields_ = (
+        *((name, _int) for name in ("layers", "experts", "passed", "early_steps", "far", "never")),
+        *((name, ctypes.c_void_p) for name in _ARRAYS),
+    )
+
+
+def can_count_uses(n_experts: int) -> bool:
+    """Whether `count_uses` can be called for layers of so many columns."""
+    return library() is not None and n_experts <= _MOST_EXPERTS
+
+
+def count_uses(
+    uses: Uses,
+    step: NDArray[np.int64],
+    slot: NDArray[np.int64],
+    by_rank: NDArray[np.uint16],
+    *,
+    far: int,
+    never: int,
+) -> None:
+    """Add steps.
+
+    Args:
+        uses: to which; it has room for them.
+        step: (n,) the number of each row's step, without those that have `passed`.
+        slot: (n,) index of its layer. Rows of one step and layer follow each other in the order of use.
+        by_rank: (k, n) columns of their experts.
+        far: the longest distance.
+        never: age of what was never used.
+    """
+    compiled, (k, n) = library(), by_rank.shape
+    assert compiled is not None  # noqa: S101 - the caller has asked
+    told = _Uses(
+        *(*uses.uses.shape, uses.passed, len(uses.early), far, never),
+        *(_at(getattr(uses, name)) for name in _ARRAYS),
+    )
+    step, slot = (np.ascontiguousarray(each, np.int64) for each in (step, slot))
+    by_rank = np.ascontiguousarray(by_rank, np.uint16)
+    _check(compiled.count_uses(ctypes.byref(told), _int(n), _int(k), _at(step), _at(slot), _at(by_rank)))
+
+
+def _at(array: NDArray[Any]) -> ctypes.c_void_p:
+    """Where its first element is."""
+    return ctypes.c_void_p(array.__array_interface__["data"][0])
+
+
+def _check(failed: int) -> None:
+    """Raises an IndexError: a row is beyond the tables. Or there is no memory for what is counted with."""
+    if failed:
+        raise IndexError("an expert, a layer or a step is beyond its table, or memory is short")

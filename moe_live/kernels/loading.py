@@ -1,0 +1,78 @@
+"""The library of the loops in C: compiled before the first large log is read, and kept."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from moe_live.compiler import cache_directory, compiler, is_ours, make
+
+SOURCES = sorted(Path(__file__).parent.glob("*.c"))
+
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wpedantic")
+
+WORTH = 1 << 24
+"""Bytes of logs that take longer to read than the library to compile."""
+
+SWITCH = "MOE_LIVE_KERNELS"
+"""The variable of the environment that is `off` where nothing is to be compiled or loaded."""
+
+_PATIENCE_S = 30.0  # with a compiler
+
+
+def prepare(size: int | None) -> None:
+    """Compile the library if it is not there yet, and so many bytes are to be read (None: nobody knows).
+
+    Where that cannot be done all is computed without it, and nothing is said.
+    """
+    if size is None or size < WORTH or os.environ.get(SWITCH) == "off" or library() is not None:
+        return
+    try:
+        path = _path()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make(path, build)
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
+        return  # no home, no compiler, a CC that is none, or one that fails
+    library.cache_clear()
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The library, None if there is none."""
+    if os.environ.get(SWITCH) == "off":
+        return None
+    try:
+        path = _path()
+        return ctypes.CDLL(str(path)) if is_ours(path) else None
+    except (OSError, RuntimeError):
+        return None  # no home, or a directory from which nothing may be executed
+
+
+def build(path: Path) -> None:
+    """Compile the library into a file.
+
+    Raises:
+        OSError: there is no compiler.
+        SubprocessError: it fails, or takes too long.
+    """
+    subprocess.run(  # noqa: S603 - the compiler that the user has chosen
+        [*compiler(), *FLAGS, "-o", str(path), *map(str, SOURCES)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=_PATIENCE_S,
+        check=True,
+    )
+
+
+def _path() -> Path:
+    """Where it is kept, under a name that tells what it was made of."""
+    digest = hashlib.sha256(repr((FLAGS, platform.system(), platform.machine())).encode())
+    for source in SOURCES:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return cache_directory() / f"kernels-{digest.hexdigest()[:16]}.so"
