@@ -579,13 +579,17 @@ class Analyzer:
         else:
             self._statistics.merge(pieces, goes_on=goes_on)
 
-    def learn(self, other: Analyzer) -> None:
-        """Take over which layer is the last, from another that has read the same log, before anything is fed.
+    def learn(self, highest: int) -> None:
+        """Take this for the highest layer, as another has seen that reads the same log; before all is fed.
 
-        So each step has at once the kind that it turned out to have.
+        So each step has at once the kind that it turns out to have.
         """
-        self._assembler.absorb(other._assembler)
-        self._highest = self._assembler.highest
+        self._assembler.highest = self._highest = highest
+
+    @property
+    def highest(self) -> int:
+        """The highest layer of complete steps so far, or that which was learned; -1 for none."""
+        return self._highest
 
     @property
     def runs(self) -> Runs:

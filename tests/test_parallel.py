@@ -269,7 +269,7 @@ def test_there_are_no_figures_once_half_a_part_may_be_in_them(
     log: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = parallel_session([log])
-    receive, received = worker_module._receive_piece, []
+    receive, received = worker_module.receive_piece, []
 
     def receive_and_kill(connection: Connection) -> Any:
         received.append(receive(connection))
@@ -279,7 +279,7 @@ def test_there_are_no_figures_once_half_a_part_may_be_in_them(
                 worker._process.join()
         return received[-1]
 
-    monkeypatch.setattr(worker_module, "_receive_piece", receive_and_kill)
+    monkeypatch.setattr(worker_module, "receive_piece", receive_and_kill)
     with pytest.raises(MoeLiveError, match="died"):
         read_all(session)
     assert session.snapshot().layers
@@ -319,7 +319,7 @@ def test_merging_holds_one_piece_of_a_part_at_a_time(
     log: Path, parallel_session: Callable[..., ParallelSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[weakref.ref[Any]] = []
-    receive = worker_module._receive_piece
+    receive = worker_module.receive_piece
 
     def receive_and_look(connection: Connection) -> Any:
         alive = [piece() for piece in pieces if piece() is not None]
@@ -329,7 +329,7 @@ def test_merging_holds_one_piece_of_a_part_at_a_time(
             pieces.append(weakref.ref(piece))
         return piece
 
-    monkeypatch.setattr(worker_module, "_receive_piece", receive_and_look)
+    monkeypatch.setattr(worker_module, "receive_piece", receive_and_look)
     session = parallel_session([log])
     read_all(session)
     assert len(pieces) == 4 * len(session._parts)

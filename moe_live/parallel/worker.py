@@ -155,7 +155,7 @@ class Worker:
         Raises:
             MoeLiveError: the process has died.
         """
-        with self._alive():
+        with death_told(self._process):
             message: Progress | _End = self.connection.recv()
         if isinstance(message, _End):
             self.progress, self.end_label, self.problem = message
@@ -173,9 +173,9 @@ class Worker:
             self.connection.send(highest)
         while not self.finished:
             self.receive()
-        with self._alive():
+        with death_told(self._process):
             while True:
-                yield _receive_piece(self.connection)
+                yield receive_piece(self.connection)
 
     def drop(self) -> None:
         """Have it forget what it found in the part that it has finished."""
@@ -188,16 +188,22 @@ class Worker:
         self._process.join()
         self.connection.close()
 
-    @contextmanager
-    def _alive(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, OSError):
-            self._process.join()
-            raise MoeLiveError(
-                f"a process that read a part of the input died (exit code {self._process.exitcode}); "
-                "try --jobs 1, which takes less memory"
-            ) from None
+
+@contextmanager
+def death_told(process: BaseProcess) -> Iterator[None]:
+    """While it is asked for something.
+
+    Raises:
+        MoeLiveError: it has died.
+    """
+    try:
+        yield
+    except (EOFError, OSError):
+        process.join()
+        raise MoeLiveError(
+            f"a process that read a part of the input died (exit code {process.exitcode}); "
+            "try --jobs 1, which takes less memory"
+        ) from None
 
 
 def start_process(
@@ -290,11 +296,15 @@ def _read_part(connection: Connection, reader: PartReader) -> None:
     connection.send(_End(reader.analyzer.progress(), reader.analyzer.label, problem))
     if (highest := connection.recv()) is not None:
         for piece in reader.analyzer.pieces(highest):
-            _send_piece(connection, piece)
+            send_piece(connection, piece)
 
 
-def _send_piece(connection: Connection, piece: Any) -> None:
-    """Send an object whose arrays follow it as they are: none of their bytes are held twice."""
+def send_piece(connection: Connection, piece: Any) -> None:
+    """Send an object whose arrays follow it as they are: none of their bytes are held twice.
+
+    Raises:
+        OSError: the other process has gone.
+    """
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(piece, protocol=5, buffer_callback=buffers.append)
     arrays = [buffer.raw() for buffer in buffers]
@@ -304,8 +314,12 @@ def _send_piece(connection: Connection, piece: Any) -> None:
             connection.send_bytes(array[start : start + _SENT_AT_ONCE])
 
 
-def _receive_piece(connection: Connection) -> Any:
-    """What `_send_piece` sent; its arrays may be written to."""
+def receive_piece(connection: Connection) -> Any:
+    """What `send_piece` sent; its arrays may be written to.
+
+    Raises:
+        EOFError, OSError: the other process has gone.
+    """
     head, sizes = connection.recv()
     # A MemoryError is told as such: an OSError would mean here that the worker has died.
     arrays = [own_pages(size) if size >= _LARGE else bytearray(size) for size in sizes]

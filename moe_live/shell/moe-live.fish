@@ -256,7 +256,7 @@ complete -c moe-live -n '_shtab_moe_live_using rows' -s h -l help -d 'show this 
 complete -c moe-live -n '_shtab_moe_live_using rows' -l to -xka "(__fish_complete_path (commandline -ct))" -d 'where the table goes: a name that ends with .parquet or .csv; - for CSV on standard output'
 complete -c moe-live -n '_shtab_moe_live_using rows' -l format -xka "llama-server table json-lines ggml-moe-log expert-trace selected-experts bracketed commas counts numpy-array numpy-archive" -d 'what the log is written in, instead of what its first lines say: see moe-live formats'
 complete -c moe-live -n '_shtab_moe_live_using rows' -l columns -x -d 'what a table or JSON lines call theirs: layer=layer_no,experts=sel'
-complete -c moe-live -n '_shtab_moe_live_using rows' -l jobs -x -d 'processes that read a large LOG for the first time (default: one for each core)'
+complete -c moe-live -n '_shtab_moe_live_using rows' -l jobs -x -d 'with 2 or more another process reads a large LOG beside (default: one for each core)'
 complete -c moe-live -n '_shtab_moe_live_using rows' -l label-by-file -d 'label what each of the logs holds by its name: math.log is math'
 complete -c moe-live -n '_shtab_moe_live_using rows; and test $_shtab_moe_live_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'finished logs, .gz too'
 complete -c moe-live -n '_shtab_moe_live_using; and test $_shtab_moe_live_npos -eq 0' -a merge -d 'states of several runs or servers, or many logs, as one'

@@ -28,7 +28,7 @@ examples:
   moe-live rows math.log code.log --label-by-file --to rows.csv
   moe-live rows moe.log.gz --to - | head                      CSV on standard output
 
-The logs are read twice, since what a row is worth may show at their end: they are files, and no pipes.
+What a row is worth may show at the end of the logs. Then they are read twice: they are files, and no pipes.
 """
 
 
@@ -57,7 +57,7 @@ def add_parsers(subparsers: Any) -> None:
         "--jobs",
         type=whole_number(1, 1024),
         metavar="N",
-        help="processes that read a large LOG for the first time (default: one for each core)",
+        help="with 2 or more another process reads a large LOG beside (default: one for each core)",
     )
     parser.add_argument(
         "--label-by-file",
@@ -67,29 +67,35 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from moe_live.reports.files import check_destination
-    from moe_live.tables.convert import Logs
+    from moe_live.reports.files import check_destination, is_replaced
+    from moe_live.tables.convert import write_rows
     from moe_live.tables.files import check_name, table_writer
+    from moe_live.tables.reading import Logs
     from moe_live.tables.rows import COLUMNS
     from moe_live.terminal import Signals
 
     check_name(options.to)
     if options.to != "-":
         check_destination(options.to, TABLE, [(log, "the log itself") for log in options.logs])
-    labels = tuple(map(label_of, options.logs)) if options.label_by_file else ()
-    settings = Settings(format=options.format, columns=options.columns, counts_only=True)
-    logs = Logs(options.logs, settings, labels, jobs=options.jobs or cores())
+    logs = Logs(
+        paths=tuple(options.logs),
+        settings=Settings(format=options.format, columns=options.columns, counts_only=True),
+        labels=tuple(map(label_of, options.logs)) if options.label_by_file else (),
+    )
     with Signals() as signals, signals.breaking():  # what is written in part is removed
-        snapshot = logs.examine()
-        for warning in snapshot.warnings:
-            sys.stderr.write(f"moe-live: warning: {printable(warning)}\n")
-        with table_writer(options.to, COLUMNS, TABLE) as writer:
-            lines = logs.write(snapshot, writer)
-    if options.to != "-":
-        rows = snapshot.rows
-        sys.stdout.write(
-            f"{printable(options.to)}: {lines:,} lines of {rows.logged:,} rows; {rows.verdict}\n"
+        written = write_rows(
+            logs,
+            lambda: table_writer(options.to, COLUMNS, TABLE),
+            beside=(options.jobs or cores()) > 1,
+            again=options.to != "-" and is_replaced(options.to),
         )
-    if logs.problem is not None:
-        raise logs.problem
+    for warning in written.snapshot.warnings:
+        sys.stderr.write(f"moe-live: warning: {printable(warning)}\n")
+    if options.to != "-":
+        rows = written.snapshot.rows
+        sys.stdout.write(
+            f"{printable(options.to)}: {written.lines:,} lines of {rows.logged:,} rows; {rows.verdict}\n"
+        )
+    if written.problem is not None:
+        raise written.problem
     return 0

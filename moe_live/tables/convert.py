@@ -1,192 +1,130 @@
 """Logs in any dialect to a table of their rows, in bounded memory.
 
-A log is read twice. What its rows are worth, and which of its steps are decode, may show at its very end;
-what is found the first time is said of all rows the second time.
+What rows are worth, and which steps are decode, may show at the very end of logs. Mostly it is as their
+beginning shows: that is supposed, and the table is written while they are read. If it turns out otherwise,
+the table is begun anew, and they are read again: what was found the first time is said of all rows the
+second time. So the table does not depend on what was supposed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-
-from moe_live.analyzer import Analyzer
-from moe_live.errors import MoeLiveError, UsageError, printable
-from moe_live.isolation import Failures
-from moe_live.parallel.plan import plan
-from moe_live.parallel.session import ParallelSession
-from moe_live.parallel.worker import start_workers
+from moe_live.errors import MoeLiveError, printable
 from moe_live.plans.progress import bar
 from moe_live.reports.unusable import require_usable
-from moe_live.routing.batch import Kind, StepBatch
-from moe_live.routing.evidence import Verdict
-from moe_live.session import READ_SIZE
-from moe_live.settings import Settings
 from moe_live.snapshot import Snapshot
-from moe_live.sources.archive import ArchiveSource
-from moe_live.sources.source import Break
-from moe_live.tables.columns import TableWriter, length
-from moe_live.tables.rows import Known, RowLines
+from moe_live.tables.beside import Reader, reader
+from moe_live.tables.columns import Piece, TableWriter, length
+from moe_live.tables.reading import Findings, Logs, Task, glance
 
-_SLICE = 0.1  # seconds of reading at a time
+LARGE_BYTES = 1 << 25
+"""Smaller logs are read by this process: another takes as long to start."""
 
 
-class Logs:
-    """Finished logs that are read twice.
-
-    Args:
-        paths: of the logs.
-        settings: how they are read.
-        labels: of each log; nothing for none.
-        jobs: processes that read a large one for the first time.
+@dataclass(frozen=True)
+class Written:
+    """What became of logs.
 
     Attributes:
+        snapshot: the counts.
+        lines: of the table.
         problem: why not all could be read; None if it could.
     """
 
-    def __init__(
-        self, paths: Sequence[str], settings: Settings, labels: Sequence[str] = (), *, jobs: int = 1
-    ) -> None:
-        self.problem: MoeLiveError | None = None
-        self._paths = tuple(paths)
-        self._settings = settings
-        self._labels = labels
-        self._jobs = jobs
-        self._steps = 0
-        self._runs = [1]
-        self._verdicts: list[Verdict] = []
-        self._bytes: list[int] = []
-        self._analyzer = Analyzer(settings, paths=self._paths, watch=self._notice)
+    snapshot: Snapshot
+    lines: int
+    problem: MoeLiveError | None
 
-    def examine(self) -> Snapshot:
-        """Read them for the first time: the counts, and what is to be known of the rows.
 
-        Raises:
-            MoeLiveError: they cannot be read, are pipes, or have no rows.
-        """
-        if not self._examine_in_parts():
-            self._bytes = self._feed(self._analyzer, "reading")
-        self._verdicts.append(self._analyzer.runs.run(Failures()).soundness)
-        snapshot = self._analyzer.snapshot(())
-        require_usable(snapshot)
-        if not snapshot.rows.logged:
-            told = "counts, and no rows" if snapshot.lacks_rows and snapshot.layers else "no expert rows"
-            raise MoeLiveError(f"there are {told} in {self._names}: nothing to make a table of rows of")
-        return snapshot
+class _WrongLinesError(Exception):
+    """The lines of a table are not right; what was found meanwhile."""
 
-    def _examine_in_parts(self) -> bool:
-        """Read a large log for the first time with several processes; returns whether that told enough.
+    def __init__(self, found: Findings) -> None:
+        super().__init__()
+        self.found = found
 
-        It does not if the server was started anew in it: where in the log is known to who reads it in order.
 
-        Raises:
-            MoeLiveError: one of them has died.
-        """
-        parts = plan(self._paths, self._jobs, self._settings) if len(self._paths) == 1 else []
-        workers = start_workers(min(self._jobs, len(parts)), self._settings)
-        if not workers:
-            return False
-        source = ArchiveSource(self._paths)
-        session = ParallelSession(source, parts, workers, self._settings, paths=self._paths)
-        try:
+def write_rows(
+    logs: Logs,
+    table: Callable[[], AbstractContextManager[TableWriter]],
+    *,
+    beside: bool = True,
+    again: bool = True,
+) -> Written:
+    """Write a table of all rows.
+
+    Args:
+        logs: that have them.
+        table: begins the table, which is whole when it is left without an exception.
+        beside: large logs are read by a process beside this one.
+        again: whether a table that was begun may be given up, and begun anew.
+
+    Raises:
+        MoeLiveError: the logs cannot be read, are pipes, have no rows, or change meanwhile.
+        OSError: the table cannot be written.
+    """
+    supposed = glance(logs) if again else None
+    with reader(logs, beside=beside and _size(logs) >= LARGE_BYTES) as reads:
+        if supposed is None:
+            reads.begin(Task(None))
             with bar("reading") as progress:
-                while session.ingest(_SLICE):
-                    read = session.status().source
-                    progress(read.position / max(read.size or 0, 1))
-        except MoeLiveError as problem:
-            if not session.ended:
-                raise
-            self.problem = problem  # what was read until then is used
-        finally:
-            session.finish()
-        if session.analyzer.runs.number > 1:
-            self.problem = None
-            return False
-        self._analyzer = session.analyzer
-        self._bytes = [self._analyzer.tally.bytes]
-        return True
-
-    def write(self, snapshot: Snapshot, writer: TableWriter) -> int:
-        """Read them again, as far as before, and write their rows; returns how many lines the table has.
-
-        Args:
-            snapshot: what was found before.
-            writer: takes the lines.
-
-        Raises:
-            MoeLiveError: they are not what they were.
-            OSError: the table cannot be written.
-        """
-        decode = [Kind.DECODE, Kind.UNDECIDED] if snapshot.last_layer_known else [Kind.DECODE]
-        rows, lines = RowLines(Known(snapshot.model.layers, decode, self._runs, self._verdicts)), 0
-
-        def take(batch: StepBatch) -> None:
-            nonlocal lines
-            for piece in rows.of(batch):
-                writer.write(piece)
-                lines += length(piece)
-
-        again = Analyzer(self._settings, paths=self._paths, watch=take, weights=True, counts=False)
-        again.learn(self._analyzer)
-        self._feed(again, "writing", self._bytes)
-        if again.tally != self._analyzer.tally:
-            raise MoeLiveError(f"{self._names} changed while it was read: make the table of a copy")
-        return lines
-
-    @property
-    def _names(self) -> str:
-        return printable(self._paths[0]) if len(self._paths) == 1 else f"{len(self._paths)} files"
-
-    def _notice(self, batch: StepBatch) -> None:
-        """Keep the verdict on a run that ended before these steps, and with which of them the next began."""
-        runs = self._analyzer.runs
-        if runs.number > len(self._runs):
-            self._verdicts.append(runs.latest[-1].soundness)
-            self._runs.append(self._steps + 1)
-        self._steps += int(np.count_nonzero(batch.begins))
-
-    def _feed(self, analyzer: Analyzer, what: str, at_most: Sequence[int] = ()) -> list[int]:
-        """Read all logs to their end.
-
-        Args:
-            analyzer: takes what is read.
-            what: is done, for the progress bar.
-            at_most: so many bytes of each, unpacked; nothing for all.
-
-        Returns:
-            How many bytes each has.
-        """
-        source, found, shown = ArchiveSource(self._paths), [0], 0.0
-        with closing(source), bar(what) as progress:
-            size = source.status().size
-            if size is None:
-                raise UsageError("the rows of a log are read twice: give a file, not a pipe")
-            self._begin(analyzer, 0)
-            while items := self._read(source):
-                for item in items:
-                    if isinstance(item, bytes):
-                        kept = item[: at_most[len(found) - 1] - found[-1]] if at_most else item
-                        found[-1] += len(kept)
-                        analyzer.feed(kept)
-                    else:
-                        analyzer.interrupt(item)
-                        self._begin(analyzer, len(found))
-                        found.append(0)
-                if (share := source.status().position / max(size, 1)) > shown + 0.01:
-                    progress(shown := share)
-        analyzer.finish()
-        return found
-
-    def _begin(self, analyzer: Analyzer, log: int) -> None:
-        """What comes now is of this log."""
-        if self._labels:
-            analyzer.label = self._labels[log]
-
-    def _read(self, source: ArchiveSource) -> Sequence[bytes | Break]:
-        """What comes next; nothing at the end."""
+                found = reads.follow(lambda _: None, progress)
+        else:
+            try:
+                return _write(reads, Task(supposed), table)
+            except _WrongLinesError as error:
+                found = error.found
+        _require_rows(found.snapshot)
         try:
-            return source.read(READ_SIZE)
-        except MoeLiveError as problem:  # what was read until then is used
-            self.problem = problem
-            return ()
+            return _write(reads, Task(found.known, found.snapshot.input.tally, found.bytes), table)
+        except _WrongLinesError:
+            raise MoeLiveError(
+                f"{_named(logs.paths)} changed while it was read: make the table of a copy"
+            ) from None
+
+
+def _write(reads: Reader, task: Task, table: Callable[[], AbstractContextManager[TableWriter]]) -> Written:
+    """Write what is read to a table; the arguments are those of `write_rows`.
+
+    Raises:
+        _WrongLinesError: it would not be right, and is not there.
+    """
+    lines = 0
+    reads.begin(task)
+    with table() as writer, bar("writing") as progress:
+
+        def take(piece: Piece) -> None:
+            nonlocal lines
+            writer.write(piece)
+            lines += length(piece)
+
+        found = reads.follow(take, progress)
+        if not found.holds:
+            raise _WrongLinesError(found)
+    return Written(found.snapshot, lines, found.problem)
+
+
+def _require_rows(snapshot: Snapshot) -> None:
+    """See that there is something to make a table of.
+
+    Raises:
+        MoeLiveError: there is not.
+    """
+    require_usable(snapshot)
+    if not snapshot.rows.logged:
+        told = "counts, and no rows" if snapshot.lacks_rows and snapshot.layers else "no expert rows"
+        paths = snapshot.input.paths
+        raise MoeLiveError(f"there are {told} in {_named(paths)}: nothing to make a table of rows of")
+
+
+def _named(paths: tuple[str, ...]) -> str:
+    return printable(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
+
+
+def _size(logs: Logs) -> int:
+    """Bytes of all of them, packed or not, as far as they are there."""
+    return sum(path.stat().st_size for path in map(Path, logs.paths) if path.is_file())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,23 +35,6 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _PHASES = ("prefill", "decode")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a log has shown when it has been read to its end.
-
-    Attributes:
-        layers: of the model; rows of others, which are of draft heads, are left out.
-        decode: the kinds of steps that are decode.
-        runs: the number of the forward pass with which each run of the server begins, from 1, ascending.
-        verdicts: on the rows of each run.
-    """
-
-    layers: Sequence[int]
-    decode: Sequence[Kind]
-    runs: Sequence[int]
-    verdicts: Sequence[Verdict]
-
-
 class RowLines:
     """Makes lines of steps.
 
@@ -62,22 +44,26 @@ class RowLines:
     which nothing decides, are what the summary counts.
 
     Args:
-        known: of the log.
+        layers: of the model; rows of others, which are of draft heads, are left out.
+        decode: the kinds of steps that are decode.
     """
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    def __init__(self, layers: Collection[int], decode: Collection[Kind]) -> None:
         self._of_model = np.zeros(MAX_LAYERS, np.bool_)
-        self._of_model[list(known.layers)] = True
-        self._is_decode = np.array([kind in known.decode for kind in Kind], np.int8)
+        self._of_model[list(layers)] = True
+        self._is_decode = np.array([kind in decode for kind in Kind], np.int8)
         self._steps = 0
 
-    def of(self, batch: StepBatch) -> Iterator[Piece]:
-        """The lines of the complete steps that come next, all of one run of the server, in their order."""
+    def of(self, batch: StepBatch, verdict: Verdict) -> Iterator[Piece]:
+        """The lines of the complete steps that come next, in their order.
+
+        Args:
+            batch: the steps, all of one run of the server.
+            verdict: on the rows of that run; no matter what if all rows of these steps are `certain`.
+        """
         number = self._steps + np.cumsum(batch.begins)
         self._steps = int(number[-1])
-        run = bisect_right(self._known.runs, self._steps) - 1
-        parts = list(self._judged(batch, self._known.verdicts[run]))
+        parts = list(self._judged(batch, verdict))
         if not parts:
             return
         rows = _Rows.of(parts, number)

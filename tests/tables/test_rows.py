@@ -8,9 +8,11 @@ import gzip
 import io
 import os
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
+from multiprocessing import active_children
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,15 @@ from hypothesis import strategies as st
 
 from moe_live.cli import main
 from moe_live.errors import MoeLiveError
-from moe_live.parallel.plan import Part, plan
+from moe_live.parallel import worker
 from moe_live.settings import Settings
 from moe_live.simulator import HEADER, ModelShape, SimulatedServer
 from moe_live.snapshot import Snapshot
+from moe_live.tables import beside
 from moe_live.tables.columns import Names, Piece, length, spread
-from moe_live.tables.convert import Logs
+from moe_live.tables.convert import write_rows
 from moe_live.tables.files import table_writer
+from moe_live.tables.reading import Logs
 from moe_live.tables.rows import COLUMNS
 from tests.analysis import snapshot_of
 from tests.formats.written import (
@@ -68,11 +72,21 @@ class Kept:
         return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124 - NaN
 
 
-def table(path: Path, *, jobs: int = 1, **options: Any) -> tuple[Snapshot, list[Line]]:
-    read, kept = Logs([str(path)], Settings(counts_only=True, **options), jobs=jobs), Kept()
-    snapshot = read.examine()
-    assert read.write(snapshot, kept) == len(kept.lines)
-    return snapshot, kept.lines
+def table(
+    path: Path, *, again: bool = True, by_another: bool = False, **options: Any
+) -> tuple[Snapshot, list[Line]]:
+    """The table of a log, which is whole at the first attempt, or made `again`."""
+    begun: list[Kept] = []
+
+    @contextmanager
+    def begin() -> Iterator[Kept]:
+        begun.append(Kept())
+        yield begun[-1]
+
+    log = Logs((str(path),), Settings(counts_only=True, **options))
+    written = write_rows(log, begin, beside=by_another, again=again)
+    assert written.lines == len(begun[-1].lines)
+    return written.snapshot, begun[-1].lines
 
 
 def counted(lines: Sequence[Line], n_experts: int) -> dict[tuple[int, str], list[int]]:
@@ -125,27 +139,32 @@ def impossible(snapshot: Snapshot) -> int:
     return snapshot.rows.impossible - sum(run.impossible for run in snapshot.rows.latest_runs)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(log=logs(), at=st.integers(1, 1 << 12))
-def test_it_does_not_depend_on_how_the_log_is_read(
-    log: SyntheticLog, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(log=logs(heads=True), at=st.integers(1, 1 << 12), glance=st.integers(0, 1 << 12))
+def test_it_does_not_depend_on_how_the_log_is_read_or_what_is_supposed(
+    log: SyntheticLog, at: int, glance: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "moe.log"
     path.write_bytes(log.text)
     try:
-        _, whole = table(path)
+        told, whole = table(path, again=False)
     except MoeLiveError:
         return
     with monkeypatch.context() as small:
-        small.setattr("moe_live.tables.convert.READ_SIZE", at)
+        small.setattr("moe_live.tables.reading.READ_SIZE", at)
+        small.setattr("moe_live.tables.reading.GLANCE_BYTES", glance)
         small.setattr("moe_live.tables.rows.PIECE", 50)
-        assert table(path)[1] == whole
+        snapshot, lines = table(path)
+    assert lines == whole
+    assert (snapshot.rows, snapshot.model, snapshot.steps) == (told.rows, told.model, told.steps)
+    assert sorted(snapshot.warnings) == sorted(told.warnings)
 
 
+@pytest.mark.parametrize("glance", [0, 1 << 22])
 @pytest.mark.parametrize("strided", [False, True])
 @pytest.mark.parametrize("runs", [1, 2])
-def test_several_processes_find_what_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, *, strided: bool
+def test_a_process_beside_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, glance: int, *, strided: bool
 ) -> None:
     shape = ModelShape(n_layers=4, n_experts=64, top_k=6, gate_layers=())
     server = SimulatedServer(shape, ubatch=64, strided=strided, seed=2)
@@ -153,17 +172,57 @@ def test_several_processes_find_what_one_does(
     path = tmp_path / "moe.log"
     path.write_bytes((HEADER + b"# label: a\n" + text) * runs)
     told, lines = table(path)
-    parts: list[Part] = []
-
-    def cut(*asked: Any) -> list[Part]:
-        parts.extend(plan(*asked, min_bytes=0, part_bytes=10_000))
-        return parts
-
-    monkeypatch.setattr("moe_live.tables.convert.plan", cut)
-    snapshot, found = table(path, jobs=3)
-    assert len(parts) > 2
+    monkeypatch.setattr("moe_live.tables.convert.LARGE_BYTES", 0)
+    monkeypatch.setattr("moe_live.tables.reading.GLANCE_BYTES", glance)
+    snapshot, found = table(path, by_another=True)
     assert sum(snapshot.rows.runs.values()) == runs
     assert (snapshot.rows, found) == (told.rows, lines)
+
+
+def test_a_process_beside_that_dies_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "moe.log"
+    log.write_bytes(b"3,1 2\n4,1 2\n" * 200_000)
+    monkeypatch.setattr("moe_live.tables.convert.LARGE_BYTES", 0)
+    receive = worker.receive_piece
+
+    def receive_and_kill(connection: Connection) -> Any:
+        told = receive(connection)
+        for reader in active_children():
+            reader.kill()
+            reader.join()
+        return told
+
+    monkeypatch.setattr(beside, "receive_piece", receive_and_kill)
+    assert main(["rows", str(log), "--jobs", "2", "--to", str(tmp_path / "rows.csv")]) == 1
+    said = capfd.readouterr().err
+    assert "a process that read a part of the input died" in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["moe.log"]
+    assert not active_children()
+
+
+def test_what_the_first_steps_show_is_read_once_and_what_they_do_not_show_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, begun = tmp_path / "moe.log", []
+    monkeypatch.setattr("moe_live.tables.reading.GLANCE_BYTES", 1 << 14)
+
+    @contextmanager
+    def begin() -> Iterator[Kept]:
+        begun.append(Kept())
+        yield begun[-1]
+
+    shape = ModelShape(first_layer=0, n_layers=4, n_experts=64, top_k=6, gate_layers=())
+    server = SimulatedServer(shape, ubatch=64, strided=False, seed=2)
+    sound = HEADER + b"".join(step.text for step in server.serve(next(server.requests())))
+    alone = b"0,1 2\n1,1 2\n2,1 2\n3,1 2\n" * 5000
+    for text, times in ((alone, 1), (sound * 2, 1), (alone + sound, 1), (alone + b"4,1 2\n", 2)):
+        path.write_bytes(text)
+        begun.clear()
+        write_rows(Logs((str(path),), Settings(counts_only=True)), begin)
+        assert len(begun) == times
 
 
 @pytest.mark.parametrize("strided", [False, True])
@@ -330,17 +389,28 @@ def test_labels_by_file_and_packed_logs(tmp_path: Path, capsys: pytest.CaptureFi
     }
 
 
-def test_a_log_that_grows_meanwhile_is_read_as_far_as_before(tmp_path: Path) -> None:
+def test_a_log_that_grows_before_it_is_read_again_is_read_as_far_as_before(tmp_path: Path) -> None:
     path = tmp_path / "moe.log"
-    path.write_bytes(b"3,1 2\n4,1 2\n" * 5)
-    read, kept = Logs([str(path)], Settings(counts_only=True)), Kept()
-    snapshot = read.examine()
-    with path.open("ab") as file:
-        file.write(b"3,1 2\n4,1 2\n" * 5)
-    assert read.write(snapshot, kept) == 20
-    path.write_bytes(b"3,1 2\n")
+    kept = Kept()
+
+    def written(change: Callable[[], object]) -> int:
+        """How many lines there are, if the log changes when the table is begun."""
+
+        @contextmanager
+        def begin() -> Iterator[Kept]:
+            change()
+            yield kept
+
+        path.write_bytes(b"3,1 2\n4,1 2\n" * 5)
+        return write_rows(Logs((str(path),), Settings(counts_only=True)), begin, again=False).lines
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(b"3,1 2\n4,1 2\n" * 5)
+
+    assert written(grow) == 20
     with pytest.raises(MoeLiveError, match="changed while it was read"):
-        read.write(snapshot, Kept())
+        written(lambda: path.write_bytes(b"3,1 2\n"))
 
 
 @pytest.mark.parametrize(
