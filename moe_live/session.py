@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 READ_SIZE = 1 << 20
 """Bytes asked of the source at a time: some milliseconds of work."""
 
-TRICKLE = 1 << 15
+TRICKLE = 1 << 16
 """Bytes that are not worth being analyzed one portion after the other as they arrive."""
+
+COLLECT_PAUSE = 0.1
+"""Seconds after which to look again while what was read is held anyway: to wake the processor up costs more
+than to read. A server that starts anew takes longer until it empties its log."""
 
 READ_AHEAD = 1 << 25
 """Bytes of a followed log that are held until they are analyzed. What is held is safe when the server empties
@@ -93,7 +97,11 @@ class Session:
     @property
     def pause(self) -> float:
         """Seconds after which the next `ingest` or `collect` is worth while."""
-        return 0.0 if self._held_bytes >= READ_SIZE else self.source.pause()
+        if self._held_bytes >= READ_SIZE:
+            return 0.0
+        pause = self.source.pause()
+        # A label is of what comes after it was given: that is looked for more often.
+        return max(pause, COLLECT_PAUSE) if pause and self._held and self._label_file is None else pause
 
     def ingest(self, seconds: float) -> bool:
         """Read and analyze what is there, for about `seconds` at most.

@@ -10,6 +10,9 @@ from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.sources.source import BUSY_PAUSE_S, Break, SourceStatus, State, idle_pause
 from moe_live.sources.stream import ByteStream
 
+_TRICKLE = 1 << 15
+"""Bytes at a time that are little: half of what a pipe of Linux takes before its writer has to wait."""
+
 
 class PipeSource:
     """Reads a descriptor until its end, as `Source`. The descriptor becomes the source's own.
@@ -34,6 +37,7 @@ class PipeSource:
         if is_directory:
             raise UsageError(f"{printable(name)} is a directory; give it a log instead")
         self._pause = 0.0
+        self._trickles = False
         self._raised = False
         self._closed = False
 
@@ -48,7 +52,9 @@ class PipeSource:
         data = self._stream.read(limit)
         if data:
             self._pause = 0.0 if self._stream.size is not None or len(data) >= limit else BUSY_PAUSE_S
+            self._trickles = len(data) < _TRICKLE
             return [data]
+        self._trickles = False
         self._pause = idle_pause(self._pause)
         if self._stream.problem and not self._raised:
             self._raised = True
@@ -60,10 +66,13 @@ class PipeSource:
         return self._pause
 
     def wake_fd(self) -> int | None:
-        """The descriptor itself; None at the end, and for a regular file, which is always readable."""
-        return (
-            None if self._closed or self._stream.ended or self._stream.size is not None else self._stream.fd
-        )
+        """The descriptor itself; None at the end, and for a regular file, which is always readable.
+
+        None too while little comes at a time: each line would wake us up.
+        """
+        if self._closed or self._trickles or self._stream.ended or self._stream.size is not None:
+            return None
+        return self._stream.fd
 
     def status(self) -> SourceStatus:
         """The present state. It has not ended while `read` has still something to raise."""

@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 
 import moe_live.dashboard.run as loop
+import moe_live.session
 from moe_live.analyzer import Analyzer
 from moe_live.dashboard import figures
 from moe_live.dashboard.background import QUESTION
@@ -24,6 +25,13 @@ from moe_live.session import READ_AHEAD, Session
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.source import Break, SourceStatus, State
 from moe_live.terminal import Signals
+
+
+@pytest.fixture(autouse=True)
+def _looks_as_often_as_the_source_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts count by these looks."""
+    monkeypatch.setattr(moe_live.session, "COLLECT_PAUSE", 0.0)
+
 
 LINES = b"".join(b"%d,1 2\n" % layer for layer in (0, 1))
 

@@ -146,6 +146,22 @@ def test_f20_compressed_stream_is_unpacked_as_it_comes(pipe: tuple[PipeSource, i
     assert (data == text, "stdin is cut short" in problem) == (not cut, bool(cut))
 
 
+def test_while_little_comes_at_a_time_it_is_looked_for_now_and_then(pipe: tuple[PipeSource, int]) -> None:
+    source, write_fd = pipe
+    fd = source.wake_fd()
+    for _ in range(3):
+        os.write(write_fd, b"3,1 2\n")
+        assert source.read(1 << 20) == [b"3,1 2\n"]
+        assert source.wake_fd() is None
+        assert 0 < source.pause() <= 0.05
+    assert source.read(1 << 20) == []  # nothing more: from now on a line wakes us up
+    assert source.wake_fd() == fd
+    os.write(write_fd, b"x" * 50_000)  # its writer may have to wait soon
+    assert len(b"".join(item for item in source.read(1 << 20) if isinstance(item, bytes))) == 50_000
+    assert source.wake_fd() == fd
+    os.close(write_fd)
+
+
 def test_f23_reads_are_bounded(pipe: tuple[PipeSource, int]) -> None:
     source, write_fd = pipe
     os.write(write_fd, b"x" * 50_000)
