@@ -37,12 +37,17 @@ _NOT_KEPT = frozenset(("_settings", "_watch", "_counts", "_goes_on", "_steps"))
 
 
 class Progress(NamedTuple):
-    """Running totals, cheap to ask for; `decode` are those of the tokens that belong to decode steps."""
+    """Running totals, cheap to ask for; `decode` are those of the tokens that belong to decode steps.
+
+    Lines that are `malformed` are so by themselves: rows of more experts than a layer has are not among
+    them.
+    """
 
     bytes: int
     lines: int
     tokens: int
     decode: int = 0
+    malformed: int = 0
 
 
 class Finished(Protocol):
@@ -608,7 +613,7 @@ class Analyzer:
         for statistics in self._every():
             by_kind += statistics.tokens - statistics.beginnings.pieces().tokens
         tokens = phases(by_kind, self._decode_kinds())
-        return Progress(tally.bytes, tally.lines, tokens.total, tokens.decode)
+        return Progress(tally.bytes, tally.lines, tokens.total, tokens.decode, tally.malformed_lines)
 
     def _decode_kinds(self) -> list[Kind]:
         """The kinds of steps that are decode, as far as is known."""

@@ -9,7 +9,7 @@ from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
 from moe_live.formats.records import LineTally
 from moe_live.running import Run
-from moe_live.snapshot import Section, Snapshot
+from moe_live.snapshot import PhaseCount, Section, Snapshot
 
 LASTING = 1.0
 """Seconds for which a section is shown while counts are made anew: it hardly changes from frame to frame, and
@@ -48,11 +48,13 @@ class Figures:
 
     Attributes:
         snapshot: of the moment it was made; its sections may be older. One at most is made anew for a frame,
-            the oldest, once it is `LASTING` seconds old.
+            the oldest, once it is `LASTING` seconds old. Tokens may be counted later than all else.
         scope: what it holds.
         behind: whether more is counted than sections are of.
         making: seconds that it took.
     """
+
+    snapshot: Snapshot
 
     def __init__(self, session: Run, complete: Complete, scope: Scope, *, clock: Callable[[], float]) -> None:
         self._session = session
@@ -66,6 +68,27 @@ class Figures:
         if scope != self.scope or scope.anew or not self._make_one():
             self._make_all(scope)
 
+    def count(self) -> bool:
+        """Count tokens anew and leave all else as it is, for a frame of which the header alone is drawn.
+
+        Returns:
+            False, with nothing done, where something else in the header would be another too, or a section is
+            due: then all is to be made.
+        """
+        made, progress = self._made, self._session.progress()
+        stays = made.layers and not made.rows.unrecoverable and not made.input.sources
+        if not stays or self._due() or progress.malformed != self._malformed:
+            return False
+        tokens = PhaseCount(prefill=progress.tokens - progress.decode, decode=progress.decode)
+        self.snapshot = self.snapshot.having(tokens=tokens)
+        return True
+
+    def _due(self) -> set[Section]:
+        """The section that is to be made anew, if one is."""
+        oldest = min(self._sections, key=lambda section: self._sections[section][0], default=None)
+        is_due = oldest is not None and self._clock() >= self._sections[oldest][0] + LASTING
+        return {oldest} if oldest is not None and is_due else set()
+
     def _make_all(self, scope: Scope) -> None:
         begun = self._clock()
         made = self._session.snapshot(scope.sections, pairs_of=scope.pairs_of, anew=scope.anew)
@@ -75,8 +98,7 @@ class Figures:
     def _make_one(self) -> bool:
         """Make one section anew at most; False if what there is of the others is of other layers or rows."""
         begun, before = self._clock(), self._made
-        oldest = min(self._sections, key=lambda section: self._sections[section][0], default=None)
-        due = {oldest} if oldest is not None and begun >= self._sections[oldest][0] + LASTING else set()
+        due = self._due()
         made = self._session.snapshot(due, pairs_of=self.scope.pairs_of, anew=False)
         alike = made.model == before.model and made.rows.soundness is before.rows.soundness
         if not alike or made.left_out != before.left_out or made.steps.total < before.steps.total:
@@ -89,7 +111,7 @@ class Figures:
     def _show(self, made: Snapshot, new: Collection[Section], scope: Scope, begun: float) -> None:
         tally = made.input.tally
         self._sections |= dict.fromkeys(new, (begun, tally))
-        self._made, self.scope = made, scope
+        self._made, self.scope, self._malformed = made, scope, self._session.progress().malformed
         self.snapshot = self._complete(made, scope.plans)
         self.behind = any(of != tally for _, of in self._sections.values())
         self.making = self._clock() - begun

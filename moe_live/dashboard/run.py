@@ -232,11 +232,11 @@ class _Loop:
         elif due:
             wanted = self._wanted()
             is_other = wanted != self._figures.scope
+            whole = is_other or time.monotonic() >= self._body_at + self._body_period
             behind = self._stale or self._figures.behind
-            if is_other or (behind and not self._state.paused):
+            if is_other or (behind and not self._state.paused and (whole or not self._figures.count())):
                 self._refresh(wanted)
-            now = time.monotonic()
-            self._draw(whole=is_other or now >= self._body_at + self._body_period)
+            self._draw(whole=whole)
             self._drawn_at = time.monotonic()
         return None
 

@@ -44,6 +44,25 @@ def test_counts_are_of_this_moment_and_sections_of_the_last_second() -> None:
     assert shown.after(LASTING / 2, b"") == (23, 23, False)
 
 
+def test_tokens_alone_may_be_counted_as_long_as_nothing_else_in_the_header_changes() -> None:
+    shown = Shown()
+    shown.after(0, b"0 1\n4,1 2\n" + STEP)
+    before, asked = shown.figures.snapshot, len(shown.session.asked)
+    shown.analyzer.feed(3 * STEP)
+    assert shown.figures.count()
+    after = shown.figures.snapshot
+    assert (before.tokens.decode, after.tokens.decode, after.tokens.prefill) == (21, 24, 0)
+    assert (after.steps, after.counts is before.counts) == (before.steps, True)
+    assert len(shown.session.asked) == asked
+    shown.analyzer.feed(b"no line\n")
+    assert not shown.figures.count()
+    shown.figures.make(VIEW)
+    assert shown.figures.count()
+    assert shown.figures.snapshot.tokens == shown.session.snapshot().tokens
+    shown.now += LASTING
+    assert not shown.figures.count()  # it is time for locality
+
+
 def test_one_section_is_made_anew_for_a_frame() -> None:
     both = Scope(frozenset({Section.LOCALITY, Section.DRIFT}))
     shown = Shown(both)
