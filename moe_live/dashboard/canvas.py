@@ -78,7 +78,11 @@ def line_width(line: Line) -> int:
     """Columns the line takes."""
     width = 0
     for piece in line:
-        width += piece.cell_length
+        if isinstance(piece, Segment):
+            string = piece.text
+            width += len(string) if string.isascii() else cell_len(string)
+        else:
+            width += piece.cell_length
     return width
 
 

@@ -124,10 +124,16 @@ def footer(state: ViewState, width: int) -> Line:
         return (text(" Press R again to start all statistics anew; any other key: go on. ", BANNER),)
     if state.note:
         return (text(f" {shorten(state.note, width - 2)} ", CAUTION),)
+    view = view_of(state)
+    return _keys(tuple(binding.label(state, view) for binding in BINDINGS), width)
+
+
+@lru_cache(maxsize=8)
+def _keys(labels: Sequence[str], width: int) -> Line:
+    """The keys with what each does now, as many as there is room for; "" for nothing."""
     line: list[Piece] = []
     room = width
-    for binding in BINDINGS:
-        label = binding.label(state, view_of(state))
+    for binding, label in zip(BINDINGS, labels, strict=True):
         needed = len(binding.hint) + len(label) + 2
         if not label or needed > room:
             continue

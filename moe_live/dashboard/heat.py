@@ -119,7 +119,7 @@ def glyphs(row: NDArray[np.uint8], *, ascii_only: bool = False) -> str:
     return "".join([of_shade[shade] for shade in row.tolist()])
 
 
-_RUN = re.compile(rb"((.)\2*)", re.DOTALL)
+_RUN = re.compile(rb"(.)\1*", re.DOTALL)
 
 
 @cache
@@ -138,16 +138,16 @@ def _drawn(ramp: Ramp, upper: Color, lower: Color) -> tuple[str, Style]:
 
 
 @cache
-def _sequences(ramp: Ramp, system: ColorSystem) -> list[tuple[str, str]]:
-    """For each pair of shades (upper * SHADES + lower) what selects its colours, and its character."""
+def _sequences(ramp: Ramp, system: ColorSystem) -> tuple[list[str], list[str]]:
+    """For each pair of shades (upper * SHADES + lower) its character, and that with its colours."""
     drawn = [
         _drawn(ramp, ramp.colour(upper), ramp.colour(lower))
         for upper in range(SHADES)
         for lower in range(SHADES)
     ]
-    return [
-        (style.render("x", color_system=system).partition("x")[0], character) for character, style in drawn
-    ]
+    colours = [style.render("x", color_system=system).partition("x")[0] for _, style in drawn]
+    characters = [character for character, _ in drawn]
+    return characters, [colour + character for colour, character in zip(colours, characters, strict=True)]
 
 
 def marked_half(ramp: Ramp, other: int, *, upper: bool) -> Segment:
@@ -187,11 +187,12 @@ class HeatRow:
 
     def ansi(self, system: ColorSystem) -> str:
         """The cells as one string of escape sequences: what `segments` renders to, several times faster."""
-        sequences = _sequences(self.ramp, system)
-        parts = []
-        for run in _RUN.findall(self.shades):
-            begin, character = sequences[run[1][0]]
-            parts.append(begin + character * len(run[0]))
+        same, other = _sequences(self.ramp, system)
+        before = b"\xff" + self.shades  # no shades are 255: the first cell differs
+        parts = [
+            same[cell] if cell == left else other[cell]
+            for cell, left in zip(self.shades, before, strict=False)
+        ]
         return "".join(parts) + "\x1b[0m"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,9 @@ _PARTS = 4
 
 def _means(values: Sequence[float], most: int) -> NDArray[np.float64]:
     """At most so many values: the means of those that are defined, of parts of equal length."""
-    parts = np.array_split(np.array(values), min(most, len(values)))
+    if len(values) <= most:
+        return np.array([value if math.isfinite(value) else math.nan for value in values])
+    parts = np.array_split(np.array(values), most)
     return np.array([part[np.isfinite(part)].mean() if np.isfinite(part).any() else np.nan for part in parts])
 
 

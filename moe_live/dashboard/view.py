@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.dashboard.canvas import Line, text
+from moe_live.dashboard.canvas import Line, Spot, text
 from moe_live.dashboard.selection import Axis, Selection
 from moe_live.dashboard.state import Phase, ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
@@ -130,6 +130,11 @@ def of_layer(selection: Selection, layer: int) -> Selection:
     if selection.layer == layer:
         return selection
     return replace(selection, layer=layer, expert=None, partner=None)
+
+
+def choosing_layer(selection: Selection, layer: int) -> Spot:
+    """A click from here on chooses this layer."""
+    return Spot(lambda _: of_layer(selection, layer))
 
 
 def layer_axis(snapshot: Snapshot, state: ViewState) -> Axis:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.segment import Segment
 
-from moe_live.dashboard.canvas import NOWHERE, Line, Piece, Spot, choosing, fill, flow, text
+from moe_live.dashboard.canvas import NOWHERE, Line, Piece, Spot, fill, flow, text
 from moe_live.dashboard.grid import NUMBERED_CELL, Grid
 from moe_live.dashboard.heat import HeatRow, glyphs, legend, marked_half, shades
 from moe_live.dashboard.plan import SORTS, Plan, experts_axis, layers_axis
@@ -16,7 +16,7 @@ from moe_live.dashboard.readout import readout, standing
 from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, SELECTED, STRONG, TITLE, Look
-from moe_live.dashboard.view import View, absent, excerpt, longest_excerpt, of_layer, relative_use
+from moe_live.dashboard.view import View, absent, choosing_layer, excerpt, longest_excerpt, relative_use
 from moe_live.formatting import percent, times
 from moe_live.snapshot import Section, Snapshot
 from moe_live.verdicts import FEW
@@ -89,7 +89,7 @@ def heatmap(snapshot: Snapshot, state: ViewState, width: int, height: int) -> li
             mark = Mark(cursor_cell - cells.start, lower=here > i)
         label = text(f"{plan.layers[rows[here if chosen else i]]:>5} ", SELECTED if chosen else FAINT)
         line = (
-            choosing(of_layer(plan.selection, plan.layers[rows[i]])),
+            choosing_layer(plan.selection, plan.layers[rows[i]]),
             label,
             _picking(plan, rows[here] if mark else rows[i], grid, cells),
             *cells_of(ratios[i], found[i:stop], grid, look, mark),
