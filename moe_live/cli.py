@@ -322,12 +322,13 @@ def _session(
         prepare(source.status().total)
     if config.several_jobs:
         from moe_live.parallel.plan import plan
-        from moe_live.parallel.session import ParallelSession
-        from moe_live.parallel.worker import start_workers
 
-        parts = plan(config.paths, config.jobs, settings)
-        if workers := start_workers(min(config.jobs, len(parts)), settings):
-            return ParallelSession(source, parts, workers, settings, paths=names)
+        if parts := plan(config.paths, config.jobs, settings):
+            from moe_live.parallel.session import ParallelSession
+            from moe_live.parallel.worker import start_workers
+
+            if workers := start_workers(min(config.jobs, len(parts)), settings):
+                return ParallelSession(source, parts, workers, settings, paths=names)
     from moe_live.analyzer import Analyzer
     from moe_live.session import READ_AHEAD, Session
 

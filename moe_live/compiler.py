@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +39,8 @@ def make(library: Path, build: Callable[[Path], None]) -> None:
     Raises:
         OSError: it cannot be written. What `build` raises is let through.
     """
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(prefix=f".{library.name}.", dir=library.parent)
     os.close(descriptor)
     unfinished = Path(name)

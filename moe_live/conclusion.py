@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from moe_live.config import Config
 from moe_live.errors import MoeLiveError, printable
 from moe_live.outputs.live import LiveOutputs
-from moe_live.reports.ending import Ran, write_ending
 from moe_live.reports.json_report import json_text
 from moe_live.reports.summary import write_summary
 from moe_live.reports.unusable import has_usable_lines, why_unusable
@@ -51,6 +50,8 @@ def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutpu
     elif config.full or not sys.stdout.isatty():
         write_summary(snapshot, sys.stdout, top=config.top)
     else:
+        from moe_live.reports.ending import Ran, write_ending
+
         log = None if config.launch is None else config.launch.log
         followed = snapshot.input.paths if config.follows_several else config.follow
         logs = config.paths or followed or (() if log is None else (log,))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_live.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    import socket  # is loaded by who listens
 
 MAX_KEY = 1024
 """Characters of a key."""
@@ -27,6 +29,9 @@ def listen(host: str, port: int, *, without_key: str | None) -> tuple[socket.soc
     Raises:
         UsageError: the address cannot be had, or others reach it and no key keeps them out.
     """
+    import ipaddress
+    import socket
+
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         is_local = ipaddress.ip_address(address[0]).is_loopback
@@ -54,6 +59,8 @@ def means_this_machine(host: str, name: str) -> bool:
     >>> means_this_machine("127.0.0.1:9000", "gpu1"), means_this_machine("evil.example:8090", "gpu1")
     (True, False)
     """
+    import ipaddress
+
     found = _HOST.fullmatch(host)
     if found is None:
         return False

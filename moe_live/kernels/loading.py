@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
-import platform
-import subprocess
+import zlib
 from functools import cache
 from pathlib import Path
 
 from moe_live.compiler import cache_directory, compiler, is_ours, make
+from moe_live.version import __version__
 
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 
@@ -36,7 +35,7 @@ def prepare(size: int | None) -> None:
         path = _path()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make(path, build)
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, ValueError):
         return  # no home, no compiler, a CC that is none, or one that fails
     library.cache_clear()
 
@@ -58,21 +57,27 @@ def build(path: Path) -> None:
 
     Raises:
         OSError: there is no compiler.
-        SubprocessError: it fails, or takes too long.
+        RuntimeError: it fails, or takes too long.
     """
-    subprocess.run(  # noqa: S603 - the compiler that the user has chosen
-        [*compiler(), *FLAGS, "-o", str(path), *map(str, SOURCES)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=_PATIENCE_S,
-        check=True,
-    )
+    import subprocess
+
+    try:
+        subprocess.run(  # noqa: S603 - the compiler that the user has chosen
+            [*compiler(), *FLAGS, "-o", str(path), *map(str, SOURCES)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE_S,
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
+        raise RuntimeError(str(error)) from error
 
 
 def _path() -> Path:
     """Where it is kept, under a name that tells what it was made of."""
-    digest = hashlib.sha256(repr((FLAGS, platform.system(), platform.machine())).encode())
+    machine = os.uname()
+    made_of = repr((__version__, FLAGS, machine.sysname, machine.machine)).encode()
     for source in SOURCES:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return cache_directory() / f"kernels-{digest.hexdigest()[:16]}.so"
+        made_of += source.read_bytes()
+    return cache_directory() / f"kernels-{zlib.crc32(made_of):08x}.so"

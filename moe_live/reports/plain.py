@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, TextIO
 
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Column
 
 from moe_live.errors import printable
 from moe_live.formatting import duration
@@ -29,6 +19,7 @@ from moe_live.sources.source import State
 PUZZLED_AFTER = 2.0
 """Seconds after which it is said that no line is usable, while they still come."""
 
+_DUMB = ("dumb", "unknown")  # terminals without a cursor to move
 _SLICE = 0.1  # seconds of reading between two looks at the stop flag
 
 
@@ -68,12 +59,11 @@ def run_plain(
     status = session.status()
     puzzle = _Puzzle(stderr, clock)
     finished_files = status.source.size is not None and not status.source.watch
-    console = Console(file=stderr, no_color=no_color or None)
-    display: _Display = (
-        _Bar(console, status)
-        if finished_files and stderr.isatty() and not console.is_dumb_terminal
-        else _Lines(stderr, interval, clock, delay=0.0 if status.source.watch else interval)
-    )
+    display: _Display = _Lines(stderr, interval, clock, delay=0.0 if status.source.watch else interval)
+    if finished_files and stderr.isatty() and os.environ.get("TERM", "").lower() not in _DUMB:
+        from moe_live.reports.progress_bar import ProgressBar
+
+        display = ProgressBar(stderr, status, no_color=no_color)
     try:
         while not stop() and not session.ended:
             session.ingest(_SLICE)
@@ -128,40 +118,6 @@ class _Lines:
 
     def close(self) -> None:
         pass
-
-
-class _Bar:
-    """A progress bar that disappears at the end. Drawn by `update` alone, there is no second thread."""
-
-    def __init__(self, console: Console, status: Status) -> None:
-        self._progress = Progress(
-            TextColumn(
-                "{task.description}",
-                markup=False,
-                table_column=Column(max_width=30, no_wrap=True, overflow="ellipsis"),
-            ),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        name = printable(Path(status.source.name).name)
-        self._task = self._progress.add_task(name, total=status.source.total)
-        self._progress.start()
-        console.show_cursor()  # whatever ends this need not put it right
-
-    def update(self, status: Status) -> None:
-        self._progress.tasks[0].total = status.source.total
-        self._progress.update(self._task, completed=status.source.position)
-        self._progress.refresh()
-
-    def close(self) -> None:
-        self._progress.stop()
 
 
 def status_line(status: Status) -> str:
