@@ -83,10 +83,10 @@ def breaking_panel() -> Callable[..., Frame]:
     """`compose`, until the third frame."""
     drawn: list[Frame] = []
 
-    def panel(*args: Any) -> Frame:
+    def panel(*args: Any, **options: Any) -> Frame:
         if len(drawn) == 2:
             raise ValueError("a panel broke")
-        drawn.append(compose(*args))
+        drawn.append(compose(*args, **options))
         return drawn[-1]
 
     return panel
