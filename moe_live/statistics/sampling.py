@@ -55,7 +55,8 @@ class SampledRows:
 
     def below(self, limit: np.uint64) -> SampledRows:
         """The rows of the tokens with lower hashes."""
-        return self.take(np.flatnonzero(self.hash < limit))
+        near = self.hash < limit
+        return self if near.all() else self.take(np.flatnonzero(near))
 
 
 class TokenSample:
@@ -182,16 +183,19 @@ class TokenSample:
             )
         )
         width = np.repeat([part.experts.shape[1] for part in parts], [len(part) for part in parts])
-        order = np.lexsort((layer, token, step, width, hashes))
+        order = _order(hashes, width, step, token, layer)
         begins = np.arange(len(order)) == 0
         for key in (hashes, width, step, token):
             begins[1:] |= key[order[1:]] != key[order[:-1]]
         rank = np.cumsum(begins) - 1
         first = 0
         for part in parts:
-            mine = (order >= first) & (order < first + len(part))
-            if mine.any():
-                taken = part.take(order[mine] - first)
+            mine: NDArray[np.bool_] | slice = slice(None)
+            if len(parts) > 1:
+                mine = (order >= first) & (order < first + len(part))
+            places = order[mine] - first
+            if len(places):
+                taken = part.take(places)
                 taken.rank[:] = rank[mine]
                 self._held[part.experts.shape[1]] = [taken]
                 self._selections += taken.experts.size
@@ -208,9 +212,31 @@ def _joined(parts: list[SampledRows]) -> SampledRows:
 
 def _limit(hashes: NDArray[np.uint64], selections: NDArray[np.int64], budget: int) -> np.uint64:
     """The lowest hash up to which tokens (n,) have more `selections` (n,) than `budget`; there is one."""
+    k = int(selections[0])
+    if (selections == k).all():
+        place = budget // k
+        nearest: np.uint64 = np.partition(hashes, place)[place]
+        return nearest
     order = np.argsort(hashes)
     limit: np.uint64 = hashes[order[np.searchsorted(np.cumsum(selections[order]), budget, side="right")]]
     return limit
+
+
+def _order(*keys: NDArray[np.integer]) -> NDArray[np.intp]:
+    """What puts rows in the order of their keys (n,), of which the first matters most.
+
+    Rows come sorted but for the first one, as a rule: only what is alike in that can tell.
+    """
+    first, *others = keys
+    order = np.argsort(first, kind="stable")
+    # Where two neighbours are alike in all keys before this one, it must not go down.
+    alike = first[order[1:]] == first[order[:-1]]
+    for key in others:
+        ordered = key[order]
+        if (alike & (ordered[1:] < ordered[:-1])).any():
+            return np.lexsort(keys[::-1])
+        alike &= ordered[1:] == ordered[:-1]
+    return order
 
 
 def _token_numbers(rows: ExpertRows) -> NDArray[np.int64]:
