@@ -32,7 +32,7 @@ from moe_live.statistics.collection import GATE_MASS, Statistics
 from moe_live.statistics.runs import Runs
 from moe_live.statistics.step_distances import StepDistance, StepDistances
 
-_NOT_KEPT = frozenset(("_settings", "_watch", "_counts", "_goes_on", "_steps"))
+_NOT_KEPT = frozenset(("_settings", "_watch", "_goes_on", "_steps"))
 """What an analyzer is given anew when it is loaded."""
 
 
@@ -101,7 +101,6 @@ class Analyzer:
         keep_steps: whether the distances of each step are kept until `take_steps` is called.
         watch: is given each batch of complete steps too, after they are counted; its arrays are used again.
         weights: whether the rows that `watch` is given have their weights.
-        counts: whether rows are counted; if not, `watch` is all that comes of them.
 
     Attributes:
         notes: what is missing of logs that were followed by those whose states were loaded.
@@ -118,7 +117,6 @@ class Analyzer:
         keep_steps: bool = False,
         watch: Callable[[StepBatch], object] = lambda _: None,
         weights: bool = False,
-        counts: bool = True,
     ) -> None:
         self._settings = settings or Settings()
         self._paths = paths
@@ -132,7 +130,6 @@ class Analyzer:
             known=candidates(self._settings.format, dict(self._settings.columns)),
         )
         self._weights = weights
-        self._counts = counts
         self._assembler = StepAssembler(max_slots=self._settings.max_slots, weights=weights)
         self._assembler.label = self._settings.label
         self._sieve = Sieve()
@@ -234,7 +231,7 @@ class Analyzer:
     def _pass(self, records: Iterable[Records]) -> None:
         """Take in lines that agree with the log."""
         for each in records:
-            if self._counts and not self._settings.counts_only and (len(each.weights) or len(each.marks)):
+            if not self._settings.counts_only and (len(each.weights) or len(each.marks)):
                 update = partial(self._statistics.gate_mass.update, each)
                 self._statistics.failures.attempt(GATE_MASS, update, None)
             if len(each.gates.layer):
@@ -668,8 +665,7 @@ class Analyzer:
                     self._steps.settle()
                 self._highest = batch.highest
             self._statistics.runs.log = self.log
-            if self._counts:
-                self._statistics.update(batch)
+            self._statistics.update(batch)
             if self._steps is not None:
                 self._steps.update(batch, last_layer_known=self._assembler.last_layer_known)
             self._watch(batch)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from mmap import mmap
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, SpawnContext
@@ -27,6 +28,8 @@ from moe_live.settings import Settings
 from moe_live.sources.remote import opened
 from moe_live.sources.stream import ByteStream, shortened
 from moe_live.terminal import group_signals_blocked, unhandle_signals
+
+Memory = bytearray | mmap
 
 PROGRESS_S = 0.05
 """Seconds after which a process tells its progress again."""
@@ -299,6 +302,11 @@ def _read_part(connection: Connection, reader: PartReader) -> None:
             send_piece(connection, piece)
 
 
+def _memory(size: int) -> Memory:
+    """So many bytes that may stay for long."""
+    return own_pages(size) if size >= _LARGE else bytearray(size)
+
+
 def send_piece(connection: Connection, piece: Any) -> None:
     """Send an object whose arrays follow it as they are: none of their bytes are held twice.
 
@@ -314,15 +322,19 @@ def send_piece(connection: Connection, piece: Any) -> None:
             connection.send_bytes(array[start : start + _SENT_AT_ONCE])
 
 
-def receive_piece(connection: Connection) -> Any:
+def receive_piece(connection: Connection, memory: Callable[[int], Memory] = _memory) -> Any:
     """What `send_piece` sent; its arrays may be written to.
+
+    Args:
+        connection: to who sent it.
+        memory: has room for so many bytes, those of an array.
 
     Raises:
         EOFError, OSError: the other process has gone.
     """
     head, sizes = connection.recv()
     # A MemoryError is told as such: an OSError would mean here that the worker has died.
-    arrays = [own_pages(size) if size >= _LARGE else bytearray(size) for size in sizes]
+    arrays = [memory(size) for size in sizes]
     for array in arrays:
         for start in range(0, len(array), _SENT_AT_ONCE):
             connection.recv_bytes_into(array, start)

@@ -79,7 +79,8 @@ class _Beside:
     def follow(self, take: Callable[[Piece], object], progress: Callable[[float], object]) -> Findings:
         while True:
             with death_told(self._process):
-                told: Any = receive_piece(self._connection)
+                # They are held for a moment only, and of one size: no pages have to be cleared for them.
+                told: Any = receive_piece(self._connection, bytearray)
             if isinstance(told, Findings):
                 return told
             if isinstance(told, MoeLiveError):

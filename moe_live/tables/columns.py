@@ -71,9 +71,10 @@ class Repeated:
     def of(cls, values: NDArray[Any] | Names, counts: NDArray[np.integer]) -> Repeated:
         """The same; where many are equal to those before them, such are one."""
         told = values.codes if isinstance(values, Names) else values
-        begins = np.append(0, np.flatnonzero(told[1:] != told[:-1]) + 1)
-        if 2 * len(begins) > len(told):
+        changes = told[1:] != told[:-1]
+        if 2 * np.count_nonzero(changes) > len(changes):
             return cls(values, counts)
+        begins = np.concatenate(([0], np.flatnonzero(changes) + 1))
         kept = Names(told[begins], values.names) if isinstance(values, Names) else told[begins]
         return cls(kept, np.add.reduceat(counts, begins, dtype=np.int64))
 

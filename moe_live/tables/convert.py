@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_live.errors import MoeLiveError, printable
+from moe_live.memory import keep_freed_memory
 from moe_live.plans.progress import bar
 from moe_live.reports.unusable import require_usable
 from moe_live.snapshot import Snapshot
@@ -67,6 +68,7 @@ def write_rows(
         MoeLiveError: the logs cannot be read, are pipes, have no rows, or change meanwhile.
         OSError: the table cannot be written.
     """
+    keep_freed_memory()
     supposed = glance(logs) if again else None
     with reader(logs, beside=beside and _size(logs) >= LARGE_BYTES) as reads:
         if supposed is None:

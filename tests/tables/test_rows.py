@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import active_children
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +186,8 @@ def test_a_process_beside_that_dies_is_one_line_and_leaves_nothing(
     monkeypatch.setattr("moe_live.tables.convert.LARGE_BYTES", 0)
     receive = worker.receive_piece
 
-    def receive_and_kill(connection: Connection) -> Any:
-        told = receive(connection)
+    def receive_and_kill(*asked: Any) -> Any:
+        told = receive(*asked)
         for reader in active_children():
             reader.kill()
             reader.join()
