@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import zlib
 from functools import cache
 from pathlib import Path
@@ -27,12 +28,15 @@ _PATIENCE_S = 30.0  # with a compiler
 def prepare(size: int | None) -> None:
     """Compile the library if it is not there yet, and so many bytes are to be read (None: nobody knows).
 
-    Where that cannot be done all is computed without it, and nothing is said.
+    Where that cannot be done all is computed without it, and nothing is said. It is tried on Linux only:
+    elsewhere `cc` may be there to ask the user to install a compiler.
     """
     if size is None or size < WORTH or os.environ.get(SWITCH) == "off" or library() is not None:
         return
     try:
         path = _path()
+        if sys.platform != "linux" or path.exists():  # one that cannot be loaded is not made again each time
+            return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make(path, build)
     except (OSError, RuntimeError, ValueError):

@@ -56,7 +56,7 @@ KINDS: dict[str, tuple[str, Callable[[Row], str]]] = {
 """What is written: a header, and the lines of a row."""
 
 _MOE_LIVE = ("moe-live, counts", "moe-live, everything")
-_TABLES = (*_MOE_LIVE, "Polars, 2 threads, table", "DuckDB, 2 threads, table")
+_TABLES = (*_MOE_LIVE, "moe-live, counts, 2 jobs", "Polars, 2 threads, table", "DuckDB, 2 threads, table")
 _OBJECTS = (*_MOE_LIVE, "Polars, 2 threads, JSON", "DuckDB, 2 threads, JSON", "json")
 PROGRAMS = {"layer,expert": _TABLES, "route trace": _TABLES, "JSON lines": _OBJECTS}
 

@@ -196,6 +196,17 @@ def test_a_large_log_has_the_library_compiled_and_kept(fresh: Path) -> None:
 
 
 @pytest.mark.usefixtures("compiled")
+def test_a_library_that_cannot_be_loaded_is_not_made_again(fresh: Path) -> None:
+    loading.prepare(loading.WORTH)
+    (kept,) = fresh.iterdir()
+    kept.write_bytes(b"nothing that runs here")
+    loading.library.cache_clear()
+    loading.prepare(loading.WORTH)
+    assert loading.library() is None
+    assert kept.read_bytes() == b"nothing that runs here"
+
+
+@pytest.mark.usefixtures("compiled")
 def test_nothing_is_compiled_or_loaded_where_it_is_switched_off(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
