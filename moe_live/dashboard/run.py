@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -114,6 +115,7 @@ def run_dashboard(
         ascii_only=ascii_only,
         block_halves=os.environ.get("TERM") != "linux",  # its colours behind text are eight
     )
+    gc.freeze()  # what was loaded is no garbage: to look through it now and then takes longer than a frame
     asks = theme is Theme.AUTO and look.system is not None and may_be_asked(os.environ)
     with Terminal(signals, output) as terminal:
         loop = _Loop(

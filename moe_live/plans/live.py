@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from moe_live.plans.plan import Plan, Progress
     from moe_live.snapshot import Snapshot
 
-_SHARE = 30
-"""The figures of a plan take a thirtieth of a core at most, on average."""
+_SHARE = 60
+"""The figures of a plan take a sixtieth of a core at most, on average."""
 
 
 class LivePlans:

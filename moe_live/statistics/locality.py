@@ -452,15 +452,16 @@ def _working_sets(
     """
     steps, first = reuse.steps[slots], reuse.first[slots]
     there = first >= 0
-    age = np.where(there, reuse.age[slots], np.int64(0))
-    until_first = np.where(there, first, np.iinfo(first.dtype).max)
+    # Both are looked at once for each window: as small numbers they are looked at in half the time.
+    age = np.where(there, reuse.age[slots], 0).astype(np.int32)
+    until_first = np.where(there, np.minimum(first, max(windows)), max(windows)).astype(np.int32)
     # The distances of all reuses, each at most `window`: how many are longer than 0, 1, … steps.
     shorter = np.cumsum(covered, axis=1)
     found = np.empty((len(slots), len(windows)))
     for i, window in enumerate(windows):
         inside = window * covered[:, -1] - shorter[:, window - 1]
-        inside += np.minimum(age, window).sum(axis=1)
-        inside -= np.maximum(window - 1 - until_first, 0).sum(axis=1)
+        inside += np.minimum(age, np.int32(window)).sum(axis=1, dtype=np.int32)
+        inside -= np.maximum(np.int32(window - 1) - until_first, 0).sum(axis=1, dtype=np.int32)
         number = steps - window + 1
         found[:, i] = inside / np.where(number > 0, number, np.nan)
     return found

@@ -79,7 +79,8 @@ class RowStatistics:
 
     def update(self, tables: Sequence[ExpertRows], batch: StepBatch) -> None:
         """Add rows of whole blocks of the steps of a batch."""
-        self.at_once.feed(Rows(tables, batch))
+        if tables:
+            self.at_once.feed(Rows(tables, batch))
         self.pending.add(tables, batch.kind, batch.sequence)
 
     def flush(self) -> None:

@@ -56,7 +56,16 @@ class SampledRows:
     def below(self, limit: np.uint64) -> SampledRows:
         """The rows of the tokens with lower hashes."""
         near = self.hash < limit
-        return self if near.all() else self.take(np.flatnonzero(near))
+        number = np.count_nonzero(near)
+        if near[:number].all():  # as in those that are in order already: nothing is copied
+            return self.first(int(number))
+        return self.take(np.flatnonzero(near))
+
+    def first(self, number: int) -> SampledRows:
+        """So many of the first rows."""
+        if number == len(self):
+            return self
+        return SampledRows(*(getattr(self, field.name)[:number] for field in fields(self)))
 
 
 class TokenSample:

@@ -73,7 +73,7 @@ def test_they_are_those_of_the_latest_steps(analyzer: Analyzer, monkeypatch: pyt
     assert steps(with_cache(LivePlans(GIVEN, follows=False), snapshot)) == STEPS
 
 
-def test_they_take_a_thirtieth_of_the_time(analyzer: Analyzer) -> None:
+def test_they_take_a_sixtieth_of_the_time(analyzer: Analyzer) -> None:
     clock = Clock()
     plans = LivePlans(GIVEN, clock=clock)
     clock.cost = 1.0
@@ -81,9 +81,9 @@ def test_they_take_a_thirtieth_of_the_time(analyzer: Analyzer) -> None:
     clock.cost = 0.0
     for seed in range(2, 6):
         feed(analyzer, seed)
-        clock.now += 7.0
+        clock.now += 14.0
         assert steps(with_cache(plans, analyzer.snapshot())) == STEPS
-    clock.now += 7.0
+    clock.now += 14.0
     assert steps(with_cache(plans, analyzer.snapshot())) == 5 * STEPS
 
 
