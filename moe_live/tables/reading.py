@@ -80,7 +80,7 @@ class Findings:
     known: Known
     holds: bool
     bytes: tuple[int, ...]
-    problem: MoeLiveError | None
+    problem: MoeLiveError | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def glance(logs: Logs) -> Known | None:
     """What the beginning of the first log shows; None if there are no rows.
 
     Raises:
-        MoeLiveError: it cannot be read.
+        UsageError: it cannot be read at all.
     """
     watched = _Watched(Logs(logs.paths[:1], logs.settings), Task(None), lambda _: None)
     source, read = ArchiveSource(logs.paths[:1]), 0
@@ -110,7 +110,7 @@ def glance(logs: Logs) -> Known | None:
         if source.status().size is None:
             return None
         while read < GLANCE_BYTES or (watched.analyzer.highest < 0 and read < _LONGEST_GLANCE_BYTES):
-            items = source.read(min(READ_SIZE, GLANCE_BYTES))
+            items = _next(source, [])
             for item in items:
                 if isinstance(item, bytes):
                     watched.analyzer.feed(item)
@@ -137,8 +137,8 @@ def read_once(
         MoeLiveError: they cannot be read at all, or are pipes.
     """
     watched, found, shown = _Watched(logs, task, take), [0], 0.0
-    analyzer, problem = watched.analyzer, None
-    source = ArchiveSource(logs.paths)
+    analyzer, source = watched.analyzer, ArchiveSource(logs.paths)
+    problems: list[MoeLiveError] = []
     with closing(source):
         size = source.status().size
         if size is None:
@@ -146,8 +146,7 @@ def read_once(
                 "the rows of a log are read twice where its end tells more: give a file, not a pipe"
             )
         _begin(analyzer, logs, 0)
-        items: Sequence[bytes | Break] = [b""]
-        while items:
+        while items := _next(source, problems):
             for item in items:
                 if isinstance(item, bytes):
                     kept = item[: task.at_most[len(found) - 1] - found[-1]] if task.at_most else item
@@ -159,14 +158,19 @@ def read_once(
                     found.append(0)
             if (share := source.status().position / max(size, 1)) > shown + 0.01:
                 progress(shown := share)
-            try:
-                items = source.read(READ_SIZE)
-            except MoeLiveError as error:  # what was read until then is used
-                problem, items = error, ()
     analyzer.finish()
     snapshot = analyzer.snapshot(())
     known = watched.known(snapshot)
-    return Findings(snapshot, known, watched.agrees(known), tuple(found), problem)
+    return Findings(snapshot, known, watched.agrees(known), tuple(found), *problems[:1])
+
+
+def _next(source: ArchiveSource, problems: list[MoeLiveError]) -> Sequence[bytes | Break]:
+    """What comes next; nothing at the end. What was read until there is a problem is used."""
+    try:
+        return source.read(READ_SIZE)
+    except MoeLiveError as problem:
+        problems.append(problem)
+        return ()
 
 
 def _begin(analyzer: Analyzer, logs: Logs, log: int) -> None:

@@ -412,6 +412,20 @@ def test_a_log_that_grows_before_it_is_read_again_is_read_as_far_as_before(tmp_p
         written(lambda: path.write_bytes(b"3,1 2\n"))
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_can_be_read_of_a_damaged_archive_is_in_the_table(
+    jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("moe_live.tables.convert.LARGE_BYTES", 0)
+    rng = np.random.default_rng(1)
+    rows = b"".join(b"3,%d %d\n4,5 6\n" % (first, first + 1) for first in rng.integers(0, 100, 5000).tolist())
+    log, to = tmp_path / "moe.log.gz", tmp_path / "rows.csv"
+    log.write_bytes(gzip.compress(rows)[:-1000])
+    assert main(["rows", str(log), "--jobs", str(jobs), "--to", str(to)]) == 1
+    assert "moe.log.gz" in capsys.readouterr().err
+    assert 10_000 < len(csv_lines(to.read_text())) < 20_000
+
+
 @pytest.mark.parametrize(
     ("text", "to", "says"),
     [
