@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.cells import cell_len, chop_cells, set_cell_size
+
+_NARROW = re.compile("[ -~\u00a0-\u02ff\u2010-\u2027\u2190-\u22ff\u2500-\u25c6]*").fullmatch
+"""Text of one column a character: letters, and what the dashboard draws with."""
+
+
+def text_width(text: str) -> int:
+    """How many columns the text takes: `cell_len`, for texts that change from frame to frame.
+
+    That looks most letters up in a table, and all of them again when a digit has changed.
+    """
+    return len(text) if _NARROW(text) else cell_len(text)
 
 
 def shorten(text: str, width: int) -> str:
     """The text in at most `width` columns, its middle replaced by … : both ends of a path tell something."""
-    if cell_len(text) <= width:
+    if text_width(text) <= width:
         return text
     if width < 1:
         return ""
     head = (width - 1) // 3
     tail = width - 1 - head
     end = text
-    while cell_len(end) > tail:
+    while text_width(end) > tail:
         end = end[1:]
     return set_cell_size(text, head) + "…" + end
 
@@ -25,7 +38,7 @@ def wrap(text: str, width: int, most: int) -> list[str]:
     line = ""
     for word in text.split():
         joined = f"{line} {word}" if line else word
-        if cell_len(joined) <= width:
+        if text_width(joined) <= width:
             line = joined
             continue
         if line:

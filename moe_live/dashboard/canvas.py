@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
 from moe_live.dashboard.heat import HeatRow
 from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.theme import BAR, COLD_BAR, FAINT, TITLE
+from moe_live.wrapping import text_width
 
 Target = Callable[[int], Selection | str | None]
 """What a click does so many columns from where it holds: it chooses, or presses a key."""
@@ -78,11 +79,7 @@ def line_width(line: Line) -> int:
     """Columns the line takes."""
     width = 0
     for piece in line:
-        if isinstance(piece, Segment):
-            string = piece.text
-            width += len(string) if string.isascii() else cell_len(string)
-        else:
-            width += piece.cell_length
+        width += text_width(piece.text) if isinstance(piece, Segment) else piece.cell_length
     return width
 
 
@@ -223,7 +220,7 @@ class Table(Generic[Row]):
         for column in self._columns:
             cell = column.cell(row)
             string = cell if isinstance(cell, str) else cell.text
-            blanks = " " * (column.width - cell_len(string))
+            blanks = " " * (column.width - text_width(string))
             before, after = (blanks, "") if column.right else ("", blanks)
             if isinstance(cell, str):
                 plain += before + string + after

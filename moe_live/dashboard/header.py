@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from rich.cells import cell_len
 
 from moe_live.dashboard.bindings import BINDINGS
 from moe_live.dashboard.canvas import NOWHERE, Line, Piece, bar, fit, flow, line_width, pressing, text
@@ -34,7 +33,7 @@ from moe_live.running import Status
 from moe_live.settings import RowMode
 from moe_live.snapshot import Rows, Snapshot
 from moe_live.sources.source import State
-from moe_live.wrapping import shorten, wrap
+from moe_live.wrapping import shorten, text_width, wrap
 
 _ROOMY = 118
 """From this width on words are spelled out, and there is room for tokens a second over time."""
@@ -109,7 +108,7 @@ def _about_rows(rows: Rows) -> str:
 
 def _clause(sentence: str, width: int) -> str:
     """As much of a sentence as fits, cut where a part of it ends if one does."""
-    if cell_len(sentence) <= width:
+    if text_width(sentence) <= width:
         return sentence
     (shown,) = wrap(sentence, width, 1)
     ends = [shown.rfind(mark) for mark in (": ", ", ", "; ")]
@@ -155,7 +154,7 @@ def _prompt_line(prompt: Prompt, width: int) -> Line:
     """What was typed so far, its end if it is long, and what to type."""
     name, hint = _NAMES[prompt.asking], _HINTS[prompt.asking]
     shown = prompt.typed
-    while shown and cell_len(shown) > width - len(hint) - len(name) - 3:
+    while shown and text_width(shown) > width - len(hint) - len(name) - 3:
         shown = shown[1:]
     return (text(name, BANNER), text(f" {shown}"), text(" ", SELECTED), text(hint, FAINT))
 
