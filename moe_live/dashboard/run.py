@@ -234,7 +234,8 @@ class _Loop:
         elif due:
             wanted = self._wanted()
             is_other = wanted != self._figures.scope
-            whole = is_other or time.monotonic() >= self._body_at + self._body_period
+            is_empty = not self._figures.snapshot.layers  # what says so is not to outlast the first figures
+            whole = is_other or is_empty or time.monotonic() >= self._body_at + self._body_period
             behind = self._stale or self._figures.behind
             if is_other or (behind and not self._state.paused and (whole or not self._figures.count())):
                 self._refresh(wanted)
