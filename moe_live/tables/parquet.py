@@ -141,8 +141,11 @@ def _array(column: Column, values: NDArray[Any] | Names | None, n: int) -> Any:
         return pa.nulls(n, _type(column))
     if isinstance(values, Names):
         missing = values.codes < 0 if column.nullable else None
-        codes = _of_numbers(pa.int32(), n, values.codes.astype(np.int32), missing)
-        return pa.DictionaryArray.from_arrays(codes, _strings(values.names), safe=False)
+        # For a name that is there twice pyarrow writes bytes of memory that nobody has set.
+        names = {name: code for code, name in enumerate(dict.fromkeys(values.names))}
+        codes = np.array([*(names[name] for name in values.names), -1], np.int32)[values.codes]
+        codes = _of_numbers(pa.int32(), n, codes, missing)
+        return pa.DictionaryArray.from_arrays(codes, _strings(list(names)), safe=False)
     if column.type is Type.BOOL:
         return _of_numbers(_type(column), n, _bits(values > 0), values < 0)
     missing = np.isnan(values) if column.nullable and column.type is Type.FLOAT64 else None

@@ -95,6 +95,21 @@ def test_a_value_in_all_lines_is_one() -> None:
     assert (len(found.values), len(found)) == (1, 800)
 
 
+def test_a_name_that_is_there_twice_is_written_once(tmp_path: Path) -> None:
+    once, twice = tmp_path / "once.parquet", tmp_path / "twice.parquet"
+    codes = np.array([0, 1, 0, 1, 2, -1])
+    for path, values in (
+        (once, Names(codes, ("a", "bc", "d"))),
+        (twice, Names(np.array([0, 1, 2, 1, 3, -1]), ("a", "bc", "a", "d"))),
+    ):
+        with (
+            path.open("wb") as file,
+            parquet_writer(file, [Column("word", Type.STRING, "a name", nullable=True)]) as table,
+        ):
+            table.write({"word": values})
+    assert once.read_bytes() == twice.read_bytes()
+
+
 @given(seed=st.integers(0, 1 << 32), pieces=st.integers(0, 20), group=st.sampled_from([1, 1000, 1 << 18]))
 def test_others_read_what_was_written(
     seed: int, pieces: int, group: int, tmp_path_factory: pytest.TempPathFactory
