@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,6 +17,9 @@ from moe_live.tables.columns import Column, Names, Piece, Repeated, TableWriter,
 
 _GROUP = 1 << 17
 """Lines of a group, at least."""
+
+_WAITING = 3
+"""Groups that are made before they are encoded, at most: lines come at no even pace."""
 
 _BATCH = 1 << 16
 """Values that are encoded at a time."""
@@ -75,7 +79,7 @@ class _ParquetWriter:
         self._to = to
         self._columns = columns
         self._thread = thread
-        self._encoding: Future[None] | None = None
+        self._encoding: deque[Future[None]] = deque()
         self._held: list[Any] = []
         self._alike: dict[str, tuple[object, Any]] = {}  # by the name of a column
 
@@ -105,21 +109,19 @@ class _ParquetWriter:
         """
         if self._held:
             self._write_held()
-        self._wait()
+        self._wait(0)
 
     def _write_held(self) -> None:
-        """Have it written next; returns when what was held before is, so that two groups wait at most."""
+        """Have it written after those that wait, which are a few at most."""
         table = pa.Table.from_batches(self._held, self._to.schema)
         self._held = []
-        following = self._thread.submit(self._to.write_table, table, row_group_size=len(table))
-        self._wait()
-        self._encoding = following
+        self._encoding.append(self._thread.submit(self._to.write_table, table, row_group_size=len(table)))
+        self._wait(_WAITING)
 
-    def _wait(self) -> None:
-        """Until the group before is written."""
-        encoding, self._encoding = self._encoding, None
-        if encoding is not None:
-            encoding.result()
+    def _wait(self, groups: int) -> None:
+        """Until so many groups at most are not written."""
+        while len(self._encoding) > groups:
+            self._encoding.popleft().result()
 
 
 def _type(column: Column) -> Any:
