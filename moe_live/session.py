@@ -25,9 +25,9 @@ READ_SIZE = 1 << 20
 TRICKLE = 1 << 16
 """Bytes that are not worth being analyzed one portion after the other as they arrive."""
 
-COLLECT_PAUSE = 0.1
-"""Seconds after which to look again while what was read is held anyway: to wake the processor up costs more
-than to read. A server that starts anew takes longer until it empties its log."""
+COLLECT_PAUSE = 0.125
+"""Seconds after which to look again where what was read is held anyway until the next frame: to wake the
+processor up costs more than to read. A server that starts anew takes longer until it empties its log."""
 
 READ_AHEAD = 1 << 25
 """Bytes of a followed log that are held until they are analyzed. What is held is safe when the server empties
@@ -79,6 +79,7 @@ class Session:
         self._label_next_file()
         self._label_file = None if label_file is None else LabelFile(label_file, clock)
         self._held_bytes = 0
+        self._collects = False
         self._checkpoint = checkpoint
         self._portion = READ_SIZE
         self._clock = clock
@@ -101,7 +102,8 @@ class Session:
             return 0.0
         pause = self.source.pause()
         # A label is of what comes after it was given: that is looked for more often.
-        return max(pause, COLLECT_PAUSE) if pause and self._held and self._label_file is None else pause
+        waits = pause > 0 and self._collects and self._label_file is None
+        return max(pause, COLLECT_PAUSE) if waits else pause
 
     def ingest(self, seconds: float) -> bool:
         """Read and analyze what is there, for about `seconds` at most.
@@ -144,6 +146,7 @@ class Session:
         Raises:
             MoeLiveError: the source cannot be read.
         """
+        self._collects = True
         self._fetch()
         return self.ingest(seconds) if self._held_bytes >= READ_SIZE else bool(self._held)
 

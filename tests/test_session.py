@@ -62,10 +62,10 @@ def test_little_is_held_and_then_analyzed_as_one() -> None:
     session, portions = collecting(STEP, STEP[:5], STEP[5:])
     for held in (len(STEP), len(STEP) + 5, 2 * len(STEP)):
         assert session.collect(1.0)
-        assert (portions, session.status().source.lag, session.pause) == ([], held, 0.1)
+        assert (portions, session.status().source.lag, session.pause) == ([], held, 0.125)
     assert not session.ended
     assert session.ingest(1.0)
-    assert session.pause == 0.05
+    assert session.pause == 0.125
     assert portions == [2 * STEP]
     assert (session.ended, session.status().source.lag) == (True, 0)
     assert not session.collect(1.0)

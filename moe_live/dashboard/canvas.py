@@ -77,10 +77,12 @@ def highlighted(line: Line, width: int) -> Line:
 
 def line_width(line: Line) -> int:
     """Columns the line takes."""
-    width = 0
-    for piece in line:
-        width += text_width(piece.text) if isinstance(piece, Segment) else piece.cell_length
-    return width
+    return sum(map(piece_width, line))
+
+
+def piece_width(piece: Piece) -> int:
+    """Columns a piece takes."""
+    return text_width(piece.text) if isinstance(piece, Segment) else piece.cell_length
 
 
 def fit(line: Line, width: int) -> Line:

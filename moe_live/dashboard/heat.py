@@ -156,6 +156,10 @@ def marked_half(ramp: Ramp, other: int, *, upper: bool) -> Segment:
     return Segment(*_drawn(ramp, *(halves if upper else reversed(halves))))
 
 
+_GAP = 2
+"""To move the cursor over so many cells costs less than to write them again."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeatRow:
     """A row of coloured cells, each an upper and a lower half, one column wide.
@@ -193,6 +197,25 @@ class HeatRow:
             same[cell] if cell == left else other[cell]
             for cell, left in zip(self.shades, before, strict=False)
         ]
+        return "".join(parts) + "\x1b[0m"
+
+    def changes(self, shown: HeatRow, row: int, column: int, system: ColorSystem) -> str:
+        """What makes these cells of others, as many, that are shown in this row from this column on."""
+        cells, before = (np.frombuffer(each.shades, np.uint8) for each in (self, shown))
+        changed = np.flatnonzero(cells != before).tolist()
+        if self.ramp is not shown.ramp or 2 * len(changed) > len(cells):
+            return f"\x1b[{row};{column}H{self.ansi(system)}"
+        same, other = _sequences(self.ramp, system)
+        parts, after, drawn = [], -_GAP, -1  # the cell after those that were written, and what is selected
+        for place in changed:
+            first = after
+            if place - after >= _GAP:
+                first = place
+                parts.append(f"\x1b[{row};{column + place}H")
+            for cell in self.shades[first : place + 1]:
+                parts.append(same[cell] if cell == drawn else other[cell])
+                drawn = cell
+            after = place + 1
         return "".join(parts) + "\x1b[0m"
 
 

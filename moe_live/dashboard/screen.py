@@ -1,4 +1,4 @@
-"""Frames to a terminal: only lines that changed are written."""
+"""Frames to a terminal: only what changed is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 
-from moe_live.dashboard.canvas import Line
+from moe_live.dashboard.canvas import Line, piece_width
 from moe_live.dashboard.frame import Frame
 from moe_live.dashboard.heat import HeatRow
 from moe_live.dashboard.theme import Look
@@ -55,7 +55,7 @@ class Screen:
         self._as: tuple[int, Look] | None = None
 
     def draw(self, frame: Frame, *, everything: bool = False) -> None:
-        """Write the lines that differ from what is shown, or the whole screen."""
+        """Write what differs from what is shown, or the whole screen."""
         parts = []
         drawn_as = (frame.width, frame.look)
         if everything or drawn_as != self._as or len(frame.lines) != len(self._shown):
@@ -64,11 +64,31 @@ class Screen:
         shown: list[Line | None] = [*self._shown, *[None] * (len(frame.lines) - len(self._shown))]
         for row, (line, before) in enumerate(zip(frame.lines, shown, strict=True), 1):
             if line != before:
-                parts.append(f"\x1b[{row};1H{ansi(line, frame.look)}")
+                parts.append(_changes(row, line, before, frame.look))
         if parts:
             self._write(_BEGIN + "".join(parts) + _END)
         self._shown = list(frame.lines)
         self._as = drawn_as
+
+
+def _changes(row: int, line: Line, before: Line | None, look: Look) -> str:
+    """What makes a line of the one that is shown in this row; cells of a heatmap that are alike stay."""
+    whole = f"\x1b[{row};1H"
+    has_cells = any(isinstance(piece, HeatRow) for piece in line)
+    if before is None or not has_cells or len(line) != len(before):
+        return whole + ansi(line, look)
+    parts, column = [], 1
+    for piece, shown in zip(line, before, strict=True):
+        width = piece_width(piece)
+        if piece != shown:
+            if width != piece_width(shown):  # what follows has moved
+                return whole + ansi(line, look)
+            if isinstance(piece, HeatRow) and isinstance(shown, HeatRow):
+                parts.append(piece.changes(shown, row, column, look.system or ColorSystem.EIGHT_BIT))
+            else:
+                parts.append(f"\x1b[{row};{column}H{ansi((piece,), look)}")
+        column += width
+    return "".join(parts)
 
 
 def ansi(line: Line, look: Look) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 _HARDLY = 1e-8
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(NamedTuple):
     """Load balance of one layer: N selections, c of them of an expert, E experts, k chosen by each row.
 
     What is a ratio of selections is NaN where nothing was selected. All of them rest on N selections: with
@@ -91,7 +90,7 @@ def balance(counts: NDArray[np.int64], top_k: int | None) -> tuple[Balance, ...]
         n_experts - np.count_nonzero(counts, axis=1),
         _dead_expected(selections, n_experts, top_k),
     )
-    return tuple(map(Balance, *(column.tolist() for column in columns)))
+    return tuple(map(Balance._make, zip(*(column.tolist() for column in columns), strict=True)))
 
 
 def layer_sizes(counts: NDArray[np.int64], top_k: int) -> tuple[int, ...]:

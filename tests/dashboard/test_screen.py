@@ -28,17 +28,42 @@ class Glass:
     def write(self, written: str) -> None:
         self.written += len(written)
         row = column = 1
-        style = ""
+        style: dict[str, str] = {}
         for sequence, character in re.findall(r"(\x1b\[[?0-9;]*[a-zA-Z])|(.)", written, re.DOTALL):
             if character:
-                self.cells[row, column] = (style, character)
+                seen = [attribute for attribute in style if character != " " or attribute != "text"]
+                self.cells[row, column] = (
+                    str({attribute: style[attribute] for attribute in sorted(seen)}),
+                    character,
+                )
                 column += 1
             elif sequence.endswith("H"):
                 row, column = map(int, sequence[2:-1].split(";"))
             elif sequence.endswith("J"):
                 self.cells.clear()
             elif sequence.endswith("m"):
-                style = "" if sequence == "\x1b[0m" else style + sequence
+                style = self._styled(style, sequence)
+
+    @staticmethod
+    def _styled(style: dict[str, str], sequence: str) -> dict[str, str]:
+        """The style after a sequence: the colour of text, that behind it, and what else was not reset."""
+        numbers = sequence[2:-1].split(";")
+        if numbers == ["0"]:
+            return {}
+        style = dict(style)
+        while numbers:
+            number = int(numbers.pop(0))
+            colour = str(number)
+            if number in (38, 48):
+                more = 1 + (1 if numbers[0] == "5" else 3)
+                colour, numbers = ";".join(numbers[:more]), numbers[more:]
+            if number in (*range(30, 40), *range(90, 98)):
+                style["text"] = colour
+            elif number in (*range(40, 50), *range(100, 108)):
+                style["behind"] = colour
+            else:
+                style[colour] = ""
+        return {name: value for name, value in style.items() if value not in ("39", "49")}
 
     def plain(self, frame: Frame) -> str:
         rows = range(1, len(frame.lines) + 1)
@@ -68,6 +93,33 @@ def test_drawing_only_changes_shows_what_drawing_everything_shows(sequence: list
         Screen(whole.write).draw(frame, everything=True)
         assert changing.cells == whole.cells
         assert changing.plain(frame) == frame.plain
+
+
+@pytest.mark.parametrize("system", [ColorSystem.STANDARD, ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR])
+@given(st.data())
+def test_of_a_heatmap_only_cells_that_changed_are_written(system: ColorSystem, data: st.DataObject) -> None:
+    look = Look(system)
+    ramp = look.ramp
+    assert ramp is not None
+    width = data.draw(st.integers(1, 60))
+    glass = Glass()
+    screen = Screen(glass.write)
+    shades = bytes(width)
+    for _ in range(4):
+        changed = data.draw(st.dictionaries(st.integers(0, width - 1), st.integers(0, SHADES**2 - 1)))
+        shades = bytes(changed.get(place, shade) for place, shade in enumerate(shades))
+        frame = Frame([(text("label "), HeatRow(shades, ramp), text("side"))], width + 10, look)
+        written = glass.written
+        screen.draw(frame)
+        whole = Glass()
+        Screen(whole.write).draw(frame, everything=True)
+        assert glass.cells == whole.cells
+        assert glass.written - written <= whole.written + 10 * len(changed)
+    screen.draw(frame)
+    before = glass.written
+    shades = bytes([(shades[0] + 1) % SHADES**2, *shades[1:]])
+    screen.draw(Frame([(text("label "), HeatRow(shades, ramp), text("side"))], width + 10, look))
+    assert glass.written - before < 100
 
 
 def test_an_unchanged_frame_writes_nothing() -> None:

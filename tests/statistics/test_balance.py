@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +84,7 @@ def test_layers_are_independent() -> None:
 def test_nothing_selected_is_defined() -> None:
     (result,) = balance(np.zeros((1, 8), np.int64), 2)
     assert (result.dead_experts, result.dead_expected, result.max_violation_bound) == (8, 8.0, 3.0)
-    ratios = [
-        value for name, value in zip(result.__slots__, astuple(result), strict=True) if name not in DEFINED
-    ]
+    ratios = [value for name, value in result._asdict().items() if name not in DEFINED]
     assert all(math.isnan(value) for value in ratios)
 
 

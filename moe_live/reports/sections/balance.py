@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from moe_live.reports.numbers import decimals, number
@@ -38,7 +37,7 @@ def _keys(snapshot: Snapshot) -> Keys:
 
 def _balance(figures: Balance) -> Json:
     """Load balance under the names of its attributes."""
-    fields = dataclasses.asdict(figures)
+    fields = figures._asdict()
     return {name: value if isinstance(value, int) else number(value) for name, value in fields.items()}
 
 
