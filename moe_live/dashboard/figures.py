@@ -77,7 +77,7 @@ class Figures:
         """
         made, progress = self._made, self._session.progress()
         stays = made.layers and not made.rows.unrecoverable and not made.input.sources
-        if not stays or self._due() or progress.malformed != self._malformed:
+        if not stays or self._due() or progress.malformed != made.input.tally.malformed_lines:
             return False
         tokens = PhaseCount(prefill=progress.tokens - progress.decode, decode=progress.decode)
         self.snapshot = self.snapshot.having(tokens=tokens)
@@ -111,7 +111,7 @@ class Figures:
     def _show(self, made: Snapshot, new: Collection[Section], scope: Scope, begun: float) -> None:
         tally = made.input.tally
         self._sections |= dict.fromkeys(new, (begun, tally))
-        self._made, self.scope, self._malformed = made, scope, self._session.progress().malformed
+        self._made, self.scope = made, scope
         self.snapshot = self._complete(made, scope.plans)
         self.behind = any(of != tally for _, of in self._sections.values())
         self.making = self._clock() - begun

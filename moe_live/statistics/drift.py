@@ -14,7 +14,7 @@ from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.settings import DEFAULT_WINDOW
 from moe_live.statistics.dependence import bins, clustering, variance_of_stretches
 from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
-from moe_live.statistics.history import history
+from moe_live.statistics.history import counts_in_parts
 from moe_live.statistics.members import Member
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import count_experts, places_of
@@ -327,7 +327,7 @@ def _make(counted: Counted) -> Drift:
     total, stretch = _lengths(window, run, counted.top_k)
     if counted.anew or recent.known is None or not recent.known.hold(total, stretch, len(run)):
         n_parts = bins(total, stretch, run.size)
-        parts = history(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts).counts
+        parts = counts_in_parts(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts)
         recent.known = Parts.of(window, run, parts, counted.top_k)
     return drift(window, run, recent.known, counted.top_k)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
-from moe_live.statistics.sampling import TokenSample
+from moe_live.statistics.sampling import SampledRows, TokenSample
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import count_experts, places_of
 
@@ -37,20 +37,45 @@ def history(
     Bins are cut when they are asked for, so they are equally long however long the run was and whatever
     logs it was merged from. A token whose layers differ in k counts once for each k.
     """
-    slot = places_of(layers)
     tokens = np.zeros(bins, np.int64)
-    counts = np.zeros(bins * len(layers) * n_experts, np.int64)
-    wanted = np.zeros(len(Kind), np.bool_)
-    wanted[[int(kind) for kind in kinds]] = True
-    for sampled in sample.rows():
-        counts_too = wanted[sampled.kind] & (slot[sampled.layer] >= 0)
-        rows = sampled if counts_too.all() else sampled.take(np.flatnonzero(counts_too))
-        span = rows.step * bins // max(sample.steps, 1)
+    counts = np.zeros((bins, len(layers), n_experts), np.int64)
+    for rows, span in _chosen(sample.rows(), sample.steps, kinds, layers, bins):
         first = np.flatnonzero(np.append(True, rows.rank[1:] != rows.rank[:-1])[: len(rows)])
         tokens += np.bincount(span[first], minlength=bins)
-        place = (span * len(layers) + slot[rows.layer]) * n_experts
-        count_experts(counts, place, rows.experts.T, n_experts)
-    return History(sample.steps, tokens, counts.reshape(bins, len(layers), n_experts))
+        _count(counts, rows, span, layers)
+    return History(sample.steps, tokens, counts)
+
+
+def counts_in_parts(
+    sample: TokenSample, kinds: Iterable[Kind], layers: Sequence[int], n_experts: int, bins: int
+) -> NDArray[np.int64]:
+    """(bins, len(layers), n_experts) int64, the counts of `history` alone."""
+    counts = np.zeros((bins, len(layers), n_experts), np.int64)
+    for rows, span in _chosen(sample.unordered(), sample.steps, kinds, layers, bins):
+        _count(counts, rows, span, layers)
+    return counts
+
+
+def _chosen(
+    sampled: Iterable[SampledRows], steps: int, kinds: Iterable[Kind], layers: Sequence[int], bins: int
+) -> Iterator[tuple[SampledRows, NDArray[np.int64]]]:
+    """The rows of steps of these kinds and layers, and the bin of each; of so many steps in all."""
+    is_told = places_of(layers) >= 0
+    wanted = np.zeros(len(Kind), np.bool_)
+    wanted[[int(kind) for kind in kinds]] = True
+    for rows in sampled:
+        counts_too = wanted[rows.kind] & is_told[rows.layer]
+        chosen = rows if counts_too.all() else rows.take(np.flatnonzero(counts_too))
+        yield chosen, chosen.step * bins // max(steps, 1)
+
+
+def _count(
+    counts: NDArray[np.int64], rows: SampledRows, span: NDArray[np.int64], layers: Sequence[int]
+) -> None:
+    """Add rows to counts (bins, layers, E), each in its bin."""
+    _, n_layers, n_experts = counts.shape
+    place = (span * n_layers + places_of(layers)[rows.layer]) * n_experts
+    count_experts(counts.reshape(-1), place, rows.experts.T, n_experts)
 
 
 def _make(counted: Counted) -> History:

@@ -456,10 +456,12 @@ def _working_sets(
     age = np.where(there, reuse.age[slots], 0).astype(np.int32)
     until_first = np.where(there, np.minimum(first, max(windows)), max(windows)).astype(np.int32)
     # The distances of all reuses, each at most `window`: how many are longer than 0, 1, … steps.
-    shorter = np.cumsum(covered, axis=1)
+    order = sorted(windows)
+    parts = np.add.reduceat(covered[:, : order[-1]], [0, *order[:-1]], axis=1)
+    shorter = dict(zip(order, np.cumsum(parts, axis=1).T, strict=True))
     found = np.empty((len(slots), len(windows)))
     for i, window in enumerate(windows):
-        inside = window * covered[:, -1] - shorter[:, window - 1]
+        inside = window * covered[:, -1] - shorter[window]
         inside += np.minimum(age, np.int32(window)).sum(axis=1, dtype=np.int32)
         inside -= np.maximum(np.int32(window - 1) - until_first, 0).sum(axis=1, dtype=np.int32)
         number = steps - window + 1

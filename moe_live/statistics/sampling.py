@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -164,6 +164,13 @@ class TokenSample:
             self._prune()
         return tuple(part for k in sorted(self._held) for part in self._held[k])
 
+    def unordered(self) -> Iterator[SampledRows]:
+        """The same rows in pieces, in no order and without ranks, which takes less."""
+        self._lower_limit()
+        for parts in self._held.values():
+            for rows in parts:
+                yield rows.below(self._limit)
+
     def _hold(self, rows: SampledRows) -> None:
         self._held.setdefault(rows.experts.shape[1], []).append(rows)
         self._selections += rows.experts.size
@@ -171,15 +178,18 @@ class TokenSample:
         if 4 * self._selections > 5 * self._budget:
             self._prune()
 
-    def _prune(self) -> None:
-        """Leave one part for each k, and only tokens below the limit that the budget sets."""
-        self._pruned = True
+    def _lower_limit(self) -> None:
+        """See to it that tokens below the limit are no more than the budget allows."""
         if self._selections > self._budget:
             held = [part for parts in self._held.values() for part in parts]
             hashes = np.concatenate([part.hash for part in held])
             selections = np.repeat([part.experts.shape[1] for part in held], [len(part) for part in held])
             self._limit = min(self._limit, _limit(hashes, selections, self._budget))
-            del held
+
+    def _prune(self) -> None:
+        """Leave one part for each k, and only tokens below the limit that the budget sets."""
+        self._pruned = True
+        self._lower_limit()
         # What stays is picked before it is joined: of the rest nothing is copied.
         parts = [_joined([rows.below(self._limit) for rows in self._held.pop(k)]) for k in sorted(self._held)]
         self._selections = 0

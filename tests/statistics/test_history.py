@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live.routing.batch import Kind
-from moe_live.statistics.history import history
+from moe_live.statistics.history import counts_in_parts, history
 from moe_live.statistics.sampling import TokenSample
 from tests.statistics.drawn_steps import DrawnStep, chosen, decode_rows, drawn_steps, tables
 
@@ -46,3 +46,17 @@ def test_a_change_in_the_middle_is_seen_in_the_middle() -> None:
     assert found.tokens.min() > 15
     assert not found.counts[:5, :, 8:].any()
     assert not found.counts[5:, :, :8].any()
+
+
+@given(drawn_steps(), st.sampled_from([[Kind.DECODE], list(Kind)]), st.integers(1, 5), st.integers(1, 60))
+def test_counts_alone_are_the_same_before_and_after_rows_are_in_order(
+    steps: list[DrawnStep], kinds: list[Kind], bins: int, budget: int
+) -> None:
+    sample = TokenSample(budget)
+    layers = sorted({layer for step in steps for layer in step.blocks})
+    for step in steps:
+        sample.update(*tables([step]))
+        before = counts_in_parts(sample, kinds, layers, 40, bins)
+        found = history(sample, kinds, layers, 40, bins)
+        assert before.tolist() == found.counts.tolist()
+        assert counts_in_parts(sample, kinds, layers, 40, bins).tolist() == found.counts.tolist()
