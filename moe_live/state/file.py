@@ -32,7 +32,7 @@ from moe_live.version import __version__
 if sys.platform != "win32":
     import fcntl
 
-SCHEMA = "moe-live.state/1"
+SCHEMA = "moe-live.state/2"
 """What a file says it is. The number goes up when something that is kept changes its meaning; that there is
 more or less of it shows by itself."""
 

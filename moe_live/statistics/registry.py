@@ -61,14 +61,14 @@ class RowStatistics:
     def __init__(self, settings: Settings, failures: Failures, *, steps: int = 0) -> None:
         self.at_once = RowsAtOnce(settings, failures)
         self.put_off = RowsPutOff(settings, failures)
-        self.put_off[TokenSample].steps = steps
+        self.at_once[TokenSample].steps = steps
         self.pending = PendingRows()
         self.has_counted = False
 
     @property
     def steps(self) -> int:
         """Steps of the log so far."""
-        return self.put_off[TokenSample].steps + self.pending.steps
+        return self.at_once[TokenSample].steps
 
     def __getitem__(self, kind: type[Kept]) -> Kept:
         """The accumulator of this kind, with all it was fed counted."""
@@ -79,8 +79,7 @@ class RowStatistics:
 
     def update(self, tables: Sequence[ExpertRows], batch: StepBatch) -> None:
         """Add rows of whole blocks of the steps of a batch."""
-        if tables:
-            self.at_once.feed(Rows(tables, batch))
+        self.at_once.feed(Rows(tables, batch))
         self.pending.add(tables, batch.kind, batch.sequence)
 
     def flush(self) -> None:
@@ -96,8 +95,8 @@ class RowStatistics:
 
     def join(self, other: RowStatistics) -> None:
         """Add other rows of the same steps."""
-        self.at_once.join(other.at_once)
         before = other.steps - self.steps + self.pending.steps - other.pending.steps
+        self.at_once.join(other.at_once)
         if not other.has_counted and before >= 0:  # a short run: what is put off stays so
             self.pending.add_rows(other.pending, before)
             return

@@ -140,10 +140,10 @@ class OnDemand(Statistic, Generic[Made_co]):
 
 SAMPLE = Statistic(
     name="history, transitions",
-    rows_put_off=(
+    rows=(  # not put off: whoever asks for it would have all else counted that is, in small portions
         Member(
             TokenSample,
-            lambda it, portion: it.update(portion.tables, portion.kind),
+            lambda it, rows: it.update(rows.tables, rows.batch.kind),
             new=lambda _: TokenSample(SAMPLED_SELECTIONS),
             join=TokenSample.add_rows,
         ),
