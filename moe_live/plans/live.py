@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _SHARE = 60
 """The figures of a plan take a sixtieth of a core at most, on average."""
 
+_LASTING = 1.0
+"""Seconds for which they are shown, however little they take."""
+
 
 class LivePlans:
     """Adds their figures to snapshots; they are made anew now and then, and say of how many steps.
@@ -66,7 +69,7 @@ class _Turn:
                 snapshot = snapshot.having(latest=latest)
             self._figures = _made(self._plan, snapshot, self._given)
             now = self._clock()
-            self._due = now + _SHARE * (now - begun)
+            self._due = now + max(_LASTING, _SHARE * (now - begun))
         return self._figures
 
 

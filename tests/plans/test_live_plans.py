@@ -87,6 +87,17 @@ def test_they_take_a_sixtieth_of_the_time(analyzer: Analyzer) -> None:
     assert steps(with_cache(plans, analyzer.snapshot())) == 5 * STEPS
 
 
+def test_however_little_they_take_they_are_made_once_a_second(analyzer: Analyzer) -> None:
+    clock = Clock()
+    plans = LivePlans(GIVEN, clock=clock)
+    assert steps(with_cache(plans, analyzer.snapshot())) == STEPS
+    feed(analyzer, 2)
+    clock.now += 0.9
+    assert steps(with_cache(plans, analyzer.snapshot())) == STEPS
+    clock.now += 0.2
+    assert steps(with_cache(plans, analyzer.snapshot())) == 2 * STEPS
+
+
 def test_statistics_that_are_started_anew_have_others(analyzer: Analyzer) -> None:
     clock = Clock()
     plans = LivePlans(GIVEN, clock=clock)

@@ -81,22 +81,25 @@ def _rows(snapshot: Snapshot) -> list[_Row]:
         return []
     dropped, unseen = least_used(counts, pruning.drop), pruning.unseen
     mass = {layer.layer: layer.mass for layer in snapshot.gate_mass}
+    total = counts.sum(axis=1)
+    lost = (np.where(dropped, counts, 0).sum(axis=1) / np.where(total > 0, total, np.nan)).tolist()
+    # As many of each layer, the least used first.
+    last = np.where(dropped, counts, np.iinfo(counts.dtype).max)
+    least = np.argsort(last, axis=1, kind="stable")[:, : np.count_nonzero(dropped[0])].tolist()
+    share = dropped.mean(axis=1).tolist()
     rows = []
-    for of_layer, gone, entry, balance in zip(
-        counts, dropped, snapshot.layers, snapshot.balance, strict=True
-    ):
-        least = np.flatnonzero(gone)
+    for i, (gone, entry, balance) in enumerate(zip(dropped, snapshot.layers, snapshot.balance, strict=True)):
         own = mass.get(entry.layer)
         rows.append(
             _Row(
                 entry.layer,
                 balance.dead_experts,
                 balance.dead_expected,
-                tuple(least[np.argsort(of_layer[least], kind="stable")].tolist()),
-                share_lost(of_layer, gone),
+                tuple(least[i]),
+                lost[i],
                 math.nan if own is None else share_lost(own, gone[: len(own)]),
                 math.nan if unseen is None else unseen.by_layer.get(entry.layer, math.nan),
-                float(gone.mean()),
+                share[i],
             )
         )
     return rows
