@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_live.formats.comments import has_weights
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.formats.records import LineTally
 from tests.analysis import snapshot_of
@@ -83,3 +84,17 @@ def test_a_line_that_is_none_stays_so_beside_weights_behind_ids(line: str) -> No
     snapshot = snapshot_of(f"layer|experts\n{line}\n3|4:0.5 5:0.25\n4|6 7\n".encode())
     assert (snapshot.rows.logged, snapshot.input.tally.malformed_lines) == (2, 1)
     assert [layer.usage.counts.sum() for layer in snapshot.layers] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"3,1 2,0.75 0.25\n", True),
+        (b"3,1,1\n", True),
+        (b"64,3,70 139 0\n", False),  # a row whose beginning was lost, behind that of another
+        (b"3,1 2,0.5\n", False),
+        (b"3,1 2\n", False),
+    ],
+)
+def test_weights_are_looked_for_once_a_row_has_one_for_each_expert(line: bytes, *, expected: bool) -> None:
+    assert has_weights(line) is expected
