@@ -27,7 +27,7 @@ import numpy as np
 
 from moe_live.formats.float_text import FloatTextParser
 from moe_live.formats.records import RowWeights, StepMarks
-from moe_live.settings import MAX_LAYERS
+from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K
 
 MAX_LABEL = 64
 """Characters of a label that are kept."""
@@ -47,6 +47,7 @@ _ROW_PATTERN = rb"""^(?P<row>[0-9]{1,4},[0-9]{1,4}(?:[ ][0-9]{1,4})*)(?P<weights
 _COMMENT = re.compile(_COMMENT_PATTERN, re.MULTILINE | re.VERBOSE)
 _BESIDE = re.compile(_COMMENT_PATTERN + b"|" + _ROW_PATTERN, re.MULTILINE | re.VERBOSE)
 _ROW = re.compile(_ROW_PATTERN, re.VERBOSE)
+_FOUR_DIGITS = re.compile(rb"[0-9]{4}")  # no smaller number is out of bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +136,24 @@ def take_apart(
 def _with_good_weights(
     text: bytes | bytearray, found: list[re.Match[bytes]], floats: FloatTextParser
 ) -> tuple[list[re.Match[bytes]], RowWeights]:
-    """What was found without rows whose weights are none, and the weights of the others."""
+    """What was found without rows that are malformed, which are left whole, and the weights of the others."""
     rows = [one for one in found if one.lastgroup == "weights"]
     parsed = floats.parse(text, [(one.start("weights") + 1, one.end("weights")) for one in rows])
     width = np.array([one["row"].count(b" ") + 1 for one in rows], np.int64)
-    good = parsed.good & (parsed.width == width)
+    good = parsed.good & (parsed.width == width) & (width <= MAX_TOP_K)
+    good[[i for i, one in enumerate(rows) if _FOUR_DIGITS.search(one["row"]) and _is_beyond(one["row"])]] = (
+        False
+    )
     values = parsed.values[np.repeat(good, parsed.width)]
     bad = {one.start() for one, is_good in zip(rows, good.tolist(), strict=True) if not is_good}
     kept = [one for one in found if one.start() not in bad] if bad else found
     return kept, RowWeights(np.zeros(int(good.sum()), np.int64), width[good], values.copy())
+
+
+def _is_beyond(row: bytes) -> bool:
+    """Whether a layer or an expert is out of bounds."""
+    layer, _, experts = row.partition(b",")
+    return int(layer) >= MAX_LAYERS or max(map(int, experts.split(b" "))) >= MAX_EXPERTS
 
 
 def _marks(lines: Sequence[re.Match[bytes]]) -> StepMarks:

@@ -86,6 +86,13 @@ def test_a_line_that_is_none_stays_so_beside_weights_behind_ids(line: str) -> No
     assert [layer.usage.counts.sum() for layer in snapshot.layers] == [2, 2]
 
 
+@pytest.mark.parametrize("line", ["1000,2100,0", "1024,5,0.5", "3,5 2048,0.5 0.5", "3,5 6,0.5"])
+def test_a_malformed_line_is_shown_with_its_weights(line: str) -> None:
+    snapshot = snapshot_of(f"3,4 5,0.75 0.25\n{line}\n1023,2047 5,0.75 0.25\n".encode())
+    assert snapshot.input.tally.samples == (line.encode(),)
+    assert snapshot.input.tally.malformed_lines == 1
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
