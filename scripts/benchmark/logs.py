@@ -75,8 +75,9 @@ def ragged(rng: np.random.Generator) -> list[str]:
     steps = []
     for _ in range(2000):
         lines = []
-        for layer, chance in zip(LAYERS, rng.random(len(LAYERS)).tolist(), strict=True):
-            chosen = rng.integers(0, 1200, 3 if chance < 0.001 else TOP_K).tolist()
+        # As many layers and experts as are analyzed. A row that names an expert twice is in no figure.
+        for layer, chance in zip(LAYERS[:60], rng.random(60).tolist(), strict=True):
+            chosen = rng.choice(1010, 3 if chance < 0.001 else TOP_K, replace=False).tolist()
             lines.append("junk\n" if chance > 0.999 else _rows(layer, [chosen]))
         steps.append("".join(lines))
     return steps
