@@ -242,10 +242,6 @@ class Usage:
         zeros = np.zeros(n_experts, np.int64)
         return cls(zeros, zeros, phase)
 
-    def __add__(self, other: Usage) -> Usage:
-        """Both together."""
-        return Usage(self.every + other.every, self.decode + other.decode, self.phase)
-
     @property
     def prefill(self) -> NDArray[np.int64]:
         """(n_experts,) int64, the selections in prefill steps."""

@@ -141,9 +141,7 @@ def _with_good_weights(
     parsed = floats.parse(text, [(one.start("weights") + 1, one.end("weights")) for one in rows])
     width = np.array([one["row"].count(b" ") + 1 for one in rows], np.int64)
     good = parsed.good & (parsed.width == width) & (width <= MAX_TOP_K)
-    good[[i for i, one in enumerate(rows) if _FOUR_DIGITS.search(one["row"]) and _is_beyond(one["row"])]] = (
-        False
-    )
+    good[[i for i, one in enumerate(rows) if _is_beyond(one["row"])]] = False
     values = parsed.values[np.repeat(good, parsed.width)]
     bad = {one.start() for one, is_good in zip(rows, good.tolist(), strict=True) if not is_good}
     kept = [one for one in found if one.start() not in bad] if bad else found
@@ -152,6 +150,8 @@ def _with_good_weights(
 
 def _is_beyond(row: bytes) -> bool:
     """Whether a layer or an expert is out of bounds."""
+    if _FOUR_DIGITS.search(row) is None:
+        return False
     layer, _, experts = row.partition(b",")
     return int(layer) >= MAX_LAYERS or max(map(int, experts.split(b" "))) >= MAX_EXPERTS
 

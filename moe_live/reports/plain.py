@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
@@ -19,7 +18,6 @@ from moe_live.sources.source import State
 PUZZLED_AFTER = 2.0
 """Seconds after which it is said that no line is usable, while they still come."""
 
-_DUMB = ("dumb", "unknown")  # terminals without a cursor to move
 _SLICE = 0.1  # seconds of reading between two looks at the stop flag
 
 
@@ -59,11 +57,13 @@ def run_plain(
     status = session.status()
     puzzle = _Puzzle(stderr, clock)
     finished_files = status.source.size is not None and not status.source.watch
-    display: _Display = _Lines(stderr, interval, clock, delay=0.0 if status.source.watch else interval)
-    if finished_files and stderr.isatty() and os.environ.get("TERM", "").lower() not in _DUMB:
-        from moe_live.reports.progress_bar import ProgressBar
+    display: _Display | None = None
+    if finished_files and stderr.isatty():
+        from moe_live.reports.progress_bar import progress_bar
 
-        display = ProgressBar(stderr, status, no_color=no_color)
+        display = progress_bar(stderr, status, no_color=no_color)
+    if display is None:
+        display = _Lines(stderr, interval, clock, delay=0.0 if status.source.watch else interval)
     try:
         while not stop() and not session.ended:
             session.ingest(_SLICE)

@@ -20,17 +20,22 @@ from moe_live.errors import printable
 from moe_live.running import Status
 
 
-class ProgressBar:
-    """A progress bar that disappears at the end. Drawn by `update` alone, there is no second thread.
+def progress_bar(stderr: TextIO, status: Status, *, no_color: bool) -> ProgressBar | None:
+    """A bar on a terminal; None if that has no cursor to move.
 
     Args:
         stderr: the terminal.
         status: at the beginning.
         no_color: draw it without colours, whatever the environment says.
     """
+    console = Console(file=stderr, no_color=no_color or None)
+    return None if console.is_dumb_terminal else ProgressBar(console, status)
 
-    def __init__(self, stderr: TextIO, status: Status, *, no_color: bool) -> None:
-        console = Console(file=stderr, no_color=no_color or None)
+
+class ProgressBar:
+    """A progress bar that disappears at the end. Drawn by `update` alone, there is no second thread."""
+
+    def __init__(self, console: Console, status: Status) -> None:
         self._progress = Progress(
             TextColumn(
                 "{task.description}",

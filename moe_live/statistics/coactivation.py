@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Self
 
@@ -105,12 +106,11 @@ class Coactivation:
         for table in tables:
             slots = self._slots.of(table.layers)
             self._rows[slots] += table.sizes
-            if kernels.count_pairs(
-                self._counts.low, self._base[slots], table.bounds, self.columns.of(table.rows)
-            ):
+            rows = self.columns.of(table.rows)
+            if kernels.count_pairs(self._counts.low, self._base[slots], table.bounds, rows):
                 continue
-            for index, slot in enumerate(slots.tolist()):
-                self._count(slot, self.columns.of(table.of(index).by_rank))
+            for slot, (begin, end) in zip(slots.tolist(), pairwise(table.bounds.tolist()), strict=True):
+                self._count(slot, rows[:, begin:end])
 
     def settle(self) -> None:
         """A higher layer was seen: rows count here whatever the kind of their step."""

@@ -259,7 +259,8 @@ class Locality:
             reuse.count(rows.step, rows.slot, rows.by_rank)
             return
         if len(listings) > _FEW_LISTINGS:
-            listings = [_one_by_one(listings)]
+            rows = _one_by_one(listings)
+            listings = [_taken(rows, np.argsort(rows.time, kind="stable"))]
         listings, passed = _in_layer_time(listings, n_steps, len(self._slots))
         by_passed = np.argsort(passed, kind="stable")[np.count_nonzero(passed == 0) :]
         size = reuse.batch_layers()
@@ -304,15 +305,17 @@ class Locality:
 
 
 def _one_by_one(listings: list[Listing]) -> Listing:
-    """The same experts in rows of one each, so that rows of many different k are looked at together."""
-    rows = Listing(
+    """The same experts in rows of one each, so that rows of many different k are looked at together.
+
+    They are in no order: those of each listing follow those of the one before.
+    """
+    return Listing(
         np.concatenate([np.repeat(rows.time, len(rows.by_rank)) for rows in listings]),
         np.concatenate([np.repeat(rows.slot, len(rows.by_rank)) for rows in listings]),
         np.concatenate([np.repeat(rows.step, len(rows.by_rank)) for rows in listings]),
         np.concatenate([(rows.place[:, None] + np.arange(len(rows.by_rank))).ravel() for rows in listings]),
         np.concatenate([rows.by_rank.T.reshape(-1) for rows in listings])[None],
     )
-    return _taken(rows, np.argsort(rows.time, kind="stable"))
 
 
 def _in_order_of_use(listings: list[Listing], n_layers: int) -> Listing:
