@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from moe_live.dataclass import dataclass
 from moe_live.formatting import ranges
 from moe_live.isolation import Failures
 from moe_live.routing.evidence import Verdict

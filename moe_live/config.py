@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from moe_live.arguments import Parser, cores, file_name, frame_rate, whole_number
 from moe_live.capture.launch import CommandParser, Launch, add_launch_options, launch
 from moe_live.commands import COMMANDS, add_parsers
 from moe_live.counting import add_counting, counting_of
+from moe_live.dataclass import dataclass
 from moe_live.defaults import config_file, default_options
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.outputs.output import Output

@@ -6,8 +6,9 @@ Dashboard, summary and JSON show the same judgements, each in its own way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from moe_live.dataclass import dataclass
 
 
 class Subject(StrEnum):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+
+from moe_live.dataclass import dataclass
 
 SECONDS = 120
 """Seconds that are told apart."""

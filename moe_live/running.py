@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from moe_live.analyzer import Analyzer, Progress
+from moe_live.dataclass import dataclass
 from moe_live.pace import Pace, PaceCounter
 from moe_live.share import SourceNow
 from moe_live.snapshot import Section, Snapshot

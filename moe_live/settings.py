@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import SupportsIndex, TypeVar
+
+from moe_live.dataclass import dataclass
 
 MAX_LAYERS = 1024
 """Layers are numbered below this. The bounds lie well above every published model and keep each table that is

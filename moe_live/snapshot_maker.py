@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.caveats import Facts, caveats, run_sentence, verdict_sentence
+from moe_live.dataclass import dataclass
 from moe_live.isolation import Failures
 from moe_live.routing.batch import Kind
 from moe_live.routing.evidence import Verdict

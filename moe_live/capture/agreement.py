@@ -8,13 +8,13 @@ t. In a strided log the true selections of some tokens stand elsewhere in the bl
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.capture.routers import Router, RouterFile
+from moe_live.dataclass import dataclass
 from moe_live.formats.records import Records
 from moe_live.routing.batch import ExpertRows
 from moe_live.routing.evidence import StrideEvidence, Verdict

@@ -8,7 +8,6 @@ import stat
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from moe_live.capture.linkage import find_program, linkage, why_not
@@ -20,6 +19,7 @@ from moe_live.capture.supervisor import (
     NotFoundError,
 )
 from moe_live.capture.tap_library import tap_library
+from moe_live.dataclass import dataclass
 from moe_live.errors import MoeLiveError, printable
 
 OUTPUT_LIMIT = 16 << 20

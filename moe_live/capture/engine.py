@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
@@ -18,6 +17,7 @@ from llama_cpp import llama_cpp as library
 
 from moe_live.capture.recorder import LogWriter, Recorder
 from moe_live.capture.tensors import Tensors
+from moe_live.dataclass import dataclass
 from moe_live.errors import MoeLiveError, UsageError, printable
 
 BATCH_SIZE = 2048

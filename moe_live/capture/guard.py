@@ -17,10 +17,10 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from moe_live.dataclass import dataclass
 from moe_live.network import means_this_machine
 
 MAX_BODY = 4 << 20

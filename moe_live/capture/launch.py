@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from moe_live.arguments import Parser, file_name
 from moe_live.capture.supervisor import LaunchError
+from moe_live.dataclass import dataclass
 
 _SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.capture.routers import Router, RouterFile
+from moe_live.dataclass import dataclass
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.routing.steps import StepAssembler

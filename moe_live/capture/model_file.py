@@ -16,13 +16,13 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.errors import UsageError, printable
 
 # Far beyond every model: what exceeds these is damage, and would take time or memory.

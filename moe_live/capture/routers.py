@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.capture.model_file import Tensor, model_parts, read_model_file
+from moe_live.dataclass import dataclass
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 

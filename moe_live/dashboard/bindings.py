@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
 from moe_live.dashboard.cache_size import resize
@@ -20,6 +19,7 @@ from moe_live.dashboard.moves import (
 from moe_live.dashboard.state import Asking, Kept, Prompt, ViewState
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import INPUT, VIEWS
+from moe_live.dataclass import dataclass
 from moe_live.formats.comments import MAX_LABEL
 from moe_live.snapshot import Snapshot
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Generic, TypeVar
 
 from rich.cells import set_cell_size
@@ -13,6 +13,7 @@ from rich.style import Style
 from moe_live.dashboard.heat import HeatRow
 from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.theme import BAR, COLD_BAR, FAINT, TITLE
+from moe_live.dataclass import dataclass
 from moe_live.wrapping import text_width
 
 Target = Callable[[int], Selection | str | None]

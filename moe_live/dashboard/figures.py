@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
+from moe_live.dataclass import dataclass
 from moe_live.formats.records import LineTally
 from moe_live.running import Run
 from moe_live.snapshot import PhaseCount, Section, Snapshot

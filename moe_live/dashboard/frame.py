@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
@@ -19,6 +19,7 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import FAINT, STRONG, TITLE, Look
 from moe_live.dashboard.view import View, excerpt, phase_of
 from moe_live.dashboard.views import VIEWS
+from moe_live.dataclass import dataclass
 from moe_live.errors import printable
 from moe_live.formats.nearest import nearest
 from moe_live.formatting import size, whole

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.dashboard.state import CellOf
+from moe_live.dataclass import dataclass
 
 WIDEST_CELL = 8
 NUMBERED_CELL = 7

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from rich.color import Color, ColorSystem, ColorType
 from rich.segment import Segment
 from rich.style import Style
+
+from moe_live.dataclass import dataclass
 
 _BOUNDS = 2.0 ** np.arange(-2, 3.25, 0.5)
 SHADES = len(_BOUNDS) + 2

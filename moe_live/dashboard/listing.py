@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic
 
 from moe_live.dashboard.canvas import Column, Line, Row, Table, choosing, flow, highlighted, text
@@ -12,6 +11,7 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import Place, ViewState
 from moe_live.dashboard.theme import CAUTION, STRONG
 from moe_live.dashboard.view import excerpt, longest_excerpt, of_layer
+from moe_live.dataclass import dataclass
 
 MARKER = "▶"
 GUTTER = 1

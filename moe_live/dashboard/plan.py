@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from moe_live.dashboard.selection import NO_AXIS, Axis, Selection
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.view import layer_counts, layer_index, relative_use
+from moe_live.dataclass import dataclass
 from moe_live.snapshot import Snapshot
 
 SORTS = ("by number", "by heat")

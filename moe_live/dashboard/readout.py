@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from moe_live.dashboard.canvas import Line, line_width, text
 from moe_live.dashboard.state import Phase
 from moe_live.dashboard.theme import FAINT, STRONG
 from moe_live.dashboard.view import counts_of
+from moe_live.dataclass import dataclass
 from moe_live.formatting import percent, times, whole
 from moe_live.snapshot import LayerUsage, Snapshot
 

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from moe_live import view_names
@@ -25,6 +25,7 @@ from moe_live.dashboard.theme import CAUTION, Look, Theme
 from moe_live.dashboard.trend import TrendRecorder
 from moe_live.dashboard.view import layer_index, phase_of
 from moe_live.dashboard.views import VIEWS
+from moe_live.dataclass import dataclass
 from moe_live.errors import MoeLiveError, printable
 from moe_live.isolation import Failures
 from moe_live.pace import UNTIMED

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
 from moe_live import settings
 from moe_live.dashboard.selection import Selection, Window
 from moe_live.dashboard.theme import Look
 from moe_live.dashboard.trend import Trend
+from moe_live.dataclass import dataclass
 
 
 class Phase(Enum):

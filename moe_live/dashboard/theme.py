@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from rich.color import ColorSystem
 from rich.style import Style
 
 from moe_live.dashboard.heat import DARK, DARK_16, DARK_BLANKS, LIGHT, LIGHT_16, LIGHT_BLANKS, Ramp
+from moe_live.dataclass import dataclass
 
 STRONG = Style(bold=True)
 FAINT = Style(dim=True)

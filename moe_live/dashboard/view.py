@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from moe_live.dashboard.canvas import Line, Spot, text
 from moe_live.dashboard.selection import Axis, Selection
 from moe_live.dashboard.state import Phase, ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
+from moe_live.dataclass import dataclass
 from moe_live.snapshot import LayerUsage, Section, Snapshot, Usage
 from moe_live.wrapping import wrap
 

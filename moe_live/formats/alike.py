@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.columns import Column
 from moe_live.formats.fields import MAX_SEQUENCE, floats, numbers
 from moe_live.formats.passes import DECODE, PREFILL, UNTOLD, Told, picked, same

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.float_text import FloatTextParser
 from moe_live.formats.records import RowWeights, StepMarks
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K

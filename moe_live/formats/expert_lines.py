@@ -11,12 +11,12 @@ costs little more than any other, and there is no loop over lines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.ranges import offsets
 from moe_live.formats.records import Experts
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K

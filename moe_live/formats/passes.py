@@ -17,12 +17,12 @@ rank is told: then as many as the shortest run of one layer has make a row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.ranges import offsets
 from moe_live.formats.records import Experts, Records, RowWeights, StepMarks
 from moe_live.settings import MAX_TOP_K

@@ -9,8 +9,10 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.dialect import Decoder
 from moe_live.formats.records import LineTally, Records
 from moe_live.formats.spans import MAX_LINE_BYTES
@@ -33,8 +35,6 @@ SHAPES: dict[str, bytes] = {
 }
 """Prefixes of lines, the most telling first."""
 
-_PATTERNS = {name: re.compile(shape) for name, shape in SHAPES.items()}
-_EVERYWHERE = {name: re.compile(b"^(?:" + shape + b")", re.MULTILINE) for name, shape in SHAPES.items()}
 _COLOURS = re.compile(rb"\x1b\[[0-9;]*[mK]")
 _AT_END = re.compile(rb"[ \t]+(?=\r?\n)")
 
@@ -64,7 +64,7 @@ class Wrapping:
         if self.colours:
             text = _COLOURS.sub(b"", text)
         if self.prefix:
-            text = _EVERYWHERE[self.prefix].sub(b"", text)
+            text = _at_beginnings(self.prefix).sub(b"", text)
         return _AT_END.sub(b"", text) if self.blanks else text
 
 
@@ -74,9 +74,15 @@ def unwrapped(line: bytes) -> Iterator[tuple[Wrapping, bytes]]:
     bare = plain.rstrip(b" \t\r")
     wrapping = Wrapping(colours=len(plain) < len(line), blanks=plain.rstrip(b"\r") != bare)
     yield wrapping, bare
-    for name, pattern in _PATTERNS.items():
-        if found := pattern.match(plain):
+    for name in SHAPES:
+        if found := _at_beginnings(name).match(plain):
             yield replace(wrapping, prefix=name), bare[found.end() :]
+
+
+@cache
+def _at_beginnings(prefix: str) -> re.Pattern[bytes]:
+    """One of `SHAPES`, at the beginnings of lines: few logs have any."""
+    return re.compile(b"^(?:" + SHAPES[prefix] + b")", re.MULTILINE)
 
 
 class UnwrappingDecoder:

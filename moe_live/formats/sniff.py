@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from types import MappingProxyType
+from typing import overload
 
 from moe_live.formats.dialect import Decoder, Dialect, Fit
 from moe_live.formats.nearest import is_foreign_table, nearest
@@ -14,16 +15,33 @@ from moe_live.formats.records import LineTally, Records
 from moe_live.formats.spans import SAMPLE_BYTES
 from moe_live.settings import FORMATS
 
-DIALECTS: list[Dialect] = [
-    dialect
-    for module in dict.fromkeys(FORMATS.values())
-    for dialect in import_module(f"moe_live.formats.{module}").DIALECTS
-]
+
+class _Dialects(Sequence[Dialect]):
+    """All, in the order of `FORMATS`; modules are loaded as they are reached, of most logs only the first."""
+
+    def __len__(self) -> int:
+        return len(FORMATS)
+
+    @overload
+    def __getitem__(self, index: int) -> Dialect: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Dialect]: ...
+
+    def __getitem__(self, index: int | slice) -> Dialect | Sequence[Dialect]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        name, module = list(FORMATS.items())[index]
+        dialects: Sequence[Dialect] = import_module(f"moe_live.formats.{module}").DIALECTS
+        return next(dialect for dialect in dialects if dialect.name == name)
+
+
+DIALECTS: Sequence[Dialect] = _Dialects()
 """All, in the order of `FORMATS`."""
 
 _TABLE = "table"
 
-USUAL = DIALECTS[0].name
+USUAL = next(iter(FORMATS))
 """The dialect that needs no mention."""
 
 _NOTHING_TOLD: Mapping[str, str] = MappingProxyType({})
@@ -41,21 +59,21 @@ def dialect_named(name: str) -> Dialect:
     Raises:
         KeyError: there is none.
     """
-    return {dialect.name: dialect for dialect in DIALECTS}[name]
+    for dialect in DIALECTS:
+        if dialect.name == name:
+            return dialect
+    raise KeyError(name)
 
 
-def candidates(name: str = "", columns: Mapping[str, str] = _NOTHING_TOLD) -> list[Dialect]:
+def candidates(name: str = "", columns: Mapping[str, str] = _NOTHING_TOLD) -> Sequence[Dialect]:
     """The dialects a log may be written in.
 
     Args:
         name: of the one it is; "" for all.
         columns: what columns and keys are called, by our names of them.
     """
-    return [
-        one.named(columns) if columns and one.named is not None else one
-        for one in DIALECTS
-        if name in {"", one.name}
-    ]
+    known = [dialect_named(name)] if name else DIALECTS
+    return [one.named(columns) if one.named else one for one in known] if columns else known
 
 
 class Sniffer:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.cells import SEPARATORS, Cells
 from moe_live.formats.columns import Column, columns, plain_name
 from moe_live.formats.dialect import Dialect, Fit

@@ -8,9 +8,9 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from http import HTTPStatus
 
+from moe_live.dataclass import dataclass
 from moe_live.outputs.http import Answer, Request
 from moe_live.outputs.live import LONGEST_PERIOD, PERIOD
 from moe_live.outputs.output import Output

@@ -12,8 +12,10 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
+
+from moe_live.dataclass import dataclass
 
 MAX_CONNECTIONS = 32
 MAX_HEAD = 8 << 10

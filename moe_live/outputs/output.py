@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from moe_live.dataclass import dataclass
 
 if TYPE_CHECKING:
     from moe_live.running import Status

@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.analyzer import Analyzer
+from moe_live.dataclass import dataclass
 from moe_live.errors import MoeLiveError, UsageError, printable
 from moe_live.plans.reading import finished_state
 from moe_live.reports.unusable import require_usable

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.capture.model_file import Tensor, model_parts, read_model_file
+from moe_live.dataclass import dataclass
 from moe_live.errors import UsageError, printable
 
 _EXPERTS = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.ffn_(?:gate|up|down|gate_up)_exps\.weight")

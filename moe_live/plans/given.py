@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from moe_live.dataclass import dataclass
 from moe_live.errors import UsageError
 
 if TYPE_CHECKING:

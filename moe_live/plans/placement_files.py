@@ -6,10 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moe_live.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from moe_live.dataclass import dataclass
 from moe_live.plans.result import Result
 from moe_live.settings import DEFAULT_LATEST_USES
 

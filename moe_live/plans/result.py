@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from moe_live.dataclass import dataclass
 from moe_live.errors import printable
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TextIO
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from moe_live.dataclass import dataclass
 from moe_live.errors import printable
 from moe_live.judgement import Subject, Word
 from moe_live.reports.section import NAME_WIDTH, Gist, ReportSection, isolated

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, TypeVar
 
+from moe_live.dataclass import dataclass
 from moe_live.isolation import Failures
 from moe_live.snapshot import Snapshot
 

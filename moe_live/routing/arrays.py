@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, Phase
 

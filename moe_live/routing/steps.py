@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.records import Experts, Records, StepMarks
 from moe_live.memory import unique
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates, repeats

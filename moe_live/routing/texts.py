@@ -11,11 +11,12 @@ its sequence for which that holds, or one that was not seen; else it was generat
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.records import StepMarks
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, StepGates
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from moe_live.dataclass import dataclass
 
 TOPICS = 3
 """Kinds of prompt; each has experts of its own."""

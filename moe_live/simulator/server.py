@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.simulator.model import TOPICS, GateInputs, ModelShape, Routers, TokenSequence
 
 HEADER = b"layer_id,expert_ids\n"

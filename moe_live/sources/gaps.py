@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
+
+from moe_live.dataclass import dataclass
 
 UNSEEN_S = 1.0
 """After more time than this without a look, say because the process was stopped, all may have happened."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
+from moe_live.dataclass import dataclass
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.packed import PackedLog
 from moe_live.sources.place import Identity, Place

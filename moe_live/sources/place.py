@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
+
+from moe_live.dataclass import dataclass
 
 MARKER_BYTES = 256
 """How much is compared with what was read: at the head of the file, and just before the offset."""

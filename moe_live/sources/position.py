@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from moe_live.dataclass import dataclass
 from moe_live.sources.gaps import Gaps
 from moe_live.sources.memory import Memory
 from moe_live.sources.place import Place

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from moe_live.dataclass import dataclass
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.memory import Log, Memory
 from moe_live.sources.packed import PackedLog

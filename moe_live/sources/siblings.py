@@ -6,11 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+from moe_live.dataclass import dataclass
 from moe_live.sources.place import Identity, identity_of
 
 _MARK = r"(?P<mark>[0-9]+(?:[-_.:T+]?[0-9]+)*)"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Protocol
 
+from moe_live.dataclass import dataclass
 from moe_live.sources.gaps import Gaps
 
 BUSY_PAUSE_S = 0.05

@@ -17,11 +17,14 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
+from importlib import import_module
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moe_live.settings import FORMATS
 
 _PLAIN = (type(None), bool, int, str)
 
@@ -93,6 +96,8 @@ def thaw(frozen: Frozen, like: Frozen | None = None) -> Any:
         for name, names in frozen.classes:
             if names is not None and now.get(name, set(names)) != set(names):
                 raise DamagedError(f"another version of moe-live wrote it, which kept more or less in {name}")
+    for module in FORMATS.values():  # a dialect may be in it that this process has not come across
+        import_module(f"moe_live.formats.{module}")
     try:
         return _Thawer(frozen).of(frozen.tree)
     except (

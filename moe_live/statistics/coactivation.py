@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from statistics import NormalDist
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live import kernels
+from moe_live.dataclass import dataclass
 from moe_live.statistics.cells import Cells
 from moe_live.statistics.columns import Columns, experts_of, moved
 from moe_live.statistics.members import Member

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from moe_live.dataclass import dataclass
 from moe_live.formatting import percents
 from moe_live.statistics.agreement import RowAgreement
 from moe_live.statistics.likeness import Likeness

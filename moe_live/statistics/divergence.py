@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moe_live.dataclass import dataclass
 
 FALSE_ALARMS = 1e-3
 """Chance that a divergence due to sampling alone is taken for a real one."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.settings import DEFAULT_WINDOW
 from moe_live.statistics.dependence import bins, clustering, variance_of_stretches

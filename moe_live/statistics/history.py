@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.routing.batch import Kind
 from moe_live.statistics.sampling import SampledRows, TokenSample
 from moe_live.statistics.statistic import Counted, OnDemand

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moe_live.dataclass import dataclass
 
 COVERED_PERCENT = (50, 80, 90, 95, 99)
 """Shares of the selections, in percent, for which coverage is given."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
 from typing import Self
@@ -12,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.memory import unique
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.dependence import bins, variance_of_stretches

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
 from moe_live.settings import DEFAULT_LATEST_USES
 from moe_live.statistics.members import Member

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import repeat
 from typing import Self
 
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live import kernels
+from moe_live.dataclass import dataclass
 from moe_live.memory import Scratch
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.blocks import Share, errors, in_blocks

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+from moe_live.dataclass import dataclass
 from moe_live.isolation import Failures
 from moe_live.settings import Settings
 

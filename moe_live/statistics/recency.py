@@ -18,11 +18,11 @@ gives every use a place in the order of use and counts, with bits, the places be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.memory import Scratch
 
 MAX_STEPS = 1 << 10

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.isolation import Failures
 from moe_live.routing.batch import ExpertRows, StepBatch
 from moe_live.routing.evidence import StrideEvidence, Verdict

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
+from moe_live.dataclass import dataclass
 from moe_live.statistics.coactivation import PAIRS, LayerPairs
 from moe_live.statistics.drift import DRIFT, Drift
 from moe_live.statistics.history import HISTORY, History

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.statistics.blocks import Share
 from moe_live.statistics.latest import Uses
 from moe_live.statistics.replay import CacheRates, Served, Stream, most_used, replay

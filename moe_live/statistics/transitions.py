@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_live import kernels
-from moe_live.routing.batch import repeats
-from moe_live.statistics.blocks import BLOCKS, CERTAIN
+from moe_live.dataclass import dataclass
+from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.cells import Cells
 from moe_live.statistics.columns import Columns, experts_of, moved
 from moe_live.statistics.members import Member
 from moe_live.statistics.planes import Slots
+from moe_live.statistics.prediction import PairedRows, tested
 from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer, same_tokens
-from moe_live.statistics.sampling import SampledRows, TokenSample
+from moe_live.statistics.sampling import TokenSample
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
 
@@ -30,20 +30,13 @@ admits 127 layers of 512 experts; a larger model is not counted."""
 MAX_WIDTH = 1 << 10
 """Columns of a layer at most. One that uses more experts is none of a model, and nothing is counted."""
 
-TESTED_TOKENS = 256
-"""Tokens that predictions are tested on at most."""
-
-_PRIOR = 4.0
-# Rows for which the most used experts stand in a prediction: what few rows show is not believed at once.
-TEST_SIZE = 1 << 22
-"""Tokens times experts a row times experts a layer that predictions are tested on at most: `TESTED_TOKENS` of
-32 experts a row of 512, fewer of what no model has."""
-
 RENEWED = 2
 """Pairs of layers that are tested anew at a time, where that is to take some milliseconds only."""
 
 Pair = tuple[int, int]
 """A layer and the next."""
+
+_TOGETHER = 1 << 17  # cells of the tables of pairs that are tested at once
 
 _CHUNK = 1 << 16  # pairs handled at a time: what fits a processor's cache
 
@@ -274,8 +267,8 @@ def summarize(
 ) -> tuple[LayerTransition, ...]:
     """All pairs of consecutive layers with tokens, over the rows of all `accumulators` together.
 
-    Predictions are those of `hit_rates`, tested on `TESTED_TOKENS` tokens at most of a `sample` of the same
-    rows: the standard error of a rate is some 1 %.
+    Predictions are those of `prediction.hits`, tested on `TESTED_TOKENS` tokens at most of a `sample` of the
+    same rows: the standard error of a rate is some 1 %.
 
     Args:
         accumulators: the counts.
@@ -298,161 +291,26 @@ def summarize(
     for pair in sorted(summaries, key=lambda pair: summaries[pair].tokens / tokens[pair])[:RENEWED]:
         del summaries[pair]
     untested = [pair for pair in tokens if pair not in summaries]
-    layers = {layer for pair in untested for layer in pair}
     tables = [
-        _of_layers(rows, layers, experts) for rows in sample.rows() if rows.experts.shape[1] <= MAX_TOGETHER
+        PairedRows.of(rows, untested, experts)
+        for rows in (sample.rows() if untested else ())
+        if rows.experts.shape[1] <= MAX_TOGETHER
     ]
-    for pair in untested:
-        counts = sum(
-            (accumulator.counts(*pair, experts) for accumulator in accumulators if accumulator.tokens(*pair)),
-            np.zeros((len(experts), len(experts)), np.int64),
-        )
-        usage = counts.sum(axis=0)
-        hits = np.zeros(2)
-        tested = selections = 0
-        paired = [rows for rows in (_paired(table, pair) for table in tables) if rows is not None]
-        for below, above in paired:
-            some = below.rank < min(TESTED_TOKENS, max(1, TEST_SIZE // (above.shape[1] * len(experts))))
-            hits += hit_rates(counts, usage, below.experts[some], above[some]) * above[some].size
-            tested += len(above[some])
-            selections += above[some].size
-        rate, static = (hits / selections).tolist() if tested else (np.nan, np.nan)
-        chance = selections / tested / n_experts if tested else np.nan
-        summaries[pair] = LayerTransition(
-            *pair, tokens[pair], tested, rate, static, chance, *_gain(paired, len(experts))
-        )
+    step = max(1, _TOGETHER // len(experts) ** 2)
+    for begin in range(0, len(untested), step):
+        pairs = untested[begin : begin + step]
+        counts = np.zeros((len(pairs), len(experts), len(experts)), np.int64)
+        for accumulator in accumulators:
+            for index, pair in enumerate(pairs):
+                if accumulator.tokens(*pair):
+                    counts[index] += accumulator.counts(*pair, experts)
+        found = tested(counts, [table.of_pairs(begin, begin + len(pairs)) for table in tables])
+        figures = zip(*(array.tolist() for array in found), strict=True)
+        for pair, (number, rate, static, together, *gain) in zip(pairs, figures, strict=True):
+            summaries[pair] = LayerTransition(
+                *pair, tokens[pair], number, rate, static, together / n_experts, *gain
+            )
     return tuple(summaries[pair] for pair in tokens)
-
-
-def _gain(paired: Sequence[tuple[SampledRows, NDArray[np.uint16]]], n_experts: int) -> tuple[float, float]:
-    """`LayerTransition.gain` and its error, over the tokens of the k that most of them have."""
-    if not paired:
-        return math.nan, math.nan
-    below, above = max(paired, key=lambda rows: len(rows[1]))
-    order = np.lexsort((below.token, below.step))
-    return gain(below.experts[order], above[order], n_experts)
-
-
-def gain(lower: NDArray[np.uint16], upper: NDArray[np.uint16], n_experts: int) -> tuple[float, float]:
-    """How much better the lower layer foretells the upper one than the most used experts do.
-
-    Each half of the tokens is predicted from the other: what is only alike because it is near in time, or
-    because few tokens were counted, predicts nothing there.
-
-    Args:
-        lower: (m, k) distinct experts of tokens in the lower layer, in the order of time.
-        upper: (m, k) those in the upper.
-        n_experts: experts a layer.
-
-    Returns:
-        The difference of the two shares predicted, and its standard error; NaN for what cannot be told.
-    """
-    m, k = upper.shape
-    if m < 2 * k or m < 2:
-        return math.nan, math.nan
-    gains = np.zeros(m)
-    halves = (slice(0, m // 2), slice(m // 2, m))
-    for tested, learned in zip(halves, halves[::-1], strict=True):
-        below, above = lower[learned].astype(np.int64), upper[learned].astype(np.int64)
-        pairs = (below[:, :, None] * n_experts + above[:, None, :]).reshape(-1)
-        counts = np.bincount(pairs, minlength=n_experts**2).reshape(n_experts, n_experts)
-        used = np.bincount(above.reshape(-1), minlength=n_experts) / len(above)
-        own = np.bincount(below.reshape(-1), minlength=n_experts)
-        share = (counts + _PRIOR * used) / (own + _PRIOR)[:, None]
-        scores = _sums(share, lower[tested])
-        gains[tested] = (_hits(scores, upper[tested]) - _hits(used[None], upper[tested])) / k
-    part = np.arange(m) * BLOCKS // m
-    size = np.bincount(part, minlength=BLOCKS)
-    if not size.all():
-        return float(gains.mean()), math.nan
-    spread = ((np.bincount(part, gains, BLOCKS) - gains.mean() * size) ** 2).sum()
-    # What one half teaches is as uncertain as what the other tests: twice the variance.
-    return float(gains.mean()), math.sqrt(2 * BLOCKS / (BLOCKS - 1) * float(spread)) / m
-
-
-def hit_rates(
-    counts: NDArray[np.int64],
-    usage: NDArray[np.int64],
-    lower: NDArray[np.uint16],
-    upper: NDArray[np.uint16],
-) -> NDArray[np.float64]:
-    """How much of `upper` is predicted right, each token from the counts of all others (leave one out).
-
-    Predicted are the k experts j with the largest sum of P(j|i) over the token's experts i in the lower
-    layer; statically, those most used in the upper layer, the token itself included: without it its experts
-    would lose every tie. Among equals at the border each is taken as likely as the others.
-
-    Args:
-        counts: (E, E) tokens with i below and j above, these included.
-        usage: (E,) the sums of its columns.
-        lower: (m, k) distinct experts of tokens in the lower layer.
-        upper: (m, k) those in the upper.
-
-    Returns:
-        (2,): hit rate, static hit rate; 0 if m is 0.
-    """
-    m, k = upper.shape
-    if not m:
-        return np.zeros(2)
-    followers = np.maximum(counts.sum(axis=1) - k, 1)
-    scores = _sums(counts / followers[:, None], lower)
-    # Less the token itself, before any rounding: a trace of it would break ties its way.
-    others = counts[lower[:, :, None], upper[:, None, :]] - 1
-    scores[np.arange(m)[:, None], upper] = (others / followers[lower][:, :, None]).sum(axis=1)
-    hits = [float(_hits(table, upper).sum()) for table in (scores, usage[None])]
-    rates: NDArray[np.float64] = np.array(hits) / (m * k)
-    return rates
-
-
-def _sums(share: NDArray[np.float64], lower: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """For each token the sum (m, E) of the rows of `share` (E, E) of its experts `lower` (m, k)."""
-    first, *others = lower.astype(np.int64).T
-    scores: NDArray[np.float64] = share.take(first, axis=0)
-    row = np.empty_like(scores)
-    for i in others:
-        scores += share.take(i, axis=0, out=row, mode="clip")  # else it would go through a copy
-    return scores
-
-
-def _hits(scores: NDArray[Any], chosen: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """Expected number (m,) of `chosen` (m, k) among the k best of `scores`, ties broken at random.
-
-    Args:
-        scores: (m, E), or (1, E) for all alike.
-        chosen: (m, k) experts.
-    """
-    k = chosen.shape[1]
-    ordered = np.partition(scores, scores.shape[1] - k, axis=1)
-    best = ordered[:, -k:]
-    border = best[:, :1]
-    above = (best > border).sum(axis=1)
-    tied = (ordered == border).sum(axis=1)
-    own = scores[np.arange(len(scores))[:, None], chosen]
-    hits = (own > border).sum(axis=1)
-    found: NDArray[np.float64] = hits + (own == border).sum(axis=1) * (k - above) / tied
-    return found
-
-
-def _of_layers(
-    rows: SampledRows, layers: Collection[int], experts: NDArray[np.int64]
-) -> dict[int, SampledRows]:
-    """The rows of sampled tokens, by layer, in the order of the sample; with indices of `experts`."""
-    rows = rows.take(np.flatnonzero(np.isin(rows.layer, list(layers))))
-    repeating = repeats(rows.experts.T)
-    if repeating is not None:
-        rows = rows.take(np.flatnonzero(~repeating))
-    if len(experts) and experts[-1] >= len(experts):
-        rows = replace(rows, experts=np.searchsorted(experts, rows.experts).astype(np.uint16))
-    return {layer: rows.take(np.flatnonzero(rows.layer == layer)) for layer in layers}
-
-
-def _paired(table: dict[int, SampledRows], pair: Pair) -> tuple[SampledRows, NDArray[np.uint16]] | None:
-    """The rows of one layer, and the experts (m, k) of the same tokens in the next; None without any."""
-    below, above = (table.get(layer) for layer in pair)
-    if below is None or above is None:
-        return None
-    _, i, j = np.intersect1d(below.rank, above.rank, assume_unique=True, return_indices=True)
-    return (below.take(i), above.experts[j]) if len(i) else None
 
 
 def _make(counted: Counted) -> tuple[LayerTransition, ...]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
+from moe_live.dataclass import dataclass
 from moe_live.errors import MoeLiveError, printable
 from moe_live.memory import keep_freed_memory
 from moe_live.plans.progress import bar

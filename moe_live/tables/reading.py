@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from moe_live.analyzer import Analyzer
+from moe_live.dataclass import dataclass
 from moe_live.errors import MoeLiveError, UsageError
 from moe_live.formats.records import LineTally
 from moe_live.isolation import Failures

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import MAX_LAYERS

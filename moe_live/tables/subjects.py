@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from moe_live.dataclass import dataclass
 from moe_live.snapshot import Snapshot
 from moe_live.statistics.distances import METRICS
 from moe_live.statistics.hot_set import COVERED_PERCENT

@@ -21,7 +21,7 @@ from moe_live.statistics.divergence import ENOUGH
 from moe_live.statistics.drift import BLOCKS, Parts, Window
 from moe_live.statistics.drift import drift as judged
 from moe_live.statistics.labels import PERIODS, divergences
-from moe_live.statistics.transitions import gain
+from moe_live.statistics.prediction import PairedRows, gains
 from moe_live.verdicts import FEW_TESTED, GAIN, VARYING, verdict
 from tests.claims.data import SHAPES, TEXTS, Text, chosen
 
@@ -129,11 +129,13 @@ def pairs(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
 def next_layer(rows: NDArray[np.uint16], n_experts: int) -> list[bool | None]:
     """Whether a layer is said to foretell the next."""
     step = max(1, len(rows) // SAMPLED)
-    sample = rows[::step]
+    sample = np.ascontiguousarray(np.moveaxis(rows[::step], 1, 0))
+    n_pairs, (_, tokens, k) = len(sample) - 1, sample.shape
+    pair = np.repeat(np.arange(n_pairs, dtype=np.uint16), tokens)
+    lower, upper = (layers.reshape(-1, k) for layers in (sample[:-1], sample[1:]))
     found: list[bool | None] = []
-    for lower in range(rows.shape[1] - 1):
-        gained, error = gain(sample[:, lower], sample[:, lower + 1], n_experts)
-        called = gained >= GAIN and gained - CERTAIN * error > 0 and len(sample) >= FEW_TESTED
+    for gained, error in gains(PairedRows(pair, lower, upper, pair.astype(np.int64)), n_pairs, n_experts).T:
+        called = bool(gained >= GAIN and gained - CERTAIN * error > 0 and tokens >= FEW_TESTED)
         found.append(called or (False if gained + CERTAIN * error < GAIN else None))
     return found
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics import transitions
+from moe_live.statistics.prediction import TESTED_TOKENS, PairedRows, gains, hits
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
-from moe_live.statistics.transitions import LayerTransition, Transitions, hit_rates, summarize
+from moe_live.statistics.transitions import LayerTransition, Transitions, summarize
 from tests.comparison import plain
 from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 
@@ -194,13 +195,24 @@ def test_of_known_pairs_a_few_are_tested_again_at_a_time_until_all_are_exact() -
         assert plain(found) == plain(exact[:tested] + first[tested:])
 
 
+def rows_of_pair(lower: NDArray[np.uint16], upper: NDArray[np.uint16]) -> PairedRows:
+    """Rows of one pair of layers."""
+    return PairedRows(np.zeros(len(lower), np.uint16), lower, upper, np.arange(len(lower)))
+
+
+def gain_of(lower: NDArray[np.uint16], upper: NDArray[np.uint16]) -> tuple[float, float]:
+    """The gain of one pair of layers of 32 experts, and its error."""
+    (gain,), (error,) = gains(rows_of_pair(lower, upper), 1, 32).tolist()
+    return gain, error
+
+
 def test_hit_rates_equal_a_plain_leave_one_out() -> None:
     rng = np.random.default_rng(2)
     lower, upper = chosen(rng, np.zeros(6), 2, (2, 9))
     counts = np.zeros((6, 6), np.int64)
     for below, above in zip(lower, upper, strict=True):
         counts[np.ix_(below, above)] += 1
-    hits = np.zeros(2)
+    expected = np.zeros(2)
     for token in range(9):
         others = [other for other in range(9) if other != token]
         scores, used = [0.0] * 6, [0.0] * 6
@@ -216,8 +228,9 @@ def test_hit_rates_equal_a_plain_leave_one_out() -> None:
             above = sum(value > border for value in score)
             tied = score.count(border)
             for j in upper[token]:
-                hits[which] += 1 if score[j] > border else (2 - above) / tied * (score[j] == border)
-    np.testing.assert_allclose(hit_rates(counts, counts.sum(axis=0), lower, upper), hits / 18)
+                expected[which] += 1 if score[j] > border else (2 - above) / tied * (score[j] == border)
+    found = hits(counts[None], rows_of_pair(lower, upper))
+    np.testing.assert_allclose(found.sum(axis=1), expected)
 
 
 def test_a_next_layer_that_follows_from_this_one_is_foretold() -> None:
@@ -225,7 +238,7 @@ def test_a_next_layer_that_follows_from_this_one_is_foretold() -> None:
     lower = chosen(rng, np.zeros(32), 4, (3000,))
     upper = rng.permutation(32).astype(np.uint16)[lower]
     found = of_rows(lower, upper, 32)
-    assert (found.tokens, found.tested, found.chance) == (3000, transitions.TESTED_TOKENS, 4 / 32)
+    assert (found.tokens, found.tested, found.chance) == (3000, TESTED_TOKENS, 4 / 32)
     assert found.hit_rate > 0.99
     assert found.static_hit_rate < 0.25
 
@@ -246,24 +259,24 @@ def test_layers_without_relation_are_foretold_no_better_than_by_chance(tokens: i
 def test_a_gain_is_tested_on_the_other_half_with_its_error() -> None:
     rng = np.random.default_rng(6)
     lower, upper = chosen(rng, np.zeros(32), 4, (2, 300))
-    gain, error = transitions.gain(lower, upper, 32)
+    gain, error = gain_of(lower, upper)
     assert abs(gain) < 4 * error
     assert error < 0.03
-    gain, error = transitions.gain(lower, rng.permutation(32).astype(np.uint16)[lower], 32)
+    gain, error = gain_of(lower, rng.permutation(32).astype(np.uint16)[lower])
     assert gain - 4 * error > 0.5
     halves = np.concatenate((lower[:150], lower[:150]))  # what one half alone has does not help in the other
     other = np.concatenate((rng.permutation(32)[lower[:150]], rng.permutation(32)[lower[:150]]))
-    gain, error = transitions.gain(halves, other.astype(np.uint16), 32)
+    gain, error = gain_of(halves, other.astype(np.uint16))
     assert gain < 4 * error
 
 
 def test_of_few_tokens_the_gain_or_its_error_is_unknown() -> None:
     rows = chosen(np.random.default_rng(7), np.zeros(32), 4, (2, 40))
-    assert all(math.isnan(value) for value in transitions.gain(rows[0][:7], rows[1][:7], 32))
-    known, error = transitions.gain(rows[0][:20], rows[1][:20], 32)
+    assert all(math.isnan(value) for value in gain_of(rows[0][:7], rows[1][:7]))
+    known, error = gain_of(rows[0][:20], rows[1][:20])
     assert math.isfinite(known)
     assert math.isnan(error)
-    assert all(math.isfinite(value) for value in transitions.gain(rows[0], rows[1], 32))
+    assert all(math.isfinite(value) for value in gain_of(rows[0], rows[1]))
 
 
 def test_usage_alone_is_no_transition() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from rich.segment import Segment
 
@@ -14,6 +13,7 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, TITLE
 from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, of_phase
+from moe_live.dataclass import dataclass
 from moe_live.formatting import expected, fraction, percent, short
 from moe_live.judgement import Subject
 from moe_live.snapshot import Balance, Snapshot, Usage

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rich.segment import Segment
 
 from moe_live.caching import POLICIES
@@ -13,6 +11,7 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, GOOD, STRONG, TITLE
 from moe_live.dashboard.view import View, unplanned
+from moe_live.dataclass import dataclass
 from moe_live.formatting import chosen_size, memory, percents, whole
 from moe_live.judgement import HELPS, PAYS, Word, worth
 from moe_live.snapshot import CacheSizing, Section, Snapshot

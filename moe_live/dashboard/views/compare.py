@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from moe_live.dashboard.canvas import Column, Line, flow, text
 from moe_live.dashboard.listing import Listing, Order
@@ -12,6 +11,7 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import FAINT, STRONG, TITLE
 from moe_live.dashboard.view import View
+from moe_live.dataclass import dataclass
 from moe_live.errors import printable
 from moe_live.formatting import fraction, percents
 from moe_live.snapshot import Compared, Snapshot

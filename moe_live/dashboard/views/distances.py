@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, FAINT, TITLE
 from moe_live.dashboard.view import View, absent
+from moe_live.dataclass import dataclass
 from moe_live.formatting import figure, short, whole
 from moe_live.snapshot import DistanceMetric, Moments, PairDistance, Snapshot
 from moe_live.wrapping import wrap

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from rich.segment import Segment
@@ -17,6 +15,7 @@ from moe_live.dashboard.selection import Selection
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, SELECTED, STRONG, TITLE, Look
 from moe_live.dashboard.view import View, absent, choosing_layer, excerpt, longest_excerpt, relative_use
+from moe_live.dataclass import dataclass
 from moe_live.formatting import percent, times
 from moe_live.snapshot import Section, Snapshot
 from moe_live.verdicts import FEW

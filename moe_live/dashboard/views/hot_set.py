@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from moe_live.dashboard.canvas import Column, Line, Table, bar, beside, text
 from moe_live.dashboard.listing import Listing, Order
 from moe_live.dashboard.selection import Axis
@@ -11,6 +9,7 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, TITLE
 from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent, of_phase
+from moe_live.dataclass import dataclass
 from moe_live.formatting import percents, whole
 from moe_live.judgement import Subject
 from moe_live.settings import Phase

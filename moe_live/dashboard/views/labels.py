@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.segment import Segment
 
@@ -13,6 +13,7 @@ from moe_live.dashboard.selection import NO_AXIS, Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import ALERT, CAUTION, FAINT, STRONG, TITLE
 from moe_live.dashboard.view import View, absent
+from moe_live.dataclass import dataclass
 from moe_live.errors import printable
 from moe_live.formatting import fraction, percent, short, whole
 from moe_live.snapshot import Labels, LabelUsage, Section, Snapshot, SpecificExpert

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +14,7 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, TITLE
 from moe_live.dashboard.view import View, absent, counts_of
+from moe_live.dataclass import dataclass
 from moe_live.formatting import percent, times, whole
 from moe_live.snapshot import Snapshot
 from moe_live.verdicts import FEW

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from moe_live.dashboard.canvas import Column, Line, text
 from moe_live.dashboard.listing import Listing, Order
 from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
 from moe_live.dashboard.view import View, unplanned
+from moe_live.dataclass import dataclass
 from moe_live.formatting import chosen_size, memory, tenths, whole
 from moe_live.snapshot import Offloading, Section, Snapshot
 from moe_live.statistics.offload import BATCHES

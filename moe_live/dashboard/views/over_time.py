@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -20,6 +19,7 @@ from moe_live.dashboard.trend_line import trend_line
 from moe_live.dashboard.verdict import verdict_lines
 from moe_live.dashboard.view import View, absent, layer_index, relative_use
 from moe_live.dashboard.views.heatmap import cells_of
+from moe_live.dataclass import dataclass
 from moe_live.formatting import fraction, percent
 from moe_live.judgement import Subject
 from moe_live.snapshot import Drift, Section, Snapshot

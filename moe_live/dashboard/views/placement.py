@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from moe_live.dashboard.canvas import Column, Line, flow, text
 from moe_live.dashboard.listing import Listing, Order
@@ -11,6 +10,7 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
 from moe_live.dashboard.view import View, unplanned
+from moe_live.dataclass import dataclass
 from moe_live.formatting import fraction, leading, percents, whole
 from moe_live.snapshot import Placements, Section, Snapshot
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from moe_live.dashboard.selection import Axis
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import CAUTION, FAINT, STRONG, TITLE
 from moe_live.dashboard.view import View, unplanned
+from moe_live.dataclass import dataclass
 from moe_live.formatting import expected, leading, percent, whole
 from moe_live.snapshot import Section, Snapshot
 from moe_live.statistics.pruning import least_used, share_lost

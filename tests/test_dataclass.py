@@ -1,0 +1,111 @@
+"""Our data classes do what those of the standard library do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import pytest
+
+from moe_live.dataclass import dataclass
+
+
+class Twins:
+    """The same class, made by us and by the standard library."""
+
+    def __init__(self, **options: bool) -> None:
+        self.ours, self.theirs = (
+            self._made(decorator(**options)) for decorator in (dataclass, dataclasses.dataclass)
+        )
+
+    @staticmethod
+    def _made(decorate: Any) -> Any:
+        class Point:
+            """A place."""
+
+            x: int
+            name: str = "here"
+            marks: list[int] = dataclasses.field(default_factory=list, compare=False)
+            seen: float = dataclasses.field(default=0.5, repr=False)
+
+        return decorate(Point)
+
+
+OPTIONS = [
+    {"frozen": True},
+    {"frozen": True, "slots": True},
+    {"slots": True},
+    {"frozen": True, "slots": True, "eq": False},
+    {"frozen": True, "eq": False, "kw_only": True},
+    {"slots": True, "repr": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_objects_are_shown_compared_and_hashed_as_those_of_the_standard_library(
+    options: dict[str, bool],
+) -> None:
+    twins = Twins(**options)
+    told = []
+    for made, other in ((twins.ours, twins.theirs), (twins.theirs, twins.ours)):
+        objects = [
+            made(x=1),
+            made(x=1),
+            made(x=2),
+            made(x=1, name="there"),
+            made(x=1, marks=[3]),
+            made(x=1, seen=0.0),
+        ]
+        shown = [repr(each) for each in objects] if options.get("repr", True) else []
+        hashes = [] if made.__hash__ is None else [hash(each) for each in objects]
+        if not options.get("eq", True):
+            hashes = [len(set(hashes))]  # by where they are
+        told.append((shown, [[one == other for other in objects] for one in objects], hashes))
+        assert objects[0] != other(x=1)
+    assert told[0] == told[1]
+    assert hasattr(twins.ours(x=1), "__dict__") is not options.get("slots", False)
+
+
+def test_fields_and_copies_are_those_of_the_standard_library() -> None:
+    twins = Twins(frozen=True, slots=True)
+    assert [field.name for field in dataclasses.fields(twins.ours)] == [
+        field.name for field in dataclasses.fields(twins.theirs)
+    ]
+    place = twins.ours(1, "there", [2])
+    assert dataclasses.replace(place, x=3) == twins.ours(3, "there")
+    assert copy.copy(place) == copy.deepcopy(place) == place
+    with pytest.raises(TypeError, match="x"):
+        twins.ours()
+
+
+def test_what_a_class_says_itself_stays() -> None:
+    @dataclass(frozen=True)
+    class Loud:
+        """Has methods of its own."""
+
+        x: int
+
+        def __repr__(self) -> str:
+            return "loud"
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 7
+
+    assert (repr(Loud(1)), Loud(1) == Loud(2), hash(Loud(1))) == ("loud", True, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One that can be looked up by its name."""
+
+    x: int
+    rest: tuple[int, ...] = ()
+
+
+def test_objects_can_be_pickled() -> None:
+    assert pickle.loads(pickle.dumps(Kept(1, (2,)))) == Kept(1, (2,))
