@@ -393,7 +393,7 @@ def _next_layer(snapshot: Snapshot) -> Judgement | None:
 
 def _points(share: float, sign: str = "") -> str:
     """A share in percentage points."""
-    return f"{100 * share + 0.0:{sign}.1f}" if math.isfinite(share) else "–"
+    return f"{round(100 * share, 1) + 0.0:{sign}.1f}" if math.isfinite(share) else "–"
 
 
 def _drift(snapshot: Snapshot) -> Judgement | None:

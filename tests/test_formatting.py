@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_live import formatting
+from moe_live.reports.numbers import decimals
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,7 @@ def test_numbers_by_chance() -> None:
 def test_no_digit_is_shown_that_was_not_asked_for(number: float) -> None:
     """A number rounded to tenths and then shown with hundredths claims a digit it has not."""
     assert formatting.expected(number) == f"{number:.1f}"
+
+
+def test_what_is_next_to_nothing_has_no_sign() -> None:
+    assert [decimals(value, 1) for value in (-1e-17, -0.04, -0.05, -0.06)] == ["0.0", "0.0", "-0.1", "-0.1"]

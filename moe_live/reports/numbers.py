@@ -29,8 +29,8 @@ def percent(share: float) -> str:
 
 
 def decimals(value: float, digits: int = 3) -> str:
-    """A value with so many decimals."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "n/a"
+    """A value with so many decimals; what is next to nothing has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else "n/a"
 
 
 def significant(value: float) -> str:

@@ -147,6 +147,18 @@ class Coactivation:
         triangle = self._counts.counts(int(self._base[slot]), int(_cells(self._capacity[slot])))
         return self.columns.spread(triangle[_triangle_index(int(self._capacity[slot]))], experts)
 
+    def single(self, layer: int, experts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows with each of these experts (E,), ascending: the diagonal of `counts`."""
+        single = np.zeros(len(experts), np.int64)
+        if layer in self.layers:
+            slot = self._slots.layers.index(layer)
+            column = np.arange(self._capacity[slot])
+            cells = self._counts.counts(int(self._base[slot]), int(_cells(self._capacity[slot])))
+            index, place = self.columns.common(experts)
+            known = place < len(column)
+            single[index[known]] = cells[column * (column + 3) // 2][place[known]]
+        return single
+
     def _count(self, slot: int, by_rank: NDArray[np.uint16]) -> None:
         """Count the rows of one layer, experts by rank (k, n)."""
         base, capacity = int(self._base[slot]), int(self._capacity[slot])
@@ -283,7 +295,12 @@ class LayerPairs:
 
 
 def notable_pairs(
-    counts: NDArray[np.int64], rows: int, n: int = 10, *, experts: NDArray[np.int64] | None = None
+    counts: NDArray[np.int64],
+    rows: int,
+    n: int = 10,
+    *,
+    experts: NDArray[np.int64] | None = None,
+    factor: NDArray[np.float64] | None = None,
 ) -> LayerPairs:
     """The strongest and weakest pairs of a layer.
 
@@ -298,6 +315,7 @@ def notable_pairs(
         rows: rows counted.
         n: pairs of each end at most.
         experts: (E,) their numbers, ascending; None if these are 0 to E - 1.
+        factor: (E,) what `factors` has for them; None to find it.
     """
     if not rows:
         return LayerPairs(0, math.nan, 0, math.nan, math.nan, (), ())
@@ -306,7 +324,7 @@ def notable_pairs(
     # Experts of a row are distinct: fewer than N_a N_b / T are expected, which tells enough of few rows.
     if math.prod(np.sort(single)[-2:].tolist()) < 0.99 * SUPPORT * rows:
         return untested
-    together = expected_together(counts, rows)
+    together = expected_together(single, rows, factors(single / rows) if factor is None else factor)
     above_diagonal = _above_diagonal(len(counts))
     supported = above_diagonal[together.take(above_diagonal) >= SUPPORT]
     if not len(supported):
@@ -314,7 +332,7 @@ def notable_pairs(
     a, b = np.divmod(supported, len(counts))
     expected, count = together.take(supported), counts.take(supported)
     z = _deviance_root(count, expected)
-    variance = _variance(z, expected)
+    variance, spread = _variance(z, expected)
     z /= np.sqrt(variance)
     least, most = _TAILS
     tail = float(most - (most - least) / variance.max())
@@ -343,12 +361,11 @@ def notable_pairs(
 
     strongest = pairs(np.flatnonzero(certain & (z > 0) & (count >= expected * MIN_DEVIATION)), -lift)
     weakest = pairs(np.flatnonzero(certain & (z < 0) & (count <= expected / MIN_DEVIATION)), lift)
-    spread = float(_median(variance))
     return LayerPairs(rows, chance, len(z), spread, needed, strongest, weakest)
 
 
-def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much most of the pairs vary (p,), 1 or more: a + b times what is expected.
+def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """How much most of the pairs vary (p,), 1 or more: a + b times what is expected; and its median.
 
     The line goes through the medians of bins by repeated medians (Siegel, Biometrika 1982): what belongs
     together in a few pairs shows in all pairs of their experts, and these are in few of the bins.
@@ -358,10 +375,10 @@ def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[
     if len(z) < _BINS * _BIN:
         # As much as it may be, being known of so few.
         alike = float(_median(np.abs(z))) ** 2 / unit * (1 + 3 / math.sqrt(len(z)))
-        return np.full(len(z), max(alike, 1.0))
+        return np.full(len(z), max(alike, 1.0)), max(alike, 1.0)
     order = in_order(expected)
-    middle = _medians(expected[order])
-    found = _medians(np.abs(z[order])) ** 2 / unit
+    middle = np.concatenate([_middle(part) for part in _bins(expected[order])])
+    found = np.concatenate([_median(part) for part in _bins(np.abs(z[order]))]) ** 2 / unit
     with np.errstate(all="ignore"):
         slopes = (found[:, None] - found) / (middle[:, None] - middle)
     slopes[~np.isfinite(slopes)] = np.nan
@@ -373,56 +390,72 @@ def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[
     slope = max(float(_median(of_each)), 0.0) if len(known) else 0.0
     base = max(float(_median(found - slope * middle)), 1.0)
     variance: NDArray[np.float64] = base + slope * expected
-    return variance
+    return variance, float(_middle(variance[order]))
 
 
-def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The median of each of `_BINS` bins of successive values, of which the first ones have one more."""
+def _bins(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`_BINS` bins of successive values as rows of two tables: the first bins have one more."""
     size, longer = divmod(len(values), _BINS)
     cut = longer * (size + 1)
-    return np.concatenate(
-        [
-            _median(values[:cut].reshape(longer, size + 1)),
-            _median(values[cut:].reshape(_BINS - longer, size)),
-        ]
-    )
+    return values[:cut].reshape(longer, size + 1), values[cut:].reshape(_BINS - longer, size)
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Medians of the last axis (..., n), as those of `np.median`, which does much besides."""
-    middle = [(values.shape[-1] - 1) // 2, values.shape[-1] // 2]
-    median: NDArray[np.float64] = np.partition(values, middle)[..., middle].mean(axis=-1)
+    return _middle(np.sort(values, axis=-1))
+
+
+def _middle(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Medians of the last axis (..., n), which is in order."""
+    n = ordered.shape[-1]
+    median: NDArray[np.float64] = (ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2
     return median
 
 
-def expected_together(counts: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+def expected_together(
+    single: NDArray[np.int64], rows: int, factor: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Rows with both experts (E, E) if experts were chosen independently, but distinct within a row.
 
     The experts of a row are distinct: N_a N_b / T, which ignores that, is too many. Of a row that is drawn
     with the shares p of its experts and nothing else in common (the maximum entropy design), the covariance
-    of two experts is close to -c_a c_b, with c such that each expert's variance p (1 - p) is made up for by
-    the others (Deville's fixed-point approximation; Matei and Tille, J. Official Statistics 2005). None is
-    above min(N_a, N_b): an expert that every row has is expected with each as often as that occurs. For
-    experts that are all alike it gives the baseline (k-1)E / (k(E-1)) of N_a N_b / T. The diagonal is 0.
+    of two experts is close to -c_a c_b, see `factors`. None is above min(N_a, N_b): an expert that every row
+    has is expected with each as often as that occurs. For experts that are all alike it gives the baseline
+    (k-1)E / (k(E-1)) of N_a N_b / T. The diagonal is 0.
 
     Args:
-        counts: (E, E) as `notable_pairs` takes it.
+        single: (E,) rows with each expert.
         rows: rows counted, 1 or more.
+        factor: (E,) c.
     """
-    single = np.diagonal(counts).astype(np.float64)
     share = single / rows
+    table: NDArray[np.float64] = np.outer(share, share)
+    table -= np.outer(factor, factor)
+    table *= rows
+    np.minimum(table, np.minimum.outer(single, single).astype(np.float64), out=table)
+    np.maximum(table, 0.0, out=table)
+    np.fill_diagonal(table, 0.0)
+    return table
+
+
+def factors(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Factors c (..., E) such that the covariance of two experts of a row is -c_a c_b.
+
+    Each expert's variance p (1 - p) is made up for by the others (Deville's fixed-point approximation; Matei
+    and Tille, J. Official Statistics 2005).
+
+    Args:
+        share: (..., E) share of the rows that have each expert, p.
+    """
     variance = share * (1 - share)
-    factor = variance / math.sqrt(max(variance.sum(), 1e-300))
+    factor: NDArray[np.float64] = variance / np.sqrt(np.maximum(variance.sum(axis=-1, keepdims=True), 1e-300))
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(_FITTING_ROUNDS):
-            others = factor.sum() - factor
+            others = factor.sum(axis=-1, keepdims=True) - factor
             wanted = variance / others
             wanted[others <= 0] = 0
             factor = np.sqrt(factor * wanted)  # the geometric mean does not overshoot
-    table = rows * (np.outer(share, share) - np.outer(factor, factor))
-    np.clip(table, 0.0, np.minimum.outer(single, single), out=table)
-    np.fill_diagonal(table, 0.0)
-    return table
+    return factor
 
 
 def _chance_lift(counts: NDArray[np.int64], rows: int) -> float:
@@ -461,20 +494,19 @@ def _make(counted: Counted) -> Mapping[int, LayerPairs]:
     changed = [layer for layer in known if known[layer].rows != rows[layer]]
     for layer in sorted(changed, key=lambda layer: known[layer].rows / max(rows[layer], 1))[:RENEWED]:
         del known[layer]
-    found = {}
-    for layer, number in rows.items():
-        if layer in known:
-            found[layer] = known[layer]
-            continue
-        accumulators = [pairs for pairs in every if pairs.rows(layer)]
-        experts = experts_of([pairs.columns for pairs in accumulators], counted.n_experts)
+    anew = [layer for layer in rows if layer not in known]
+    experts = experts_of([pairs.columns for pairs in every], counted.n_experts)
+    share = np.array([sum(pairs.single(layer, experts) for pairs in every) for layer in anew], np.float64)
+    share /= np.maximum([[rows[layer]] for layer in anew], 1)
+    of_layers = factors(share.reshape(len(anew), len(experts)))  # at once: of one layer they are few
+    for layer, factor in zip(anew, of_layers, strict=True):
         counts = sum(
-            (accumulator.counts(layer, experts) for accumulator in accumulators),
+            (pairs.counts(layer, experts) for pairs in every if pairs.rows(layer)),
             np.zeros((len(experts), len(experts)), np.int64),
         )
-        found[layer] = notable_pairs(counts, number, experts=experts)
-    last.known |= found
-    return found
+        known[layer] = notable_pairs(counts, rows[layer], experts=experts, factor=factor)
+    last.known |= known
+    return {layer: known[layer] for layer in rows}
 
 
 PAIRS = OnDemand(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
 from moe_live.statistics import coactivation
-from moe_live.statistics.coactivation import Coactivation, expected_together, notable_pairs
+from moe_live.statistics.coactivation import Coactivation, expected_together, factors, notable_pairs
 from moe_live.statistics.rows import RowsByLayer
 from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 
@@ -55,6 +55,7 @@ def test_counts_equal_a_plain_count_at_every_prefix(steps: list[DrawnStep]) -> N
         for layer in pairs.layers:
             counts = pairs.counts(layer, np.arange(40))
             assert pairs.rows(layer) == rows[layer]
+            assert pairs.single(layer, np.arange(40)).tolist() == np.diagonal(counts).tolist()
             found = {
                 (layer, int(a), int(b)): int(counts[a, b]) for a, b in zip(*np.nonzero(counts), strict=True)
             }
@@ -107,6 +108,16 @@ def test_a_model_too_large_is_given_up_however_it_is_cut(steps: list[DrawnStep],
         assert content(whole) == content(counted(*pieces)) == content(merged)
 
 
+def expected_of(counts: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    single = np.diagonal(counts)
+    return expected_together(single, rows, factors(single / rows))
+
+
+def test_factors_of_many_layers_are_those_of_each() -> None:
+    share = np.random.default_rng(0).dirichlet(np.ones(24), size=5) * 4
+    np.testing.assert_array_equal(factors(share), [factors(layer) for layer in share])
+
+
 def test_alike_experts_have_the_baseline_lift_and_are_expected_as_counted() -> None:
     n_experts, k = 7, 3
     rows = np.array(list(combinations(range(n_experts), k)), np.uint16)
@@ -114,7 +125,7 @@ def test_alike_experts_have_the_baseline_lift_and_are_expected_as_counted() -> N
     found = notable_pairs(counts, total)
     assert found.chance_lift == pytest.approx((k - 1) * n_experts / (k * (n_experts - 1)))
     off = ~np.eye(n_experts, dtype=bool)
-    np.testing.assert_allclose(expected_together(counts, total)[off], counts[off])
+    np.testing.assert_allclose(expected_of(counts, total)[off], counts[off])
     lift = counts * total / np.outer(np.diagonal(counts), np.diagonal(counts))
     np.testing.assert_allclose(lift[off], found.chance_lift)
 
@@ -123,7 +134,7 @@ def test_expectation_keeps_the_pairs_of_each_expert() -> None:
     rng = np.random.default_rng(1)
     counts, rows = counts_of(chosen(rng, rng.normal(size=20), 4, (2000,)), 20)
     together = counts.sum(axis=1) - np.diagonal(counts)
-    np.testing.assert_allclose(expected_together(counts, rows).sum(axis=1), together, rtol=1e-6)
+    np.testing.assert_allclose(expected_of(counts, rows).sum(axis=1), together, rtol=1e-6)
 
 
 def test_planted_pairs_are_found_and_their_figures_are_right() -> None:
@@ -174,7 +185,7 @@ def test_nothing_is_expected_more_often_than_it_can_be() -> None:
     rng = np.random.default_rng(5)
     rows = chosen(rng, np.where(np.arange(16) == 0, 30.0, 2 * rng.normal(size=16)), 4, (1000,))
     counts, total = counts_of(rows, 16)
-    expected, single = expected_together(counts, total), np.diagonal(counts)
+    expected, single = expected_of(counts, total), np.diagonal(counts)
     assert (expected <= np.minimum.outer(single, single)).all()
     np.testing.assert_allclose(expected[0, 1:], single[1:], atol=1e-6)
     found = notable_pairs(counts, total)
