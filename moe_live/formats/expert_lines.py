@@ -2,16 +2,14 @@
 
 A byte that is no digit is a separator, and before each separator stands a number. Its value follows from the
 same array of digits seen with shifts of one to four bytes, so every pass is about as fast as memory. What is
-left to do for each number is to pick it up at its separator.
+left to do for each number is to pick it up at its separator, and that with it.
 
-Where all lines have the same k, the numbers are a table as they stand. Otherwise malformed lines are taken
-out (their separators no longer count as such), and the rows of each k are picked up together. So an odd line
-costs little more than any other, and there is no loop over lines.
+Where all lines have the same k, the numbers are a table as they stand. Otherwise the rows of each k are
+picked up together. Lines with empty or overlong numbers are taken out before: their separators no longer
+count as such. So an odd line costs little more than any other, and there is no loop over lines.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +19,13 @@ from moe_live.formats.ranges import offsets
 from moe_live.formats.records import Experts
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K
 
-_BLOCK_BYTES = (1 << 19) + (1 << 12)  # the longest text taken in one go
-_FRONT = 8  # bytes before the text in each scratch array, so that shifted views exist; even
-_NEWLINE, _COMMA, _SPACE = b"\n, "
+_BLOCK_BYTES = (1 << 17) + (1 << 12)
+"""The longest text taken in one go: the scratch arrays should stay in the second cache of a processor."""
+
+_FRONT = 64  # bytes before the text in each scratch array, so that shifted views exist: a cache line
+_ZERO = ord("0")
+_NEWLINE, _COMMA, _SPACE = ((byte - _ZERO) % 256 for byte in b"\n, ")
+_LONGEST_LINE = len("1234,") * (MAX_TOP_K + 1)
 _NO_BOUNDS = np.empty((0, 2), np.int64)
 
 
@@ -51,17 +53,43 @@ class ExpertLines:
         return np.searchsorted(self.half_end, (offset + 1) >> 1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lines:
+    """The lines of a block, well-formed or not.
+
+    Attributes:
+        start: (l,) int64.
+        end: (l,) int64, where their newlines are.
+        is_good: (l,) bool, whether nothing wrong was found so far.
+    """
+
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    is_good: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, text: NDArray[np.uint8]) -> _Lines:
+        """All lines of a text."""
+        end = np.flatnonzero(text == ord(b"\n"))
+        return cls(np.concatenate(([0], end[:-1] + 1)), end, np.ones(len(end), np.bool_))
+
+    def others(self) -> NDArray[np.int64]:
+        """(m, 2) Where those start and end with which something is wrong."""
+        return np.stack((self.start[~self.is_good], self.end[~self.is_good]), axis=1)
+
+
 class ExpertLineParser:
     """Parses text of expert lines, with scratch arrays of its own. The results own their memory."""
 
     def __init__(self) -> None:
-        size = _FRONT + _BLOCK_BYTES + 2
-        # The bytes before the text must look like a separator and no digits.
-        self._separator = np.ones(size, np.bool_)
-        self._newline, self._comma, self._space, self._odd, self._found = np.zeros((5, size), np.bool_)
-        self._digit, self._mask, self._after_two, self._low, self._high, self._value = np.zeros(
-            (6, size), np.uint8
-        )
+        separator, of_two, *others = _scratch(8)
+        # The bytes before the text must look like separators and no digits.
+        separator.fill(1)
+        of_two.fill(2)
+        self._is_separator, self._of_two = separator.view(np.bool_), of_two
+        self._of_four, self._byte, self._digit, self._mask, self._low, self._high = others
+        self._of_four.fill(4)
+        self._found = np.zeros(_BLOCK_BYTES, np.bool_)
 
     def __reduce__(self) -> tuple[type[ExpertLineParser], tuple[()]]:
         """Nothing is kept from one text to the next."""
@@ -69,7 +97,7 @@ class ExpertLineParser:
 
     def parse(self, text: bytes | bytearray, start: int, end: int) -> ExpertLines:
         """Parse ``text[start:end]``, which is complete lines or empty; offsets count from `start`."""
-        parts = []
+        parts = [_without_rows(_NO_BOUNDS)]
         begin = start
         while begin < end:
             stop = end
@@ -88,156 +116,164 @@ class ExpertLineParser:
         """Parse complete lines; `offset` is added to the offsets in the result."""
         size = len(text)
         has_odd = self._find_numbers(text)
-        lines = None if has_odd else self._as_table(size, offset)
-        return lines or self._sorted_by_k(size, offset)
+        lines = _Lines.of(text) if has_odd else None
+        if lines is not None:
+            self._take_out_odd_lines(lines)
+        # Of a pair of bytes one at most is a separator, so there is half as much to search.
+        found = np.not_equal(_pairs(self._is_separator, size), 0, out=self._found[: (size + 1) // 2])
+        (half,) = found.nonzero()
+        number = self._pick_numbers(size, half)
+        table = None if has_odd else self._as_table(size, number, half, offset)
+        return table or self._sorted_by_k(number, half, lines or _Lines.of(text), offset)
 
     def _find_numbers(self, text: NDArray[np.uint8]) -> bool:
         """Find what number ends before each byte, were that a separator: 100 `_high` + `_low`.
 
         Returns:
-            Whether there is an empty number or one of more than four digits; `_odd` tells where one ends.
+            Whether there is an empty number or one of more than four digits.
         """
         size = len(text)
-        here, one, two, three, four, five = (slice(_FRONT - n, _FRONT - n + size) for n in range(6))
-        digit = np.subtract(text, 48, out=self._digit[here])
-        separator = np.greater(digit, 9, out=self._separator[here])
-        np.equal(text, _NEWLINE, out=self._newline[here])
-        np.equal(text, _COMMA, out=self._comma[here])
-        np.equal(text, _SPACE, out=self._space[here])
-        odd = np.logical_and(separator, self._separator[one], out=self._odd[here])
+        here, one, two, three, four = (slice(_FRONT - n, _FRONT - n + size) for n in range(5))
+        byte = np.subtract(text, _ZERO, out=self._byte[here])
+        np.greater(byte, 9, out=self._is_separator[here])
+        separators = self._is_separator.view(np.uint8)
+        of_two = np.add(separators[here], separators[one], out=self._of_two[here])
+        of_four = np.add(of_two, self._of_two[two], out=self._of_four[here])
 
-        mask = np.subtract(separator.view(np.uint8), 1, out=self._mask[here])
-        np.bitwise_and(digit, mask, out=digit)
+        mask = np.subtract(separators[here], 1, out=self._mask[here])
+        np.bitwise_and(byte, mask, out=self._digit[here])
         low = np.multiply(self._digit[two], 10, out=self._low[here])
         np.add(low, self._digit[one], out=low)
-        after_two = np.bitwise_and(self._mask[one], self._mask[two], out=self._after_two[here])
+        after_two = np.subtract(self._of_two[one], 1, out=mask)  # 255 or 0, but for empty numbers
         high = np.bitwise_and(self._digit[three], after_two, out=self._high[here])
-        after_four = np.bitwise_and(after_two, self._after_two[two], out=self._value[here])
-        if np.maximum.reduce(after_four):
-            after_five = np.bitwise_and(after_four, self._mask[five], out=after_two)
-            np.logical_or(odd, after_five, out=odd)
-            np.bitwise_and(after_four, self._digit[four], out=after_four)
-            np.multiply(after_four, 10, out=after_four)
-            np.add(high, after_four, out=high)
-        # Of odd text the last newline shares its pair with the byte after it.
-        for array in (self._separator, self._newline, self._comma, self._value):
-            array[_FRONT + size] = 0
-        return bool(np.logical_or.reduce(odd))
+        if not np.minimum.reduce(of_four):
+            after_four = np.equal(self._of_four[one], 0, out=self._found[:size])
+            thousands = np.multiply(self._digit[four], after_four.view(np.uint8), out=mask)
+            thousands *= 10
+            high += thousands
+            # Overlong numbers are noted where empty ones are.
+            after_five = (self._of_four[two] == 0) & after_four
+            of_two |= after_five.view(np.uint8) * 2
+        return bool(np.maximum.reduce(of_two) >= 2)
 
-    def _pick_numbers(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """Find the separators, no two of which are neighbours, and the numbers before them.
+    def _take_out_odd_lines(self, lines: _Lines) -> None:
+        """Take away the separators of lines with empty or overlong numbers."""
+        here = slice(_FRONT, _FRONT + int(lines.end[-1]) + 1)
+        odd = np.flatnonzero(self._of_two[here] >= 2)
+        lines.is_good[np.searchsorted(lines.end, odd)] = False
+        start, end = lines.start[~lines.is_good], lines.end[~lines.is_good]
+        taken = offsets(start, end - start + 1)
+        self._is_separator[here][taken] = False
+        self._byte[here][taken] = 0
 
-        Returns:
-            (n,) int64, which pair of bytes of the text each separator is in; (n,) uint16, the numbers.
-        """
-        # Of a pair of bytes one at most is a separator, so there is half as much to search.
-        found = np.not_equal(_pairs(self._separator, size), 0, out=self._found[: (size + 1) // 2])
-        (position,) = found.nonzero()
+    def _pick_numbers(self, size: int, half: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """The numbers before the separators, which are at `half` (n,)."""
         here = slice(_FRONT, _FRONT + size)
         low, high = self._low[here], self._high[here]
-        if np.maximum.reduce(high) > 1:
-            number = self._pick(high, position)
-            number *= 100
-            number += self._pick(low, position)
-        else:
-            value = np.multiply(high, 100, out=self._value[here])
-            number = self._pick(np.add(value, low, out=value), position)
-        return position, number
+        highest = np.maximum.reduce(high)
+        if highest <= 2:
+            value = np.multiply(high, 100, out=self._mask[here])
+            np.add(value, low, out=value)
+            if highest < 2 or not np.less(value, low, out=self._found[:size]).any():  # none is above 255
+                return self._pick(self._mask, size, half)
+        number = self._pick(self._high, size, half)
+        number *= 100
+        number += self._pick(self._low, size, half)
+        return number
 
-    def _pick(self, values: NDArray[np.uint8], position: NDArray[np.int64]) -> NDArray[np.uint16]:
-        """The values (size,) at the separators."""
-        size = len(values)
+    def _pick(self, values: NDArray[np.uint8], size: int, half: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """What a scratch array has at the separators."""
         here = slice(_FRONT, _FRONT + size)
-        np.multiply(values, self._separator[here].view(np.uint8), out=self._value[here])
-        pair = _pairs(self._value, size).take(position, mode="wrap")
+        np.multiply(values[here], self._is_separator[here].view(np.uint8), out=values[here])
+        pair = _pairs(values, size).take(half, mode="wrap")
         pair *= 257  # the byte that is not 0 gets into the upper half, whichever it is
         pair >>= 8
         return pair
 
-    def _as_table(self, size: int, offset: int) -> ExpertLines | None:
-        """The lines, if all are well-formed and have the same k."""
-        here = slice(_FRONT, _FRONT + size)
-        first_end = int(self._newline[here].argmax())
-        width = int(np.count_nonzero(self._separator[here][: first_end + 1]))  # numbers in the first line
-        position, number = self._pick_numbers(size)
-        lines, rest = divmod(len(position), width)
-        if rest or not 2 <= width <= MAX_TOP_K + 1:
+    def _behind(self, size: int, half: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The separators at `half` (n,), less "0"."""
+        pair = _pairs(self._byte, size).take(half, mode="wrap").view(np.uint8)
+        return np.maximum(pair[::2], pair[1::2])  # the other one is a digit
+
+    def _as_table(
+        self, size: int, number: NDArray[np.uint16], half: NDArray[np.int64], offset: int
+    ) -> ExpertLines | None:
+        """The lines, if all are well-formed and have the same k.
+
+        Args:
+            size: of the text.
+            number: (n,)
+            half: (n,) half the offsets of the separators behind these.
+            offset: of the first line.
+        """
+        byte = self._byte[_FRONT : _FRONT + size]
+        first_end = int((byte[:_LONGEST_LINE] == _NEWLINE).argmax())
+        width = int(np.searchsorted(half, first_end // 2, "right"))  # numbers in the first line
+        if not 2 <= width <= MAX_TOP_K + 1 or len(number) % width:
             return None
         # The first separator of each line is a comma, the last a newline, and all others are blanks.
-        by_line = position.reshape(lines, width)
+        half_end = np.ascontiguousarray(half[width - 1 :: width])
+        is_blank = np.equal(byte, _SPACE, out=self._found[:size])
         if not (
-            np.minimum.reduce(_pairs(self._newline, size).take(by_line[:, -1], mode="wrap"))
-            and np.minimum.reduce(_pairs(self._comma, size).take(by_line[:, 0], mode="wrap"))
-            and np.count_nonzero(self._space[here]) == len(position) - 2 * lines
+            np.count_nonzero(is_blank) == len(number) - 2 * len(half_end)
+            and (self._behind(size, half[::width]) == _COMMA).all()
+            and (self._behind(size, half_end) == _NEWLINE).all()
+            and np.maximum.reduce(number) < MAX_EXPERTS
+            and np.maximum.reduce(number[::width]) < MAX_LAYERS
         ):
             return None
-        table = np.ascontiguousarray(number.reshape(lines, width).T)  # for the long axis to be the inner one
-        layer, experts = table[0], table[1:]
-        if np.maximum.reduce(layer) >= MAX_LAYERS or experts.max() >= MAX_EXPERTS:
-            return None
-        half_end = by_line[:, -1] + offset // 2 if offset else by_line[:, -1]
-        return ExpertLines(layer, Experts((experts.T,)), half_end, _NO_BOUNDS)
+        table = number.reshape(-1, width)
+        return ExpertLines(table[:, 0], Experts((table[:, 1:],)), half_end + offset // 2, _NO_BOUNDS)
 
-    def _sorted_by_k(self, size: int, offset: int) -> ExpertLines:
-        """The lines, whatever they are."""
-        here = slice(_FRONT, _FRONT + size)
-        line_end = np.flatnonzero(self._newline[here])
-        line_start = np.concatenate(([0], line_end[:-1] + 1))
-        is_good = self._take_out_odd_lines(line_start, line_end)
-        kept = np.flatnonzero(is_good)
+    def _sorted_by_k(
+        self, number: NDArray[np.uint16], half: NDArray[np.int64], lines: _Lines, offset: int
+    ) -> ExpertLines:
+        """The lines, whatever they are.
 
-        position, number = self._pick_numbers(size)
-        last = np.flatnonzero(_pairs(self._newline, size).take(position))
+        Args:
+            number: (n,) of the good ones.
+            half: (n,) half the offsets of the separators behind these.
+            lines: all; what is wrong with good ones is noted there.
+            offset: of the first.
+        """
+        separator = self._behind(int(lines.end[-1]) + 1, half)
+        last = np.flatnonzero(separator == _NEWLINE)
         first = np.concatenate(([0], last[:-1] + 1))[: len(last)]
         k = last - first
-        is_comma = _pairs(self._comma, size).take(position) != 0
-        fits = is_comma[first] & (k >= 1) & (k <= MAX_TOP_K) & (number[first] < MAX_LAYERS)
-        is_comma[first] = False
-        wrong = np.flatnonzero(is_comma | (number >= MAX_EXPERTS))
+        expected = np.full(len(number), _SPACE, np.uint8)
+        expected[last] = _NEWLINE
+        expected[first] = _COMMA
+        fits = (k <= MAX_TOP_K) & (number[first] < MAX_LAYERS)
+        wrong = np.flatnonzero((separator != expected) | (number >= MAX_EXPERTS))
         fits[np.searchsorted(last, wrong)] = False
-        is_good[kept[~fits]] = False
-
+        lines.is_good[np.flatnonzero(lines.is_good)[~fits]] = False
         first, last, k = first[fits], last[fits], k[fits]
         tables = [
             number.take(first[k == one] + np.arange(1, one + 1)[:, None]).T
             for one in np.flatnonzero(np.bincount(k)).tolist()
         ]
-        others = np.stack((line_start[~is_good], line_end[~is_good]), axis=1)
         return ExpertLines(
             number.take(first),
             Experts(tuple(tables), k.astype(np.uint16) if len(tables) > 1 else None),
-            position[last] + offset // 2,
-            others + offset,
+            half[last] + offset // 2,
+            lines.others() + offset,
         )
 
-    def _take_out_odd_lines(
-        self, line_start: NDArray[np.int64], line_end: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Take away the separators of lines that have other bytes, or empty or too long numbers.
 
-        Args:
-            line_start: (l,) where lines start.
-            line_end: (l,) where their newlines are.
-
-        Returns:
-            (l,) bool, which lines are left.
-        """
-        here = slice(_FRONT, _FRONT + int(line_end[-1]) + 1)
-        separator, newline, comma = self._separator[here], self._newline[here], self._comma[here]
-        known = np.logical_or(newline, comma, out=self._mask[here].view(np.bool_))
-        np.logical_or(known, self._space[here], out=known)
-        odd = np.logical_or(np.not_equal(separator, known, out=known), self._odd[here], out=known)
-        left = np.ones(len(line_end), np.bool_)
-        left[np.searchsorted(line_end, np.flatnonzero(odd))] = False
-        taken = offsets(line_start[~left], (line_end - line_start)[~left] + 1)
-        for array in (separator, newline, comma):
-            array[taken] = False
-        return left
+def _scratch(count: int) -> NDArray[np.uint8]:
+    """So many scratch arrays, in which text begins where a cache line does: that is a tenth of all."""
+    size = -(-(_FRONT + _BLOCK_BYTES + 2) // _FRONT) * _FRONT
+    memory = np.zeros(count * size + _FRONT, np.uint8)
+    begin = -memory.__array_interface__["data"][0] % _FRONT
+    return memory[begin:][: count * size].reshape(count, size)
 
 
-def _pairs(array: NDArray[Any], size: int) -> NDArray[np.uint16]:
-    """The first `size` bytes of text in a scratch array, two by two; one byte more if that is odd."""
-    return array[_FRONT : _FRONT + size + size % 2].view(np.uint16)
+def _pairs(array: NDArray[np.uint8] | NDArray[np.bool_], size: int) -> NDArray[np.uint16]:
+    """The first `size` bytes of text in a scratch array, two by two; if that is odd, one more, which is 0."""
+    if size % 2:
+        array[_FRONT + size] = 0
+        size += 1
+    return array[_FRONT : _FRONT + size].view(np.uint16)
 
 
 def _without_rows(others: NDArray[np.int64]) -> ExpertLines:
@@ -247,9 +283,6 @@ def _without_rows(others: NDArray[np.int64]) -> ExpertLines:
 
 def _joined(parts: list[ExpertLines]) -> ExpertLines:
     """All parts, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    parts = parts or [_without_rows(_NO_BOUNDS)]
     return ExpertLines(
         np.concatenate([part.layer for part in parts]),
         Experts.joined([part.experts for part in parts]),

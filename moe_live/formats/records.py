@@ -110,7 +110,7 @@ class Experts:
                 if has_weights:
                     told = part.weights[place] if part.weights else np.full(table.shape, np.nan)
                     weights.setdefault(table.shape[1], []).append(told)
-        tables = tuple(np.concatenate(by_k[k], axis=1).T for k in sorted(by_k))
+        tables = tuple(_side_by_side(by_k[k]).T for k in sorted(by_k))
         width = np.concatenate([part.widths() for part in parts]) if len(tables) > 1 else None
         return cls(tables, width, tuple(np.concatenate(weights[k]) for k in sorted(weights)))
 
@@ -149,6 +149,12 @@ class Experts:
         if self.width is not None:
             return self.width
         return np.repeat(np.array([table.shape[1] for table in self.tables], np.uint16), len(self))
+
+
+def _side_by_side(tables: Sequence[NDArray[np.uint16]]) -> NDArray[np.uint16]:
+    """Tables of k rows each as one, whose long axis is the inner one, whichever it is in these."""
+    every = np.empty((len(tables[0]), sum(table.shape[1] for table in tables)), np.uint16)
+    return np.concatenate(tables, axis=1, out=every)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,10 @@ from operator import attrgetter
 
 from moe_live.formats.records import LineTally
 
-MAX_LINE_BYTES = 1 << 20  # twenty times the widest gate line of a published model
-# What one vector pass works on: its scratch arrays should stay in the processor's caches.
-SPAN_BYTES = 1 << 19
+MAX_LINE_BYTES = 1 << 20
+"""Twenty times the widest gate line of a published model, and what is decoded at a time: much is done once
+for it, however short it is."""
+
 SAMPLE_BYTES = 120
 
 _HOLE_AT_START = re.compile(rb"(?:\A|(?<=\n))\0+")
@@ -65,42 +66,35 @@ class LineAssembler:
     Args:
         counter: counts bytes, holes, over-long and unfinished lines; other complete lines are the caller's.
         max_line_bytes: the longest line that is kept.
-        span_bytes: how long spans are, but for the beginning of a line that came before.
 
     Attributes:
         text: the buffer. Never resized.
     """
 
-    def __init__(
-        self, counter: LineCounter, max_line_bytes: int = MAX_LINE_BYTES, span_bytes: int = SPAN_BYTES
-    ) -> None:
+    def __init__(self, counter: LineCounter, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._counter = counter
         self._limit = max_line_bytes
-        self._span = span_bytes
         self._make_room()
         self._unfinished = 0  # text[:unfinished] is the start of a line whose newline has not arrived
         self._dropped = 0  # bytes dropped of an over-long line whose newline has not arrived
         self._dropped_head = b""
 
-    def __getstate__(self) -> tuple[LineCounter, int, int, bytes, int, bytes]:
+    def __getstate__(self) -> tuple[LineCounter, int, bytes, int, bytes]:
         """All but what is left in the buffer of lines that were handed out."""
         unfinished = bytes(self._view[: self._unfinished])
-        return self._counter, self._limit, self._span, unfinished, self._dropped, self._dropped_head
+        return self._counter, self._limit, unfinished, self._dropped, self._dropped_head
 
-    def __setstate__(self, state: tuple[LineCounter, int, int, bytes, int, bytes]) -> None:
+    def __setstate__(self, state: tuple[LineCounter, int, bytes, int, bytes]) -> None:
         """As it was."""
-        self._counter, self._limit, self._span, unfinished, self._dropped, self._dropped_head = state
-        if not len(unfinished) <= self._limit <= MAX_LINE_BYTES or not 0 < self._span <= MAX_LINE_BYTES:
-            raise ValueError(f"{self._limit} and {self._span} are no limits")
+        self._counter, self._limit, unfinished, self._dropped, self._dropped_head = state
+        if not len(unfinished) <= self._limit <= MAX_LINE_BYTES:
+            raise ValueError(f"{self._limit} is no limit")
         self._make_room()
         self._unfinished = len(unfinished)
         self._view[: self._unfinished] = unfinished
 
     def _make_room(self) -> None:
-        # A chunk is taken in pieces no longer than a line may be, so that only the line which began in an
-        # earlier piece can be over-long.
-        self._piece = min(self._span, self._limit)
-        self.text = bytearray(self._limit + self._piece)
+        self.text = bytearray(2 * self._limit)
         self._view = memoryview(self.text)
 
     def spans(self, data: bytes | memoryview) -> Iterator[tuple[int, int]]:
@@ -113,8 +107,10 @@ class LineAssembler:
         chunk = memoryview(data).cast("B")
         self._counter.bytes += len(chunk)
         text, view, limit = self.text, self._view, self._limit
-        for taken in range(0, len(chunk), self._piece):
-            piece = chunk[taken : taken + self._piece]
+        # Pieces are no longer than a line may be, so that only the line which began in an earlier one can be
+        # over-long.
+        for taken in range(0, len(chunk), limit):
+            piece = chunk[taken : taken + limit]
             begin = self._unfinished
             end = begin + len(piece)
             view[begin:end] = piece

@@ -17,11 +17,8 @@ from moe_live.formats.comments import take_apart
 from moe_live.formats.dialect import Dialect
 from moe_live.formats.passes import PREFILL, PassGatherer, Telling, Told
 from moe_live.formats.records import Experts, LineTally, Records
-from moe_live.formats.spans import MAX_LINE_BYTES, SAMPLE_BYTES, LineAssembler, LineCounter
+from moe_live.formats.spans import SAMPLE_BYTES, LineAssembler, LineCounter
 from moe_live.memory import keep_freed_memory
-
-_SPAN_BYTES = 1 << 20
-"""More than of llama-server's lines: here much is done for a span however short it is."""
 
 _AT_END = re.compile(rb"[ \t\r]+\n")
 
@@ -73,7 +70,7 @@ class ToldLinesDecoder(ABC):
         keep_freed_memory()
         self._wants_weights = weights
         self._counter = LineCounter()
-        self._assembler = LineAssembler(self._counter, MAX_LINE_BYTES, _SPAN_BYTES)
+        self._assembler = LineAssembler(self._counter)
         self._telling: Telling | None = None
         self._passes = PassGatherer(Telling())
 

@@ -21,7 +21,7 @@ from moe_live.routing.texts import Texts, outputs
 from moe_live.settings import DEFAULT_MAX_SLOTS
 
 MAX_HELD_LINES = 1 << 18
-"""Lines of an open step that are held at most: more than one span of a log can have. A longer step is a
+"""Lines of an open step that are held at most: as many as a span of a log can have. A longer step is a
 prompt (every decode step is far shorter), or a log that has no steps to cut; it is passed on in parts."""
 
 MAX_HELD_VALUES = 1 << 23
@@ -86,7 +86,7 @@ class StepAssembler:
         """The steps that `records` complete.
 
         Args:
-            records: the next lines, at most `MAX_HELD_LINES` of them.
+            records: the next lines, one more than `MAX_HELD_LINES` at most.
         """
         if self._weights:
             records = replace(records, experts=records.experts.weighted(records.weights))
