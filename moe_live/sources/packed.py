@@ -31,6 +31,7 @@ class PackedLog:
 
     Attributes:
         identity, offset, size, trail, left_at, entry: see `LogFile`.
+        beginning: its first bytes, `HEAD_BYTES` unless it has fewer.
         problem: why not all of it could be read, in one line; "" if nothing is wrong.
     """
 
@@ -44,7 +45,7 @@ class PackedLog:
         self._tail = b""
         self._path = path
         self._stream = ByteStream(fd, str(path))
-        self._head = self._stream.read(HEAD_BYTES)
+        self.beginning = self._stream.read(HEAD_BYTES)
         self._rewind()
         # That of its last member; there is only one in what gzip makes of a log.
         size = os.pread(fd, _SIZE_BYTES, max(0, status.st_size - _SIZE_BYTES))
@@ -78,7 +79,9 @@ class PackedLog:
     @property
     def place(self) -> Place:
         """How far it was read."""
-        return Place(*self.identity, self.offset, self._head[: min(self.offset, MARKER_BYTES)], self._tail)
+        return Place(
+            *self.identity, self.offset, self.beginning[: min(self.offset, MARKER_BYTES)], self._tail
+        )
 
     @property
     def line_start(self) -> int:
@@ -87,7 +90,7 @@ class PackedLog:
 
     def is_packed(self, size: int, head: bytes) -> bool:
         """Whether this seems to be a file of this size that begins like this, compressed."""
-        return self.size == size % _SIZES and self._head[: len(head)] == head
+        return self.size == size % _SIZES and self.beginning[: len(head)] == head
 
     def is_made_of(self, file: LogFile) -> bool:
         """Whether this seems to be a file that is held, compressed; that may have grown since.
@@ -97,7 +100,7 @@ class PackedLog:
         Raises:
             OSError: the file cannot be read.
         """
-        return 0 < self.size <= file.present_size() and self._head == file.read_at(len(self._head), 0)
+        return 0 < self.size <= file.present_size() and self.beginning == file.read_at(len(self.beginning), 0)
 
     def go_on_from(self, other: LogFile) -> bool:
         """Get ready to go on where `other` was read to, if this seems to be a copy of it.
@@ -108,8 +111,8 @@ class PackedLog:
             Whether it seems so.
         """
         head = other.place.head
-        length = min(len(head), len(self._head))
-        if not length or self._head[:length] != head[:length]:
+        length = min(len(head), len(self.beginning))
+        if not length or self.beginning[:length] != head[:length]:
             return False
         self._original = other.place, other.trail
         self.entry = None
@@ -138,8 +141,8 @@ class PackedLog:
 
     def goes_on(self, place: Place, trail: Trail) -> bool:
         """Go on at a place, if it holds all that was read up to there; that is unpacked at once."""
-        head = place.head[: len(self._head)]
-        if not place.offset or self._head[: len(head)] != head:
+        head = place.head[: len(self.beginning)]
+        if not place.offset or self.beginning[: len(head)] != head:
             return False
         self._original = place, trail
         self.entry = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from moe_live.dataclass import dataclass
 from moe_live.sources.logfile import LogFile
 from moe_live.sources.memory import Log, Memory
-from moe_live.sources.packed import PackedLog
+from moe_live.sources.packed import HEAD_BYTES, PackedLog
 from moe_live.sources.place import Identity, Place
 from moe_live.sources.siblings import Series, Sibling, find_siblings
 
@@ -186,8 +186,7 @@ class _Search:
                 file = self._open(sibling)
                 if self._is_rewritten:
                     if file.go_on_from(read):
-                        # The newest that holds all of it, or else the newest.
-                        if found[1] is None or found[1].size < read.offset <= file.size:
+                        if found[1] is None or self._is_rather(file, found[1], read.offset):
                             found = i, file
                         if isinstance(file, LogFile):
                             self._parts.add(sibling.identity)
@@ -217,7 +216,24 @@ class _Search:
             or file.size > present.present_size()
         ):
             return False
-        return Place.at(file.identity, file.size, file.read_at).is_in(present.read_at)
+        return _holds(present, file)
+
+    def _is_rather(self, file: Log, later: Log, offset: int) -> bool:
+        """Whether it is an older copy, and not a later one, that is gone on with from where was read to.
+
+        The later one may not hold all that was read, or less than the older one; or it is of another text
+        that only begins alike.
+
+        Raises:
+            OSError: one of them cannot be read.
+        """
+        if later.size < offset:
+            return file.size >= offset
+        if file.size <= offset or _holds(later, file):
+            return False
+        if not _holds(file, later):
+            self._parts.discard(later.identity)
+        return True
 
     def _compressed(self, file: Log) -> Log | None:
         """The file of those that are held of which this is the compressed form.
@@ -280,3 +296,19 @@ class _Search:
         if file.identity != sibling.identity:
             raise FileNotFoundError(sibling.path)
         return file
+
+
+def _holds(file: Log, other: Log) -> bool:
+    """Whether a file begins with all that another one has, as far as samples tell.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    if isinstance(file, LogFile) and isinstance(other, LogFile):
+        return Place.at(other.identity, other.size, other.read_at).is_in(file.read_at)
+    length = min(other.size, HEAD_BYTES)
+    return other.size <= file.size and _beginning(file, length) == _beginning(other, length)
+
+
+def _beginning(file: Log, length: int) -> bytes:
+    return file.read_at(length, 0) if isinstance(file, LogFile) else file.beginning[:length]

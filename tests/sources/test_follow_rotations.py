@@ -433,6 +433,30 @@ def test_f29_a_log_that_was_filled_copied_and_emptied_between_two_looks(
     assert reader.lines == [*lines(0), *lines(1), *after.splitlines()]
 
 
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize("after", [b"", b"after\n"], ids=["empty", "written_to"])
+@pytest.mark.parametrize("counts", [(20, 20), (20, 5), (5, 20), (20, 0), (20, 5, 9)], ids=str)
+def test_f29_copies_that_all_begin_with_the_little_that_was_read_are_all_read(
+    start: Start, log: Path, counts: tuple[int, ...], after: bytes, *, is_packed: bool
+) -> None:
+    """A server that starts again writes the header that its former log began with."""
+    log.write_bytes(HEADER)
+    reader = start(log)
+    reader.read()
+    expected = []
+    for generation, count in enumerate(counts):
+        append(log, (HEADER if generation else b"") + joined(lines(generation, count)))
+        expected += lines(generation, count)
+        rotate(log, copying=True)
+    if is_packed:
+        for number in range(1, len(counts) + 1):
+            compress(beside(log, f".{number}"))
+    append(log, after)
+    reader.clock.now += 60
+    reader.wait(GRACE_S + 1)
+    assert [line for line in reader.lines if line != HEADER[:-1]] == [*expected, *after.splitlines()]
+
+
 def test_f29_without_a_copy_the_loss_is_bounded_and_told(start: Start, log: Path) -> None:
     log.write_bytes(HEADER + joined(lines(0)))
     reader = start(log)
