@@ -20,7 +20,6 @@ from moe_live.settings import MAX_EXPERTS, Phase, RowMode
 from moe_live.share import SourceNow, SourceShare
 from moe_live.sources.source import CommandStatus
 from moe_live.statistics.balance import Balance, balance, layer_sizes
-from moe_live.statistics.coactivation import ExpertPair, LayerPairs
 from moe_live.statistics.comparison import Compared
 from moe_live.statistics.distances import DistanceMetric, Moments, PairDistance
 from moe_live.statistics.drift import TOPIC, WINDOWS, Drift, tokens_needed
@@ -31,6 +30,7 @@ from moe_live.statistics.labels import PERIODS, LabelDivergence, Labels, LabelUs
 from moe_live.statistics.latest import Uses
 from moe_live.statistics.locality import LayerLocality
 from moe_live.statistics.offload import Offloading
+from moe_live.statistics.pairs import ExpertPair, LayerPairs
 from moe_live.statistics.placement import Placements
 from moe_live.statistics.pruning import Pruning
 from moe_live.statistics.runs import Run

@@ -32,9 +32,9 @@ from moe_live.version import __version__
 if sys.platform != "win32":
     import fcntl
 
-SCHEMA = "moe-live.state/2"
-"""What a file says it is. The number goes up when something that is kept changes its meaning; that there is
-more or less of it shows by itself."""
+SCHEMA = "moe-live.state/3"
+"""What a file says it is. The number goes up when something that is kept changes its meaning, or
+its class moves to another module; that there is more or less of it shows by itself."""
 
 MAX_BYTES = 1 << 30
 """A longer file is none of ours, nor one that unpacks to more than `MAX_UNPACKED`."""

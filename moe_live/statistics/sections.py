@@ -7,12 +7,13 @@ from enum import Enum
 from typing import Any, Self
 
 from moe_live.dataclass import dataclass
-from moe_live.statistics.coactivation import PAIRS, LayerPairs
+from moe_live.statistics.coactivation import PAIRS
 from moe_live.statistics.drift import DRIFT, Drift
 from moe_live.statistics.history import HISTORY, History
 from moe_live.statistics.labels import LABELS, Labels
 from moe_live.statistics.latest import LATEST, Uses
 from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.pairs import LayerPairs
 from moe_live.statistics.sequences import LOCALITY
 from moe_live.statistics.statistic import OnDemand
 from moe_live.statistics.transitions import TRANSITIONS, LayerTransition

@@ -15,12 +15,12 @@ from moe_live.judgement import Subject, Word
 from moe_live.settings import Settings
 from moe_live.snapshot import Section
 from moe_live.statistics.blocks import CERTAIN
-from moe_live.statistics.coactivation import ENOUGH_PAIRS, notable_pairs
 from moe_live.statistics.dependence import bins, variance_of_stretches
 from moe_live.statistics.divergence import ENOUGH
 from moe_live.statistics.drift import BLOCKS, Parts, Window
 from moe_live.statistics.drift import drift as judged
 from moe_live.statistics.labels import PERIODS, divergences
+from moe_live.statistics.pairs import ENOUGH_PAIRS, notable_pairs
 from moe_live.statistics.prediction import PairedRows, gains
 from moe_live.verdicts import FEW_TESTED, GAIN, VARYING, verdict
 from tests.claims.data import SHAPES, TEXTS, Text, chosen

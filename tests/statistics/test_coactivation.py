@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
 from moe_live.statistics import coactivation
-from moe_live.statistics.coactivation import Coactivation, expected_together, factors, notable_pairs
+from moe_live.statistics.coactivation import Coactivation
+from moe_live.statistics.pairs import expected_together, factors, notable_pairs
 from moe_live.statistics.rows import RowsByLayer
 from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 

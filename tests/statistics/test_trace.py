@@ -10,9 +10,10 @@ import pytest
 from moe_live.formats.llama_server import LlamaServerDecoder
 from moe_live.routing.batch import Kind
 from moe_live.routing.steps import StepAssembler
-from moe_live.statistics.coactivation import Coactivation, notable_pairs
+from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.dependence import clustering
 from moe_live.statistics.drift import Parts, RecentSteps, Window, drift
+from moe_live.statistics.pairs import notable_pairs
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
 from moe_live.statistics.transitions import Transitions, summarize

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import moe_live
-from moe_live.statistics.coactivation import LayerPairs
 from moe_live.statistics.drift import Drift
+from moe_live.statistics.pairs import LayerPairs
 
 
 def read() -> None:
