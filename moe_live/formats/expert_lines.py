@@ -82,12 +82,12 @@ class ExpertLineParser:
     """Parses text of expert lines, with scratch arrays of its own. The results own their memory."""
 
     def __init__(self) -> None:
-        separator, of_two, *others = _scratch(8)
+        separator, of_two, *others = _scratch(7)
         # The bytes before the text must look like separators and no digits.
         separator.fill(1)
         of_two.fill(2)
         self._is_separator, self._of_two = separator.view(np.bool_), of_two
-        self._of_four, self._byte, self._digit, self._mask, self._low, self._high = others
+        self._of_four, self._byte, self._digit, self._low, self._high = others
         self._of_four.fill(4)
         self._found = np.zeros(_BLOCK_BYTES, np.bool_)
 
@@ -140,15 +140,15 @@ class ExpertLineParser:
         of_two = np.add(separators[here], separators[one], out=self._of_two[here])
         of_four = np.add(of_two, self._of_two[two], out=self._of_four[here])
 
-        mask = np.subtract(separators[here], 1, out=self._mask[here])
+        mask = np.subtract(separators[here], 1, out=self._low[here])
         np.bitwise_and(byte, mask, out=self._digit[here])
-        low = np.multiply(self._digit[two], 10, out=self._low[here])
-        np.add(low, self._digit[one], out=low)
         after_two = np.subtract(self._of_two[one], 1, out=mask)  # 255 or 0, but for empty numbers
         high = np.bitwise_and(self._digit[three], after_two, out=self._high[here])
+        low = np.multiply(self._digit[two], 10, out=self._low[here])
+        np.add(low, self._digit[one], out=low)
         if not np.minimum.reduce(of_four):
             after_four = np.equal(self._of_four[one], 0, out=self._found[:size])
-            thousands = np.multiply(self._digit[four], after_four.view(np.uint8), out=mask)
+            thousands = np.multiply(self._digit[four], after_four.view(np.uint8))
             thousands *= 10
             high += thousands
             # Overlong numbers are noted where empty ones are.
@@ -172,10 +172,10 @@ class ExpertLineParser:
         low, high = self._low[here], self._high[here]
         highest = np.maximum.reduce(high)
         if highest <= 2:
-            value = np.multiply(high, 100, out=self._mask[here])
+            value = np.multiply(high, 100, out=self._digit[here])
             np.add(value, low, out=value)
             if highest < 2 or not np.less(value, low, out=self._found[:size]).any():  # none is above 255
-                return self._pick(self._mask, size, half)
+                return self._pick(self._digit, size, half)
         number = self._pick(self._high, size, half)
         number *= 100
         number += self._pick(self._low, size, half)
@@ -208,7 +208,7 @@ class ExpertLineParser:
         """
         byte = self._byte[_FRONT : _FRONT + size]
         first_end = int((byte[:_LONGEST_LINE] == _NEWLINE).argmax())
-        width = int(np.searchsorted(half, first_end // 2, "right"))  # numbers in the first line
+        width = int(half.searchsorted(first_end // 2, "right"))  # numbers in the first line
         if not 2 <= width <= MAX_TOP_K + 1 or len(number) % width:
             return None
         # The first separator of each line is a comma, the last a newline, and all others are blanks.

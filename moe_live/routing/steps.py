@@ -499,6 +499,8 @@ def _blocks(step: NDArray[np.int64], layer: NDArray[np.uint16]) -> _Blocks:
 
 def _gates(lines: Lines, step: NDArray[np.int64]) -> tuple[StepGates, ...]:
     """The parsed gate inputs with their steps and layers."""
+    if not lines.vectors:
+        return ()
     gates = []
     index = np.flatnonzero(lines.has_vector)
     for vectors in lines.vectors:

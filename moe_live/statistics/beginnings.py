@@ -41,10 +41,11 @@ class Beginnings:
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
         first = np.full(len(batch.kind), MAX_LAYERS)
+        steps = np.arange(len(batch.kind))
         for rows in filter(len, (*batch.certain, *batch.written, *batch.repeating)):
-            begins = np.flatnonzero(np.append(True, rows.step[1:] != rows.step[:-1]))
-            step = rows.step[begins]
-            first[step] = np.minimum(first[step], rows.layer[begins])
+            begin = rows.step.searchsorted(steps)  # rows are in the order of steps
+            step = np.flatnonzero(rows.step.take(begin, mode="clip") == steps)
+            first[step] = np.minimum(first[step], rows.layer[begin[step]])
         known = batch.begins & (first < MAX_LAYERS)
         where = batch.kind[known], first[known]
         np.add.at(self._steps, where, 1)

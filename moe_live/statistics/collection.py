@@ -239,7 +239,7 @@ class Statistics:
 
     def update(self, batch: StepBatch) -> None:
         """Add complete steps."""
-        np.add.at(self.steps, batch.kind, batch.begins)
+        self.steps += np.bincount(batch.kind[batch.begins], minlength=len(Kind))
         np.add.at(self.tokens, batch.kind, batch.tokens)
         self.rises.update(batch.kind, batch.tokens)
         self.beginnings.update(batch)

@@ -12,7 +12,7 @@ from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.planes import Slots, settle
 from moe_live.statistics.tables import grown, roomy
 
-_CHUNK = 1 << 14  # rows handled at a time
+_CHUNK = 1 << 13  # rows handled at a time
 
 
 class Frequency:
@@ -111,10 +111,11 @@ def add_selections(
         rows: whose experts are below those there is room for.
     """
     _, n_slots, n_experts = counts.shape
-    row_key = (plane * np.int64(n_slots) + slot) * n_experts
     # Adding short integers and widening the sum is faster than adding wide ones.
     short = np.uint16 if counts.size <= 1 << 16 else np.int64
+    row_key = np.multiply(slot.astype(short), n_experts, dtype=short)
+    row_key += (plane * np.int64(n_slots * n_experts)).astype(short)
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
-        key = np.add(rows.experts.T[:, part], row_key[part].astype(short), dtype=short)
+        key = np.add(rows.experts.T[:, part], row_key[part], dtype=short)
         np.add.at(counts.reshape(-1), key.reshape(-1).astype(np.int64, copy=False), 1)

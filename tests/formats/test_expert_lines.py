@@ -63,6 +63,12 @@ def test_rows_of_one_k_are_a_table_as_they_stand(text: bytes) -> None:
         check(text, PARSER.parse(text, 0, len(text)))
 
 
+@pytest.mark.parametrize("largest", [199, 200, 255, 256, 299, 999, 1000, 2047])
+def test_every_number_up_to_one(largest: int) -> None:
+    text = b"".join(b"%d,%d %d\n" % (i % 1024, i, largest - i) for i in range(largest + 1))
+    check(text, PARSER.parse(text, 0, len(text)))
+
+
 @given(texts)
 def test_rows_of_several_k(text: bytes) -> None:
     check(text, PARSER.parse(b"7,7\n" + text, 4, 4 + len(text)))
