@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from moe_live.dataclass import dataclass
 from moe_live.formats.columns import Column
 from moe_live.formats.fields import MAX_SEQUENCE, floats, numbers
-from moe_live.formats.passes import DECODE, PREFILL, UNTOLD, Told, picked, same
+from moe_live.formats.told import DECODE, PREFILL, UNTOLD, Told, picked, same
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 
 NUMBER = re.compile(rb"[-0-9]+")

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live.formats.passes import DECODE, PREFILL, UNTOLD, same
 from moe_live.formats.ranges import offsets
+from moe_live.formats.told import DECODE, PREFILL, UNTOLD, same
 
 _Text = NDArray[np.uint8]
 _Places = NDArray[np.int64]

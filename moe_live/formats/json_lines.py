@@ -32,7 +32,7 @@ from moe_live.formats.fields import (
     trimmed,
     untold,
 )
-from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
+from moe_live.formats.told import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.told_lines import Learned, ReadLines, ToldLinesDecoder, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.formats.dialect import Dialect, Fit
-from moe_live.formats.passes import UNTOLD, PassGatherer, Telling, Told
+from moe_live.formats.passes import PassGatherer
 from moe_live.formats.records import LineTally, Records
 from moe_live.formats.spans import SAMPLE_BYTES, LineCounter
+from moe_live.formats.told import UNTOLD, Telling, Told
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K
 
 MAGIC = b"\x93NUMPY"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.fields import float_lists, lists, untold
-from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.records import Records
+from moe_live.formats.told import PREFILL, UNTOLD, Telling, Told
 from moe_live.formats.told_lines import Learned, ReadLines, ToldLinesDecoder, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 

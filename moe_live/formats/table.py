@@ -23,9 +23,9 @@ from moe_live.formats.columns import Column, columns, plain_name
 from moe_live.formats.dialect import Dialect, Fit
 from moe_live.formats.fields import Value, float_lists, floats, lists, numbers, pairs, untold
 from moe_live.formats.llama_server import HEADERS
-from moe_live.formats.passes import PREFILL, UNTOLD, Telling, Told, picked, same
 from moe_live.formats.records import Records
 from moe_live.formats.spans import SAMPLE_BYTES
+from moe_live.formats.told import PREFILL, UNTOLD, Telling, Told, picked, same
 from moe_live.formats.told_lines import Learned, ReadLines, ToldLinesDecoder, restarted, resumed
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from moe_live.dataclass import dataclass
 from moe_live.formats.comments import take_apart
 from moe_live.formats.dialect import Dialect
-from moe_live.formats.passes import PREFILL, PassGatherer, Telling, Told
+from moe_live.formats.passes import PassGatherer
 from moe_live.formats.records import Experts, LineTally, Records
 from moe_live.formats.spans import SAMPLE_BYTES, LineAssembler, LineCounter
+from moe_live.formats.told import PREFILL, Telling, Told
 from moe_live.memory import keep_freed_memory
 
 _AT_END = re.compile(rb"[ \t\r]+\n")
