@@ -31,7 +31,6 @@ from moe_live.snapshot import (
     Section,
     Snapshot,
     Usage,
-    total,
 )
 from moe_live.statistics.anomalies import Anomalies, AnomalyCounter
 from moe_live.statistics.coactivation import Coactivation
@@ -43,6 +42,7 @@ from moe_live.statistics.registry import RowStatistics
 from moe_live.statistics.runs import Runs, Totals, choice
 from moe_live.statistics.statistic import SAMPLE, Counted
 from moe_live.statistics.transitions import Transitions
+from moe_live.usage import total
 
 
 @dataclass(frozen=True, slots=True)
