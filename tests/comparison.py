@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_live.snapshot import Snapshot
+from moe_live.snapshot import History, Snapshot
 
 
 def together(snapshot: Snapshot) -> Any:
@@ -21,6 +21,8 @@ def together(snapshot: Snapshot) -> Any:
 
 def plain(value: object) -> Any:
     """The same as tuples, numbers and strings; equal if and only if the values are identical."""
+    if isinstance(value, History):  # rows of its sample may be in any order
+        return plain((value.steps, value.layers, value.counts))
     if is_dataclass(value) and not isinstance(value, type):
         return tuple((field.name, plain(getattr(value, field.name))) for field in fields(value))
     if isinstance(value, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from moe_live.dashboard.trend import PERIOD
 from moe_live.dashboard.view import View
 from moe_live.dashboard.views import VIEWS
 from moe_live.dataclass import dataclass
@@ -20,10 +21,14 @@ Complete = Callable[[Snapshot, Collection[str]], Snapshot]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a snapshot is to hold beside what each does: plans, and the arguments of `Run.snapshot`."""
+    """What a snapshot is to hold beside what each does: plans, and the arguments of `Run.snapshot`.
+
+    Of the sections in `seldom` the trend alone is shown.
+    """
 
     sections: frozenset[Section]
     plans: frozenset[str] = frozenset()
+    seldom: frozenset[Section] = frozenset()
     pairs_of: frozenset[int] | None = frozenset()
     anew: bool = False
 
@@ -34,7 +39,7 @@ EVERYTHING = Scope(frozenset(Section), PLANS, pairs_of=None, anew=True)
 
 def of_view(view: View) -> Scope:
     """What a view shows."""
-    return Scope(view.sections, frozenset({view.plan} - {""}))
+    return Scope(view.sections, frozenset({view.plan} - {""}), view.of_trend)
 
 
 class Figures:
@@ -47,8 +52,9 @@ class Figures:
         clock: seconds, monotonic.
 
     Attributes:
-        snapshot: of the moment it was made; its sections may be older. One at most is made anew for a frame,
-            the oldest, once it is `LASTING` seconds old. Tokens may be counted later than all else.
+        snapshot: of the moment it was made; its sections may be older. Half of them at most are made anew at
+            a time, the oldest, once they are `LASTING` seconds old, or `PERIOD` of which the trend alone is
+            shown. Tokens may be counted later than all else.
         scope: what it holds.
         behind: whether more is counted than sections are of.
         making: seconds that it took.
@@ -65,29 +71,30 @@ class Figures:
 
     def make(self, scope: Scope) -> None:
         """Make it anew, with what is in `scope`."""
-        if scope != self.scope or scope.anew or not self._make_one():
+        if scope != self.scope or scope.anew or not self._make_some():
             self._make_all(scope)
 
     def count(self) -> bool:
         """Count tokens anew and leave all else as it is, for a frame of which the header alone is drawn.
 
         Returns:
-            False, with nothing done, where something else in the header would be another too, or a section is
-            due: then all is to be made.
+            False, with nothing done, where something else in the header would be another too: then all is to
+            be made.
         """
         made, progress = self._made, self._session.progress()
         stays = made.layers and not made.rows.unrecoverable and not made.input.sources
-        if not stays or self._due() or progress.malformed != made.input.tally.malformed_lines:
+        if not stays or progress.malformed != made.input.tally.malformed_lines:
             return False
         tokens = PhaseCount(prefill=progress.tokens - progress.decode, decode=progress.decode)
         self.snapshot = self.snapshot.having(tokens=tokens)
         return True
 
     def _due(self) -> set[Section]:
-        """The section that is to be made anew, if one is."""
-        oldest = min(self._sections, key=lambda section: self._sections[section][0], default=None)
-        is_due = oldest is not None and self._clock() >= self._sections[oldest][0] + LASTING
-        return {oldest} if oldest is not None and is_due else set()
+        """The sections that are to be made anew."""
+        now, seldom, made = self._clock(), self.scope.seldom, self._sections
+        by_age = sorted(made, key=lambda section: made[section][0])
+        due = [each for each in by_age if now >= made[each][0] + (PERIOD if each in seldom else LASTING)]
+        return set(due[: -(-len(made) // 2)])
 
     def _make_all(self, scope: Scope) -> None:
         begun = self._clock()
@@ -95,8 +102,8 @@ class Figures:
         self._sections = {}
         self._show(made, scope.sections, scope, begun)
 
-    def _make_one(self) -> bool:
-        """Make one section anew at most; False if what there is of the others is of other layers or rows."""
+    def _make_some(self) -> bool:
+        """Make what is due anew; False if what there is of other sections is of other layers or rows."""
         begun, before = self._clock(), self._made
         due = self._due()
         made = self._session.snapshot(due, pairs_of=self.scope.pairs_of, anew=False)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
 from moe_live.settings import Phase
-from moe_live.snapshot import Snapshot
+from moe_live.snapshot import LayerLocality, Snapshot
 from moe_live.statistics.balance import balance
 from moe_live.verdicts import CACHED, FEW, median
 
@@ -77,6 +77,7 @@ class TrendRecorder:
         self._points: deque[tuple[float, float, float]] = deque(maxlen=POINTS)
         self._before: _Totals | None = None
         self._noted_at = -math.inf
+        self._locality: tuple[LayerLocality, ...] | None = None
         self._was_older = False
         self._counts: NDArray[np.int64] | None = None
         self._effective = math.nan
@@ -86,7 +87,7 @@ class TrendRecorder:
 
         Args:
             now: seconds.
-            snapshot: with its locality, or nothing is noted.
+            snapshot: with its locality, another than the last time, or nothing is noted.
             older: whether what is read was there before: that tells nothing of when it happened.
 
         Returns:
@@ -94,8 +95,10 @@ class TrendRecorder:
         """
         if snapshot.input.is_several:
             return Trend()
-        totals = None if now < self._noted_at + PERIOD else _Totals.of(snapshot)
+        is_due = now >= self._noted_at + PERIOD and snapshot.locality is not self._locality
+        totals = _Totals.of(snapshot) if is_due else None
         if totals is not None:
+            self._locality = snapshot.locality
             before, periods = self._before, (now - self._noted_at) / PERIOD
             self._before, self._noted_at = totals, now
             was_older, self._was_older = self._was_older, older  # what came since is the rest of that

@@ -31,6 +31,7 @@ class View:
         gist: how to read it in one line, shown above the figures; "" if they speak for themselves.
         reading: how to read the figures at length, for the help.
         sections: the sections of the snapshot it needs.
+        of_trend: those of them that it needs for the trend alone.
         plan: the plan it shows, which is made only for it; "" for none.
         rows: what the arrows up and down move over; None where they scroll lines, if there is more.
         columns: what the arrows left and right move over; None for nothing.
@@ -50,6 +51,7 @@ class View:
     gist: str
     reading: str
     sections: frozenset[Section] = frozenset()
+    of_trend: frozenset[Section] = frozenset()
     plan: str = ""
     rows: Axes | None = None
     columns: Axes | None = None

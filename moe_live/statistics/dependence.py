@@ -49,44 +49,58 @@ def variance_of_stretches(
         stretch: tokens of a stretch.
     """
     variance = np.full(parts.shape[1], -np.inf)
+    size, counts = parts.sum(axis=-1), parts.sum(axis=0)
     while len(parts) >= 2:
-        tokens = parts.sum(axis=-1).max(axis=1, initial=0) / top_k
+        tokens = size.max(axis=1, initial=0) / top_k
         filled = np.count_nonzero(tokens)
         if filled >= 2:
-            ratio, freedom = _ratio(parts, top_k)
+            ratio, freedom = _ratio(parts, size, counts, top_k)
             above = np.maximum(ratio + _ERRORS * np.sqrt(2 / np.maximum(freedom, 1.0)) - 1, 0.0)
             found = _TAILS * (1 + above * max(stretch, total / filled) / (tokens.sum() / filled))
             variance = np.maximum(variance, found)
         if len(parts) < 2 * LEAST_PARTS:
             break
-        longer = parts[::2].copy()
-        longer[: len(parts) // 2] += parts[1::2]
-        parts = longer
+        parts, size = _longer(parts), _longer(size)
     return np.where(np.isfinite(variance), variance, np.inf)
+
+
+def _longer(parts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each two parts (parts, ...) as one; the last one alone if it has no other."""
+    longer = parts[::2].copy()
+    longer[: len(parts) // 2] += parts[1::2]
+    return longer
 
 
 def clustering(blocks: NDArray[np.int64], top_k: float) -> NDArray[np.float64]:
     """Variance of counts between blocks (blocks, layers, E) over that of independent rows, at least 1."""
-    ratio, freedom = _ratio(blocks, top_k)
+    ratio, freedom = _ratio(blocks, blocks.sum(axis=-1), blocks.sum(axis=0), top_k)
     return np.where(freedom > 0, np.maximum(ratio, 1.0), 1.0)
 
 
-def _ratio(blocks: NDArray[np.int64], top_k: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _ratio(
+    blocks: NDArray[np.int64], size: NDArray[np.int64], counts: NDArray[np.int64], top_k: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Variance of counts between blocks over that of independent rows, and its degrees of freedom (layers,).
 
     The k experts of a row are distinct: one in a share s of the rows varies by 1 - s less. Counts of a block
     add up to what is expected of it: of (count - expected)² / expected only the squares are to be summed.
+
+    Args:
+        blocks: (blocks, layers, E) selections.
+        size: (blocks, layers) those of all experts.
+        counts: (layers, E) those of all blocks.
+        top_k: experts a row.
     """
-    size = blocks.sum(axis=-1)
-    total = blocks.sum(axis=0).astype(np.float64)
+    total = counts.astype(np.float64)
     squares = np.zeros(total.shape)
     with np.errstate(all="ignore"):
         usage = total / total.sum(axis=-1, keepdims=True)
         weight = np.where(size > 0, 1 / size, 0.0)
         for begin in range(0, len(blocks), _TOGETHER):  # all at once would be tens of MB
             some = slice(begin, begin + _TOGETHER)
-            counts = blocks[some].astype(np.float64)
-            squares += np.einsum("ble,ble,bl->le", counts, counts, weight[some])
+            squared = blocks[some].astype(np.float64)
+            squared *= squared
+            squares += np.einsum("ble,bl->le", squared, weight[some])
         deviance = np.where(usage > 0, squares / usage, 0.0).sum(axis=-1) - size.sum(axis=0)
         free = np.where(usage > 0, np.maximum(1 - top_k * usage, 0.0), 0.0).sum(axis=-1)
         freedom = free * (np.count_nonzero(size, axis=0) - 1)

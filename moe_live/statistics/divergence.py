@@ -105,12 +105,17 @@ def _tabulated(
         imbalance: (..., 1) 0 if both samples are of one size, 1 if one is far larger: ((a-b) / (a+b))^2,
             which interpolates between the two within a few percent.
     """
-    place = np.log2(np.maximum(selections, 2.0 ** _SELECTIONS_LOG2[0]))
-    table = _noise_table()
-    mean_even, mean_uneven, variance_even, variance_uneven = (
-        np.interp(place, _SELECTIONS_LOG2, column) for column in table
-    )
     some = selections > 0
+    known = 2.0 ** _SELECTIONS_LOG2[[0, -1]]
+    place = np.log2(np.clip(np.where(some, selections, 1.0), *known))
+    node = np.floor(place)
+    column, beyond = (node - _SELECTIONS_LOG2[0]).astype(np.intp), place - node
+    table = _noise_table()
+    rise = np.diff(table, append=table[:, -1:])
+    # Straight lines between the nodes, one after the other: they have the same nodes.
+    mean_even, mean_uneven, variance_even, variance_uneven = (
+        slope[column] * beyond + value[column] for slope, value in zip(rise, table, strict=True)
+    )
     mean = np.where(some, mean_even + imbalance * (mean_uneven - mean_even), 0.0)
     variance = np.where(some, variance_even + imbalance * (variance_uneven - variance_even), 0.0)
     return mean, variance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.settings import DEFAULT_WINDOW
 from moe_live.statistics.dependence import bins, clustering, variance_of_stretches
 from moe_live.statistics.divergence import Divergence, compare, jensen_shannon
-from moe_live.statistics.history import counts_in_parts
+from moe_live.statistics.history import history
 from moe_live.statistics.members import Member
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import count_experts, places_of
@@ -237,7 +238,8 @@ class Drift:
         return not self.before.any()
 
 
-class Window(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Window:
     """The latest steps.
 
     Attributes:
@@ -249,6 +251,12 @@ class Window(NamedTuple):
     room: int
     steps: int
     blocks: NDArray[np.int64]
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(layers, E) those of all blocks."""
+        counts: NDArray[np.int64] = self.blocks.sum(axis=0)
+        return counts
 
 
 class Parts(NamedTuple):
@@ -296,7 +304,7 @@ def drift(window: Window, run: NDArray[np.int64], parts: Parts, top_k: float) ->
         top_k: experts a row.
     """
     total, stretch = _lengths(window, run, top_k)
-    counts = window.blocks.sum(axis=0)
+    counts = window.counts
     before = run - counts
     apart = np.maximum(clustering(window.blocks, top_k), parts.variance)
     told = total >= tokens_needed(stretch) > 0
@@ -315,7 +323,7 @@ def drift(window: Window, run: NDArray[np.int64], parts: Parts, top_k: float) ->
 
 def _lengths(window: Window, run: NDArray[np.int64], top_k: float) -> tuple[float, float]:
     """Tokens of the run, and of the window."""
-    lengths = (part.sum(axis=-1).max(initial=0) for part in (run, window.blocks.sum(axis=0)))
+    lengths = (part.sum(axis=-1).max(initial=0) for part in (run, window.counts))
     total, stretch = (float(selections) / top_k for selections in lengths)
     return total, stretch
 
@@ -327,8 +335,8 @@ def _make(counted: Counted) -> Drift:
     total, stretch = _lengths(window, run, counted.top_k)
     if counted.anew or recent.known is None or not recent.known.hold(total, stretch, len(run)):
         n_parts = bins(total, stretch, run.size)
-        parts = counts_in_parts(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts)
-        recent.known = Parts.of(window, run, parts, counted.top_k)
+        parts = history(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts)
+        recent.known = Parts.of(window, run, parts.counts, counted.top_k)
     return drift(window, run, recent.known, counted.top_k)
 
 

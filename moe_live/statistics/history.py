@@ -18,15 +18,35 @@ from moe_live.statistics.tables import count_experts, places_of
 class History:
     """Use of the experts in equal spans of time, from a random sample of the tokens.
 
+    It is counted when it is asked for: what is looked at is one layer.
+
     Attributes:
         steps: steps of the whole run; bin i covers those from i/bins to (i+1)/bins of it.
-        tokens: (bins,) int64, sampled tokens.
-        counts: (bins, layers, E) int64, their selections.
+        layers: their numbers.
+        n_experts: experts a layer.
+        bins: how many.
+        sampled: rows, and the bin (n,) int64 of each.
     """
 
     steps: int
-    tokens: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    layers: tuple[int, ...]
+    n_experts: int
+    bins: int
+    sampled: tuple[tuple[SampledRows, NDArray[np.int64]], ...]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(bins, layers, E) int64, the selections of the sampled tokens."""
+        return _counts(self.sampled, self.layers, self.n_experts, self.bins)
+
+    def of_layer(self, place: int) -> NDArray[np.int64]:
+        """(bins, E) int64, those of the layer at this place in `layers`."""
+        layer = self.layers[place]
+        own = []
+        for rows, span in self.sampled:
+            mine = np.flatnonzero(rows.layer == layer)
+            own.append((rows.take(mine), span[mine]))
+        return _counts(own, (layer,), self.n_experts, self.bins)[:, 0]
 
 
 def history(
@@ -35,25 +55,10 @@ def history(
     """The sampled tokens of steps of these kinds, by the time of their step.
 
     Bins are cut when they are asked for, so they are equally long however long the run was and whatever
-    logs it was merged from. A token whose layers differ in k counts once for each k.
+    logs it was merged from.
     """
-    tokens = np.zeros(bins, np.int64)
-    counts = np.zeros((bins, len(layers), n_experts), np.int64)
-    for rows, span in _chosen(sample.rows(), sample.steps, kinds, layers, bins):
-        first = np.flatnonzero(np.append(True, rows.rank[1:] != rows.rank[:-1])[: len(rows)])
-        tokens += np.bincount(span[first], minlength=bins)
-        _count(counts, rows, span, layers)
-    return History(sample.steps, tokens, counts)
-
-
-def counts_in_parts(
-    sample: TokenSample, kinds: Iterable[Kind], layers: Sequence[int], n_experts: int, bins: int
-) -> NDArray[np.int64]:
-    """(bins, len(layers), n_experts) int64, the counts of `history` alone."""
-    counts = np.zeros((bins, len(layers), n_experts), np.int64)
-    for rows, span in _chosen(sample.unordered(), sample.steps, kinds, layers, bins):
-        _count(counts, rows, span, layers)
-    return counts
+    sampled = tuple(_chosen(sample.unordered(), sample.steps, kinds, layers, bins))
+    return History(sample.steps, tuple(layers), n_experts, bins, sampled)
 
 
 def _chosen(
@@ -69,13 +74,16 @@ def _chosen(
         yield chosen, chosen.step * bins // max(steps, 1)
 
 
-def _count(
-    counts: NDArray[np.int64], rows: SampledRows, span: NDArray[np.int64], layers: Sequence[int]
-) -> None:
-    """Add rows to counts (bins, layers, E), each in its bin."""
-    _, n_layers, n_experts = counts.shape
-    place = (span * n_layers + places_of(layers)[rows.layer]) * n_experts
-    count_experts(counts.reshape(-1), place, rows.experts.T, n_experts)
+def _counts(
+    sampled: Iterable[tuple[SampledRows, NDArray[np.int64]]], layers: Sequence[int], n_experts: int, bins: int
+) -> NDArray[np.int64]:
+    """(bins, len(layers), n_experts) int64, of rows with the bin of each."""
+    counts = np.zeros((bins, len(layers), n_experts), np.int64)
+    slot = places_of(layers)
+    for rows, span in sampled:
+        place = (span * len(layers) + slot[rows.layer]) * n_experts
+        count_experts(counts.reshape(-1), place, rows.experts.T, n_experts)
+    return counts
 
 
 def _make(counted: Counted) -> History:

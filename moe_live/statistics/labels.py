@@ -17,7 +17,7 @@ from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.dependence import bins, variance_of_stretches
 from moe_live.statistics.divergence import Divergence, comparable, compare
 from moe_live.statistics.frequency import add_selections
-from moe_live.statistics.history import counts_in_parts
+from moe_live.statistics.history import history
 from moe_live.statistics.members import Member
 from moe_live.statistics.periods import Periods
 from moe_live.statistics.planes import Slots, settle
@@ -403,8 +403,8 @@ def _between_periods(counted: Counted, labelled: NDArray[np.int64], periods: int
     total = float(labelled.sum(axis=1).max()) / counted.top_k
     stretch = total / max(periods, 1)
     n_parts = bins(total, stretch, labelled.size)
-    parts = counts_in_parts(counted.sample, Kind, counted.layers, counted.n_experts, n_parts)
-    return variance_of_stretches(parts, counted.top_k, total, stretch)
+    parts = history(counted.sample, Kind, counted.layers, counted.n_experts, n_parts)
+    return variance_of_stretches(parts.counts, counted.top_k, total, stretch)
 
 
 LABELS = OnDemand(

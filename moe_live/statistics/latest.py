@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
-from moe_live.settings import DEFAULT_LATEST_USES
+from moe_live.settings import DEFAULT_LATEST_USES, MAX_LAYERS
 from moe_live.statistics.members import Member
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import places_of
@@ -81,8 +81,13 @@ class Uses:
     @property
     def in_second(self) -> NDArray[np.bool_]:
         """(n,) which uses are in the second half of the decode steps."""
-        after: NDArray[np.bool_] = np.cumsum(self.decode)[self.step] > (self.steps + 1) // 2
-        return after
+        return np.arange(len(self)) >= self._second
+
+    @property
+    def _second(self) -> int:
+        """How many uses come before the second half of the decode steps."""
+        step = np.searchsorted(np.cumsum(self.decode), (self.steps + 1) // 2, "right")
+        return int(np.searchsorted(self.step, step))
 
     def without(self, layers: Collection[int]) -> Uses:
         """The same without these layers."""
@@ -101,12 +106,13 @@ class Uses:
 
     def halves(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Selections (layers, n_experts) of the first and of the second half of the decode steps."""
-        item, shape = self.slot * self.n_experts + self.expert, (len(self.layers), self.n_experts)
-        first, second = (
-            np.bincount(item, self.count * (self.decode[self.step] & half), shape[0] * shape[1])
-            for half in (~self.in_second, self.in_second)
+        shape, second = (len(self.layers), self.n_experts), self._second
+        item, count = self.slot * self.n_experts + self.expert, self.count * self.decode[self.step]
+        before, after = (
+            np.bincount(item[half], count[half], shape[0] * shape[1]).astype(np.int64).reshape(shape)
+            for half in (slice(second), slice(second, None))
         )
-        return first.astype(np.int64).reshape(shape), second.astype(np.int64).reshape(shape)
+        return before, after
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,17 +245,20 @@ class LatestUses:
             kinds: those that count as decode: with or without `Kind.UNDECIDED`.
             n_experts: experts of a layer, at least the highest id plus one.
         """
-        kept = _joined(self._pieces or [_NOTHING])
-        layers = np.flatnonzero(np.bincount(kept.layer)).tolist()
+        pieces = self._pieces or [_NOTHING]
+        layer = np.concatenate([piece.layer for piece in pieces])
+        is_there = np.zeros(MAX_LAYERS, np.bool_)
+        is_there[layer] = True
+        layers = np.flatnonzero(is_there).tolist()
         return Uses(
             tuple(layers),
             n_experts,
             np.isin(self._kind, [int(kind) for kind in kinds]),
             self._tokens,
             np.repeat(np.arange(len(self._number)), self._uses),
-            places_of(layers)[kept.layer],
-            kept.expert.astype(np.int64),
-            kept.count.astype(np.int64),
+            places_of(layers)[layer],
+            np.concatenate([piece.expert for piece in pieces], dtype=np.int64),
+            np.concatenate([piece.count for piece in pieces], dtype=np.int64),
         )
 
     def _append(

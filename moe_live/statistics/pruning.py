@@ -78,10 +78,14 @@ def least_used(counts: NDArray[np.integer | np.floating], drop: float) -> NDArra
         drop: share of each layer's experts.
     """
     many = round(drop * counts.shape[1])
-    order = np.argsort(-counts, axis=1, kind="stable")[:, counts.shape[1] - many :]
-    dropped = np.zeros(counts.shape, np.bool_)
-    np.put_along_axis(dropped, order, values=True, axis=1)
-    return dropped
+    if not many:
+        return np.zeros(counts.shape, np.bool_)
+    most = np.partition(counts, many - 1, axis=1)[:, many - 1, None]
+    less = counts < most
+    alike = ~(less | (counts > most))
+    left = many - np.count_nonzero(less, axis=1, keepdims=True)
+    last: NDArray[np.bool_] = np.cumsum(alike[:, ::-1], axis=1)[:, ::-1] <= left
+    return less | (alike & last)
 
 
 def share_lost(counts: NDArray[np.integer | np.floating], dropped: NDArray[np.bool_]) -> float:

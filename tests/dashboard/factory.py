@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live.dataclass import dataclass
 from moe_live.formats.llama_server import LLAMA_SERVER
 from moe_live.formats.records import LineTally
 from moe_live.pace import Pace
@@ -61,6 +62,16 @@ VERDICTS = {
     None: (Verdict.UNKNOWN, "too few rows of several tokens to judge them"),
 }
 """What is said of the rows, by `Rows.strided`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GivenHistory(History):
+    """One of counts (bins, layers, E) that are given."""
+
+    given: NDArray[np.int64]
+
+    def of_layer(self, place: int) -> NDArray[np.int64]:
+        return self.given[:, place]
 
 
 def usage(layer: int, experts: int, scale: int) -> Usage:
@@ -208,7 +219,7 @@ def with_sections(bare: Snapshot) -> Snapshot:
         pairs={layer: expert_pairs(layer, i) for i, layer in enumerate(numbers)},
         transitions=tuple(transition(a, i) for i, a in enumerate(numbers[:-1])),
         drift=replace(drifted, before=decode - drifted.counts),
-        history=History(517, np.full(32, 20), shifted.astype(np.int64) // 32),
+        history=GivenHistory(517, numbers, counts.shape[1], 32, (), shifted.astype(np.int64) // 32),
         labels=Labels(usages(by_label, numbers, 8), divergences(by_label, 8, periods), periods),
         latest=latest,
         cache=sizing(numbers, counts.shape[1]),

@@ -1,10 +1,13 @@
 """What is shown: counts of this moment, sections of a moment ago."""
 
+from collections import Counter
 from collections.abc import Collection
+from itertools import pairwise
 
 import pytest
 
 from moe_live.dashboard.figures import EVERYTHING, LASTING, Figures, Scope
+from moe_live.dashboard.trend import PERIOD
 from moe_live.judgement import Subject
 from moe_live.snapshot import Section, Snapshot
 from moe_live.verdicts import verdict
@@ -60,7 +63,8 @@ def test_tokens_alone_may_be_counted_as_long_as_nothing_else_in_the_header_chang
     assert shown.figures.count()
     assert shown.figures.snapshot.tokens == shown.session.snapshot().tokens
     shown.now += LASTING
-    assert not shown.figures.count()  # it is time for locality
+    assert shown.figures.count()  # it is time for locality, but this is not for what shows it
+    assert len(shown.session.asked) == asked + 2
 
 
 def test_one_section_is_made_anew_for_a_frame() -> None:
@@ -75,6 +79,30 @@ def test_one_section_is_made_anew_for_a_frame() -> None:
     for _ in range(2):
         *_, behind = shown.after(LASTING, b"", both)
     assert not behind
+
+
+def test_half_of_the_sections_are_made_anew_for_a_frame_each_once_a_second() -> None:
+    three = Scope(frozenset({Section.LOCALITY, Section.DRIFT, Section.HISTORY}))
+    shown = Shown(three)
+    shown.after(0, b"0 1\n4,1 2\n" + STEP, three)
+    for _ in range(8):
+        shown.after(LASTING / 2, STEP, three)
+    asked = [sections for sections, _ in shown.session.asked][2:]
+    assert [len(sections) for sections in asked] == [0, 2, 1, 2, 1, 2, 1, 2]
+    assert all(a | b == three.sections for a, b in pairwise(asked[1:]))
+
+
+def test_what_is_shown_as_a_trend_alone_is_made_as_often_as_the_trend_has_points() -> None:
+    scope = Scope(frozenset({Section.LOCALITY, Section.DRIFT}), seldom=frozenset({Section.LOCALITY}))
+    shown = Shown(scope)
+    shown.after(0, b"0 1\n4,1 2\n" + STEP, scope)
+    for _ in range(6):
+        shown.after(LASTING / 2, STEP, scope)  # at first both are due at once
+    before = len(shown.session.asked)
+    for _ in range(round(10 * PERIOD / LASTING)):
+        shown.after(LASTING / 2, STEP, scope)
+    asked = Counter(section for sections, _ in shown.session.asked[before:] for section in sections)
+    assert asked == {Section.LOCALITY: 5, Section.DRIFT: round(5 * PERIOD / LASTING)}
 
 
 def test_the_latest_steps_are_held_against_none_that_came_later() -> None:

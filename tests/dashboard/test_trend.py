@@ -59,6 +59,18 @@ def test_points_are_of_what_came_in_between() -> None:
     assert trend.effective[-1] > 0.9 * EXPERTS
 
 
+def test_a_point_waits_for_locality_that_was_made_since_the_last_one() -> None:
+    recorder, analyzer = TrendRecorder(), Analyzer()
+    analyzer.feed(steps(list(range(EXPERTS)), 200, 1))
+    shown = taken(analyzer)
+    recorder.note(0.0, shown, older=False)
+    analyzer.feed(steps(list(range(EXPERTS)), 200, 2))
+    later = analyzer.snapshot(set()).having(locality=shown.locality)
+    assert recorder.note(1.2 * PERIOD, later, older=False) == Trend()
+    (hits,) = recorder.note(1.4 * PERIOD, taken(analyzer), older=False).hits
+    assert 0 < hits < 1
+
+
 def test_of_several_sources_there_is_no_trend() -> None:
     recorder, analyzer = TrendRecorder(), Analyzer()
     for second in range(3):

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
+from moe_live.statistics import divergence
 from moe_live.statistics.divergence import compare, jensen_shannon
 from tests.statistics.drawn_steps import chosen
 
@@ -34,6 +35,17 @@ def test_without_selections_it_is_undefined_and_not_real() -> None:
         assert np.isnan(found.js[0])
         assert not found.real[0]
     assert compare(np.zeros((0, 4), np.int64), np.zeros((0, 4), np.int64), 2).js.shape == (0,)
+
+
+def test_noise_between_tabulated_selections_lies_on_straight_lines() -> None:
+    nodes, table = divergence._SELECTIONS_LOG2, divergence._noise_table()
+    selections = np.append(2.0 ** np.linspace(nodes[0] - 1, nodes[-1] + 1, 97), [0.0, np.inf])
+    place = np.log2(selections[:-2])
+    for imbalance, columns in ((0.0, (0, 2)), (1.0, (1, 3))):
+        found = divergence._tabulated(selections, np.full(1, imbalance))
+        for figures, column in zip(found, columns, strict=True):
+            np.testing.assert_allclose(figures[:-2], np.interp(place, nodes, table[column]), rtol=1e-12)
+            assert figures[-2:].tolist() == [0.0, pytest.approx(table[column, -1])]
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     chosen = layer_index(snapshot, _axis(snapshot, state).moved(0))
     title = text(f"Layer {snapshot.layers[chosen].layer} over time", TITLE)
     over_time = partial(
-        heat_over_time, snapshot.history.counts[:, chosen], snapshot.history.steps, state=state, height=room
+        heat_over_time, snapshot.history.of_layer(chosen), snapshot.history.steps, state=state, height=room
     )
     if drift.is_whole_run:  # nothing to compare with: no figures
         choose = (title, text("  ↑↓", STRONG), text(" choose", FAINT))
@@ -201,6 +201,7 @@ VIEW = View(
         "end."
     ),
     sections=frozenset({Section.DRIFT, Section.HISTORY, Section.LOCALITY}),
+    of_trend=frozenset({Section.LOCALITY}),
     rows=_axis,
     details=True,
     opens=True,

@@ -83,9 +83,9 @@ def _rows(snapshot: Snapshot) -> list[_Row]:
     mass = {layer.layer: layer.mass for layer in snapshot.gate_mass}
     total = counts.sum(axis=1)
     lost = (np.where(dropped, counts, 0).sum(axis=1) / np.where(total > 0, total, np.nan)).tolist()
-    # As many of each layer, the least used first.
-    last = np.where(dropped, counts, np.iinfo(counts.dtype).max)
-    least = np.argsort(last, axis=1, kind="stable")[:, : np.count_nonzero(dropped[0])].tolist()
+    least = np.nonzero(dropped)[1].reshape(len(counts), -1)  # as many of each layer
+    order = np.argsort(np.take_along_axis(counts, least, axis=1), axis=1, kind="stable")
+    least = np.take_along_axis(least, order, axis=1)
     share = dropped.mean(axis=1).tolist()
     rows = []
     for i, (gone, entry, balance) in enumerate(zip(dropped, snapshot.layers, snapshot.balance, strict=True)):
@@ -95,7 +95,7 @@ def _rows(snapshot: Snapshot) -> list[_Row]:
                 entry.layer,
                 balance.dead_experts,
                 balance.dead_expected,
-                tuple(least[i]),
+                tuple(least[i].tolist()),
                 lost[i],
                 math.nan if own is None else share_lost(own, gone[: len(own)]),
                 math.nan if unseen is None else unseen.by_layer.get(entry.layer, math.nan),
