@@ -27,7 +27,7 @@ from moe_live.statistics.history import History
 from moe_live.statistics.hot_set import COVERED_PERCENT, Budget, HotExpert, budgets, coverage, hot_list
 from moe_live.statistics.labels import PERIODS, LabelDivergence, Labels, LabelUsage, SpecificExpert
 from moe_live.statistics.latest import Uses
-from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.layer_locality import LayerLocality
 from moe_live.statistics.offload import Offloading
 from moe_live.statistics.pairs import ExpertPair, LayerPairs
 from moe_live.statistics.placement import Placements

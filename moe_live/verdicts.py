@@ -28,7 +28,7 @@ from moe_live.snapshot import (
 from moe_live.statistics.blocks import CERTAIN
 from moe_live.statistics.divergence import ENOUGH, comparable
 from moe_live.statistics.hot_set import coverage
-from moe_live.statistics.locality import cache_gain
+from moe_live.statistics.layer_locality import cache_gain
 from moe_live.statistics.pairs import ENOUGH_PAIRS, SUPPORT
 from moe_live.statistics.runs import Run
 

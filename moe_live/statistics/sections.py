@@ -12,7 +12,7 @@ from moe_live.statistics.drift import DRIFT, Drift
 from moe_live.statistics.history import HISTORY, History
 from moe_live.statistics.labels import LABELS, Labels
 from moe_live.statistics.latest import LATEST, Uses
-from moe_live.statistics.locality import LayerLocality
+from moe_live.statistics.layer_locality import LayerLocality
 from moe_live.statistics.pairs import LayerPairs
 from moe_live.statistics.sequences import LOCALITY
 from moe_live.statistics.statistic import OnDemand

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from moe_live.memory import unique
 from moe_live.routing.batch import ExpertRows, Kind
-from moe_live.statistics.locality import LayerLocality, Locality
+from moe_live.statistics.layer_locality import LayerLocality
+from moe_live.statistics.locality import Locality
 from moe_live.statistics.members import Member
 from moe_live.statistics.statistic import Counted, OnDemand
 

@@ -11,7 +11,7 @@ from moe_live.dataclass import dataclass
 from moe_live.snapshot import Snapshot
 from moe_live.statistics.distances import METRICS
 from moe_live.statistics.hot_set import COVERED_PERCENT
-from moe_live.statistics.locality import WINDOWS
+from moe_live.statistics.layer_locality import WINDOWS
 from moe_live.statistics.reuse import LAGS
 from moe_live.tables.columns import Column, Names, Piece, Type
 

@@ -12,7 +12,8 @@ from moe_live.routing.batch import Kind
 from moe_live.settings import MAX_EXPERTS
 from moe_live.statistics.coactivation import MAX_WIDTH, Coactivation
 from moe_live.statistics.columns import Columns, moved
-from moe_live.statistics.locality import LayerLocality, Locality
+from moe_live.statistics.layer_locality import LayerLocality
+from moe_live.statistics.locality import Locality
 from moe_live.statistics.tables import BLOCK
 from moe_live.statistics.transitions import Transitions
 from tests.statistics.drawn_steps import DrawnStep, by_layer, cut, drawn_steps, tables

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from moe_live.routing.batch import Kind
 from moe_live.statistics import blocks, locality, reuse
-from moe_live.statistics.locality import LayerLocality, Locality
+from moe_live.statistics.layer_locality import LayerLocality
+from moe_live.statistics.locality import Locality
 from tests.comparison import plain
 from tests.reference import read_steps
 from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables

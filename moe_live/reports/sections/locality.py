@@ -11,7 +11,7 @@ from moe_live.formatting import percents
 from moe_live.reports.numbers import decimals, number, numbers, percent
 from moe_live.reports.section import Gist, Json, Keys, ReportSection
 from moe_live.snapshot import LayerLocality, Snapshot
-from moe_live.statistics.locality import CacheGain, cache_gain
+from moe_live.statistics.layer_locality import CacheGain, cache_gain
 from moe_live.verdicts import CACHED, FEW_STEPS
 
 CAPACITIES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
