@@ -8,13 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from io import BufferedWriter, TextIOWrapper
 from typing import TYPE_CHECKING, cast
 
 from moe_live import view_names
@@ -23,8 +21,8 @@ from moe_live.capture.supervisor import LaunchError
 from moe_live.commands import COMMANDS
 from moe_live.config import RUN, Config, parse
 from moe_live.descriptors import can_open
-from moe_live.errors import MoeLiveError, StoppedError, UsageError, printable
-from moe_live.outlet import Outlet
+from moe_live.errors import MoeLiveError, UsageError, printable
+from moe_live.outlet import standard_output
 from moe_live.outputs.live import LiveOutputs
 from moe_live.plans.given import UNKNOWN_SIZES, Given
 from moe_live.settings import DEFAULT_LATEST_USES
@@ -40,17 +38,6 @@ if TYPE_CHECKING:
     from moe_live.sources.source import Source
     from moe_live.terminal import Signals
 
-_OUTPUT_ERRORS = (
-    errno.EPIPE,
-    errno.EIO,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EBADF,
-    errno.EAGAIN,
-)
-"""What writing to standard output can fail of."""
-
 _RAISE_LIMIT = "raise the limit, as by ulimit -n 64"
 
 
@@ -61,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status, config = 0, None
     try:
-        with _standard_output():
+        with standard_output():
             if argv and (command := COMMANDS.get(argv[0])):
                 status = command.run(argv)
             else:
@@ -93,64 +80,6 @@ def _with_less_memory(config: Config | None) -> str:
     if config is not None and not config.settings.counts_only:
         ways.append("try --only frequency")
     return ", or ".join(ways)
-
-
-@contextmanager
-def _standard_output(ended_by: signal.Signals | None = None) -> Iterator[None]:
-    """Writes out what is printed herein. A reader who has had enough ends that without a word.
-
-    Args:
-        ended_by: the signal that ended the run. Who sent it does not wait for a terminal that takes nothing.
-
-    Raises:
-        MoeLiveError: it cannot be written.
-    """
-    try:
-        try:
-            with _written_only_while_taken() if ended_by is not None else nullcontext():
-                yield
-        except StoppedError:  # perhaps because nobody takes what is printed
-            _discard_output()
-            raise
-        finally:
-            sys.stdout.flush()
-    except OSError as error:
-        if ended_by is not None and isinstance(error, TimeoutError):
-            _discard_output()
-            raise StoppedError.by(ended_by) from None
-        if error.errno not in _OUTPUT_ERRORS:
-            raise
-        # `isatty` says no of a terminal that has gone.
-        is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
-        _discard_output()
-        if error.errno == errno.EPIPE:
-            return
-        if error.errno == errno.EIO and is_terminal:
-            raise StoppedError("the terminal has gone", signal.SIGHUP) from error
-        raise MoeLiveError(f"cannot write the output: {error.strerror}; write it elsewhere") from error
-
-
-@contextmanager
-def _written_only_while_taken() -> Iterator[None]:
-    """Gives up what is printed herein if it goes to a terminal that takes nothing.
-
-    Raises:
-        TimeoutError: the terminal takes nothing.
-    """
-    if not sys.stdout.isatty():
-        yield
-        return
-    raw = Outlet(sys.stdout.fileno())
-    with (
-        TextIOWrapper(BufferedWriter(raw), sys.stdout.encoding, sys.stdout.errors) as out,
-        redirect_stdout(out),
-    ):
-        yield
-
-
-def _discard_output() -> None:
-    """Give up what is still buffered: it must not fail, or wait, again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(config: Config) -> int:
@@ -231,7 +160,7 @@ def run(config: Config) -> int:
         if command is not None:
             command.tell_of_end(computed=has_usable_lines(snapshot.input.tally))
         ended_by = _ended_by(asked, signals.stop)
-        with signals.breaking(), _standard_output(ended_by):
+        with signals.breaking(), standard_output(ended_by):
             outputs.take_steps(session)
             conclude(snapshot, status, config, outputs)
         ended_by = _ended_by(ended_by, signals.stop)

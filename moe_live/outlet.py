@@ -1,4 +1,4 @@
-"""Writing without waiting for ever for somebody who takes it."""
+"""Standard output and error, written without waiting for ever for somebody who takes it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import errno
 import io
 import os
 import select
+import signal
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from moe_live.descriptors import wait_for
+from moe_live.errors import MoeLiveError, StoppedError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -21,6 +24,17 @@ PATIENCE_S = 0.25
 """Who takes nothing for so long, such as a terminal whose output is held, is not waited for."""
 
 _RETRY_S = 0.01
+
+_OUTPUT_ERRORS = (
+    errno.EPIPE,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EBADF,
+    errno.EAGAIN,
+)
+"""What writing to standard output can fail of."""
 
 
 class Outlet(io.FileIO):
@@ -64,6 +78,64 @@ class Diagnostics(Outlet):
         with contextlib.suppress(OSError):
             super().write(data)
         return memoryview(data).nbytes
+
+
+@contextlib.contextmanager
+def standard_output(ended_by: signal.Signals | None = None) -> Iterator[None]:
+    """Writes out what is printed herein. A reader who has had enough ends that without a word.
+
+    Args:
+        ended_by: the signal that ended the run. Who sent it does not wait for a terminal that takes nothing.
+
+    Raises:
+        MoeLiveError: it cannot be written.
+    """
+    try:
+        try:
+            with _written_only_while_taken() if ended_by is not None else contextlib.nullcontext():
+                yield
+        except StoppedError:  # perhaps because nobody takes what is printed
+            _discard_output()
+            raise
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if ended_by is not None and isinstance(error, TimeoutError):
+            _discard_output()
+            raise StoppedError.by(ended_by) from None
+        if error.errno not in _OUTPUT_ERRORS:
+            raise
+        # `isatty` says no of a terminal that has gone.
+        is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
+        _discard_output()
+        if error.errno == errno.EPIPE:
+            return
+        if error.errno == errno.EIO and is_terminal:
+            raise StoppedError("the terminal has gone", signal.SIGHUP) from error
+        raise MoeLiveError(f"cannot write the output: {error.strerror}; write it elsewhere") from error
+
+
+@contextlib.contextmanager
+def _written_only_while_taken() -> Iterator[None]:
+    """Gives up what is printed herein if it goes to a terminal that takes nothing.
+
+    Raises:
+        TimeoutError: the terminal takes nothing.
+    """
+    if not sys.stdout.isatty():
+        yield
+        return
+    raw = Outlet(sys.stdout.fileno())
+    with (
+        io.TextIOWrapper(io.BufferedWriter(raw), sys.stdout.encoding, sys.stdout.errors) as out,
+        contextlib.redirect_stdout(out),
+    ):
+        yield
+
+
+def _discard_output() -> None:
+    """Give up what is still buffered: it must not fail, or wait, again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
