@@ -12,6 +12,11 @@ def whole(number: int, width: int | None = None) -> str:
     return exact if width is None or len(exact) <= width else short(number)
 
 
+def number_of(number: int, what: str) -> str:
+    """A number of things: 1 layer, 24 layers."""
+    return f"{whole(number)} {what}{'s'[: number != 1]}"
+
+
 def short(number: float) -> str:
     """Three digits, at most five columns: 0, 0.52, 8.1, 103, 9.12k, 1.20M."""
     if not math.isfinite(number):
@@ -77,6 +82,11 @@ def percent(share: float) -> str:
         if value >= 0.995
         else f"{value:.2f}%"
     )
+
+
+def points(share: float, sign: str = "") -> str:
+    """A share in percentage points."""
+    return f"{round(100 * share, 1) + 0.0:{sign}.1f}" if math.isfinite(share) else "–"
 
 
 def times(ratio: float) -> str:

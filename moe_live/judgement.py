@@ -5,10 +5,13 @@ Dashboard, summary and JSON show the same judgements, each in its own way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from moe_live.dataclass import dataclass
+from moe_live.snapshot import Snapshot
 
 
 class Subject(StrEnum):
@@ -113,3 +116,23 @@ def worth(hits: float, chance: float) -> Word:
     """What a cache of this hit rate is called beside experts drawn at random, were both rates certain."""
     avoided = (hits - chance) / (1 - chance) if chance < 1 else 0.0
     return Word.PAYS if avoided >= PAYS else Word.HELPS if avoided >= HELPS else Word.HARDLY_PAYS
+
+
+def not_made(subject: Subject, snapshot: Snapshot) -> Judgement | None:
+    """What is said where a section is missing; None if it was not asked for."""
+    if not snapshot.layers:
+        return without_rows(subject)
+    if snapshot.counts_only:
+        return Judgement(subject, Word.TOO_EARLY, ("nothing but counts was kept",), "all of the analysis")
+    return None
+
+
+def without_rows(subject: Subject) -> Judgement:
+    """What is said of the use of experts while there is none."""
+    return Judgement(subject, Word.TOO_EARLY, ("no expert rows so far",), "expert rows")
+
+
+def median(values: Sequence[float]) -> float:
+    """The median of those that are defined, NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else math.nan

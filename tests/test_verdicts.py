@@ -12,7 +12,7 @@ from hypothesis import given
 from numpy.typing import NDArray
 
 from moe_live.analyzer import Analyzer
-from moe_live.judgement import WORDS, Judgement, Subject, Word
+from moe_live.judgement import WORDS, Judgement, Subject, Word, median
 from moe_live.routing.evidence import Verdict
 from moe_live.settings import RowMode, Settings
 from moe_live.snapshot import (
@@ -32,7 +32,7 @@ from moe_live.snapshot import (
     Usage,
 )
 from moe_live.statistics.divergence import Divergence
-from moe_live.verdicts import few, median, verdict, verdicts
+from moe_live.verdicts import few, verdict, verdicts
 from tests.reports.snapshots import EMPTY, analyzed_with_labels, snapshots
 
 EXPERTS = 100

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
+from moe_live.judgement import median
 from moe_live.settings import Phase
 from moe_live.snapshot import LayerLocality, Snapshot
 from moe_live.statistics.balance import balance
-from moe_live.verdicts import CACHED, FEW, median
+from moe_live.verdicts import CACHED, FEW
 
 PERIOD = 2.0
 """Seconds that a point stands for."""

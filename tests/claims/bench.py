@@ -22,7 +22,8 @@ from moe_live.statistics.drift import drift as judged
 from moe_live.statistics.labels import PERIODS, divergences
 from moe_live.statistics.pairs import ENOUGH_PAIRS, notable_pairs
 from moe_live.statistics.prediction import PairedRows, gains
-from moe_live.verdicts import FEW_TESTED, GAIN, VARYING, verdict
+from moe_live.structure import FEW_TESTED, GAIN, VARYING
+from moe_live.verdicts import verdict
 from tests.claims.data import SHAPES, TEXTS, Text, chosen
 
 SAMPLED = 300

@@ -14,10 +14,10 @@ from moe_live.dashboard.frame import compose
 from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.trend import PERIOD, POINTS, Trend, TrendRecorder
 from moe_live.dashboard.views import VIEWS
+from moe_live.judgement import median
 from moe_live.share import SourceShare
 from moe_live.snapshot import Section, Snapshot
 from moe_live.statistics.balance import balance
-from moe_live.verdicts import median
 from tests.dashboard.factory import snapshot, status
 
 LAYERS, EXPERTS, TOP_K = 3, 16, 4

@@ -17,9 +17,9 @@ from moe_live.dashboard.theme import BAR, CAUTION, COLD_BAR, FAINT, STRONG, TITL
 from moe_live.dashboard.verdict import verdict_line
 from moe_live.dashboard.view import View, absent
 from moe_live.formatting import percents, short, tenths, whole
-from moe_live.judgement import HELPS, PAYS, Subject
+from moe_live.judgement import HELPS, PAYS, Subject, median
 from moe_live.snapshot import LayerLocality, Section, Snapshot
-from moe_live.verdicts import CACHED, FEW_STEPS, median
+from moe_live.verdicts import CACHED, FEW_STEPS
 
 _PARTS = {16: 7, 8: 4, CACHED: 0, 2: 2}
 """Caches shown, as parts of a layer's experts, and which of their columns go first where there is no room."""

@@ -13,8 +13,9 @@ from moe_live.dashboard.state import ViewState
 from moe_live.dashboard.theme import BAR, CAUTION, STRONG
 from moe_live.dashboard.view import View, absent
 from moe_live.formatting import percents, short, whole
+from moe_live.judgement import median
 from moe_live.snapshot import LayerTransition, Section, Snapshot
-from moe_live.verdicts import FEW_TESTED, median
+from moe_live.structure import FEW_TESTED
 from moe_live.wrapping import wrap
 
 _BAR = 24
