@@ -63,10 +63,10 @@ class Uses:
 
     def latest(self, most: int) -> Uses:
         """The latest whole steps that have so many uses at most; the last one at least."""
+        if len(self) <= most:
+            return self
         uses = np.cumsum(np.bincount(self.step, minlength=len(self.decode))[::-1])
         first = len(self.decode) - max(1, int(np.searchsorted(uses, most, "right")))
-        if first <= 0:
-            return self
         begin = int(np.searchsorted(self.step, first))
         return replace(
             self,

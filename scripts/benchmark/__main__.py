@@ -159,7 +159,7 @@ def _accumulators(paths: dict[str, Path]) -> dict[str, dict[str, float]]:
     return costs
 
 
-def _following(path: Path, large: Path, seconds: float) -> dict[str, float]:
+def _following(path: Path, large: Path, seconds: float) -> dict[str, Any]:
     if not Path("/proc/self/stat").exists():
         print("following: not measured, it needs /proc\n")
         return {}
@@ -167,8 +167,13 @@ def _following(path: Path, large: Path, seconds: float) -> dict[str, float]:
     print("| following | |\n|---|---:|")
     for name, value in result.items():
         print(f"| {name.replace('_', ' ')} | {value:.2f} |")
+    print("\n| following with the view | % of a core | |\n|---|---:|---|", flush=True)
+    views = following.views(path, seconds)
+    for name, value in views.items():
+        holds = "holds" if value <= following.MOST_PERCENT else "missed"
+        print(f"| {name} | {value:.2f} | at most {following.MOST_PERCENT:.0f}: {holds} |")
     print(flush=True)
-    return result
+    return result | {"views_percent": views}
 
 
 def _frames(path: Path) -> dict[str, dict[str, float]]:

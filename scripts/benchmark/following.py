@@ -23,25 +23,26 @@ from pathlib import Path
 import numpy as np
 
 from moe_live.analyzer import Analyzer
+from moe_live.dashboard.views import VIEWS
 from moe_live.session import READ_AHEAD, Session
 from moe_live.sources.follow import Follower
 
 TOKENS_A_SECOND = 100
 SETTLE_SECONDS = 3.0
+MOST_PERCENT = 4.0
+"""Of a core, with any view."""
 
 _FRAME_END = b"\x1b[?2026l"
 _TOKENS = re.compile(rb"([\d,]+)(?:\x1b\[[\d;]*m)* decode tokens")
 
 
 def measure(source: Path, seconds: float) -> dict[str, float]:
-    """CPU shares in percent of a core and latencies in ms, for the lines of `source`, steps of one token.
+    """Percent of a core without lines, and latencies in ms for those of `source`, steps of one token.
 
     A line is counted when a session that looks 20 times a second has analyzed it, and visible when the
     number of tokens on the dashboard's screen includes its token.
     """
-    lines = source.read_bytes()[: 1 << 23].splitlines(keepends=True)[1:]
-    layers = len({line.split(b",", 1)[0] for line in lines[:200]})
-    lines = lines[: len(lines) // layers * layers]
+    lines, layers = _whole_steps(source)
     rate = TOKENS_A_SECOND * layers
     result = {"lines_a_second": float(rate)}
     with tempfile.TemporaryDirectory() as directory:
@@ -50,9 +51,8 @@ def measure(source: Path, seconds: float) -> dict[str, float]:
         with _dashboard(log) as (process, output):
             time.sleep(SETTLE_SECONDS)
             result["idle_percent"] = _share(process, seconds)
-            with _writer(log, lines, rate, SETTLE_SECONDS + seconds):
-                time.sleep(SETTLE_SECONDS)
-                result["following_percent"] = _share(process, seconds)
+            with _writer(log, lines, rate, seconds):
+                pass
         latencies = {"visible": _visible(output, np.load(log.with_suffix(".npy"))[:, 0], layers)}
         log.unlink()
         log.touch()
@@ -61,6 +61,28 @@ def measure(source: Path, seconds: float) -> dict[str, float]:
         for percent in (50, 95, 99):
             result[f"{what}_p{percent}_ms"] = float(np.percentile(latency, percent)) * 1e3
     return result
+
+
+def views(source: Path, seconds: float) -> dict[str, float]:
+    """Percent of a core that each view takes while the lines of `source` come, from the first one on."""
+    lines, layers = _whole_steps(source)
+    rate, found = TOKENS_A_SECOND * layers, {}
+    for view in VIEWS:
+        with tempfile.TemporaryDirectory() as directory:
+            log = Path(directory) / "followed.log"
+            log.touch()
+            duration = SETTLE_SECONDS + seconds
+            with _dashboard(log, view.key) as (process, _), _writer(log, lines, rate, duration):
+                time.sleep(SETTLE_SECONDS)
+                found[view.title] = _share(process, seconds)
+    return found
+
+
+def _whole_steps(source: Path) -> tuple[list[bytes], int]:
+    """The first lines of a log, of whole steps, and how many layers these have."""
+    lines = source.read_bytes()[: 1 << 23].splitlines(keepends=True)[1:]
+    layers = len({line.split(b",", 1)[0] for line in lines[:200]})
+    return lines[: len(lines) // layers * layers], layers
 
 
 def first_frames(log: Path, repeat: int = 5) -> dict[str, float]:
@@ -131,10 +153,15 @@ def _start(*arguments: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _dashboard(log: Path) -> Iterator[tuple[int, list[tuple[float, bytes]]]]:
-    """The real dashboard: its process, and what comes to the screen, piece by piece, and when."""
+def _dashboard(log: Path, key: str = "") -> Iterator[tuple[int, list[tuple[float, bytes]]]]:
+    """The real dashboard: its process, and what comes to the screen, piece by piece, and when.
+
+    Args:
+        log: what it follows.
+        key: is pressed once there is something to see.
+    """
     process, descriptor = _start("--follow", str(log))
-    output = []
+    output: list[tuple[float, bytes]] = []
 
     def read() -> None:
         with suppress(OSError):
@@ -144,6 +171,9 @@ def _dashboard(log: Path) -> Iterator[tuple[int, list[tuple[float, bytes]]]]:
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
+        while thread.is_alive() and not any(_FRAME_END in piece for _, piece in output):
+            time.sleep(0.01)
+        os.write(descriptor, key.encode())
         yield process, output
     finally:
         os.write(descriptor, b"q")
