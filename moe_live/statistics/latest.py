@@ -361,14 +361,13 @@ def _uses(tables: Sequence[ExpertRows]) -> _Piece:
         begin = np.cumsum(width) - width
         block, begin, width = block[order], begin[order], width[order]
         expert = expert[np.repeat(begin - np.cumsum(width) + width, width) + np.arange(len(expert))]
-    block = np.repeat(block, width)
-    once = np.ones(len(expert), np.int32)
-    every = _Piece(block >> 16, (block & 0xFFFF).astype(np.uint16), expert, once)
+    step, layer, once = block >> 16, (block & 0xFFFF).astype(np.uint16), np.ones(len(expert), np.int32)
+    every = _Piece(np.repeat(step, width), np.repeat(layer, width), expert, once)
     is_first = np.concatenate(([True], block[1:] != block[:-1]))
-    one_row = np.array_equal(np.flatnonzero(is_first), np.cumsum(width) - width)
-    if one_row and all(repeats(rows.experts.T) is None for rows in tables):
+    if is_first.all() and all(repeats(rows.experts.T) is None for rows in tables):
         return every
-    number, bounds = np.cumsum(is_first) - 1, np.append(np.flatnonzero(is_first), len(block))
+    number = np.repeat(np.cumsum(is_first) - 1, width)
+    bounds = np.append((np.cumsum(width) - width)[is_first], len(expert))
     n_experts = int(expert.max()) + 1
     at_once = max(1, _CELLS // n_experts)
     kept, counts = [], []
