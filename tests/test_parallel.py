@@ -183,7 +183,7 @@ def parallel_session() -> Callable[..., ParallelSession]:
     def session(paths: Sequence[Path], jobs: int = 2, settings: Settings | None = None) -> ParallelSession:
         names = tuple(map(str, paths))
         settings = settings or Settings()
-        parts = plan(names, jobs, settings, min_bytes=0, part_bytes=20_000)
+        parts = plan(names, jobs, settings, min_bytes=0, part_bytes=5_000)
         started = start_workers(jobs, settings)
         return ParallelSession(ArchiveSource(names), parts, started, settings, paths=names)
 
@@ -230,7 +230,7 @@ def test_a_real_log_cut_in_many_places_gives_the_identical_snapshot(tmp_path: Pa
         text = gzip.decompress((real_logs / name).read_bytes())
         path = tmp_path / "log"
         path.write_bytes(text)
-        parts = plan([str(path)], 2, Settings(), min_bytes=0, part_bytes=len(text) // 20)
+        parts = plan([str(path)], 2, Settings(), min_bytes=0, part_bytes=len(text) // 80)
         assert len(parts) > 4
         cuts = [part.begin for part in parts[1:]]
         assert plain(in_parts(path, cuts, Settings()).snapshot()) == plain(
@@ -304,9 +304,7 @@ def test_too_little_memory_to_merge_is_told_in_one_line(
     def no_memory(*_: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    monkeypatch.setattr(
-        "moe_live.parallel.plan.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000)
-    )
+    monkeypatch.setattr("moe_live.parallel.plan.plan", functools.partial(plan, min_bytes=0, part_bytes=7_500))
     monkeypatch.setattr(worker_module, "_LARGE", 1)
     monkeypatch.setattr(memory, "mmap", no_memory)
     assert main([str(log), "--jobs", "2"]) == 1
@@ -383,9 +381,7 @@ def test_a_file_that_becomes_shorter_is_told_at_the_end(
 def test_the_command_gives_the_same_json_with_any_number_of_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "moe_live.parallel.plan.plan", functools.partial(plan, min_bytes=0, part_bytes=30_000)
-    )
+    monkeypatch.setattr("moe_live.parallel.plan.plan", functools.partial(plan, min_bytes=0, part_bytes=7_500))
     path = tmp_path / "log"
     path.write_bytes(decode_log())
     summaries = []
@@ -409,7 +405,7 @@ IN_PARTS = """
 import functools, sys
 from moe_live import cli
 from moe_live.parallel import plan, worker
-plan.plan = functools.partial(plan.plan, min_bytes=0, part_bytes=30_000)
+plan.plan = functools.partial(plan.plan, min_bytes=0, part_bytes=7_500)
 if sys.argv[1] == "spawn":
     worker._context = functools.partial(worker.multiprocessing.get_context, "spawn")
 if __name__ == "__main__":

@@ -21,11 +21,14 @@ MIN_BYTES = 1 << 25
 """Smaller input is read by one process: others would take as long to start."""
 
 PART_BYTES = 1 << 25
-"""Parts are hardly smaller: the tables of one are made, sent and merged in the time that ten megabytes are
+"""Parts are hardly smaller: the tables of one are made, sent and merged in the time that six megabytes are
 read."""
 
 COUNTS_PART_BYTES = 1 << 23
 """Nor are those of which only counts are wanted, which are sent and merged in no time."""
+
+LONGER = 4
+"""Times `PART_BYTES` that parts have, on average at least, where each process reads several."""
 
 ROUNDS = 4
 """Parts for each process at most. Merging them costs the same whatever their length."""
@@ -114,7 +117,7 @@ def _places(size: int, jobs: int, part_bytes: int) -> list[int]:
     Parts are merged in their order. The first ones are shorter each than the next, so that the processes come
     to their ends one after the other, and the last ones are longer, so that all end together.
     """
-    rest = size // part_bytes - jobs - 1
+    rest = size // (LONGER * part_bytes) - jobs - 1
     if rest < 0:
         weights = [1] * min(jobs, size // part_bytes)
     else:
