@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import overload
@@ -31,9 +32,15 @@ class _Dialects(Sequence[Dialect]):
     def __getitem__(self, index: int | slice) -> Dialect | Sequence[Dialect]:
         if isinstance(index, slice):
             return tuple(self)[index]
-        name, module = list(FORMATS.items())[index]
-        dialects: Sequence[Dialect] = import_module(f"moe_live.formats.{module}").DIALECTS
-        return next(dialect for dialect in dialects if dialect.name == name)
+        return _reached(index)
+
+
+@cache
+def _reached(index: int) -> Dialect:
+    """One of all dialects; each line of a log that is of none of them is held against all."""
+    name, module = list(FORMATS.items())[index]
+    dialects: Sequence[Dialect] = import_module(f"moe_live.formats.{module}").DIALECTS
+    return next(dialect for dialect in dialects if dialect.name == name)
 
 
 DIALECTS: Sequence[Dialect] = _Dialects()
