@@ -80,6 +80,24 @@ def test_fields_and_copies_are_those_of_the_standard_library() -> None:
         twins.ours()
 
 
+def test_one_field_is_compared_as_several_are() -> None:
+    @dataclass(frozen=True)
+    class Figure:
+        """One number."""
+
+        value: float
+
+    @dataclass(frozen=True)
+    class Nothing:
+        """No field at all."""
+
+    unknown = float("nan")
+    assert Figure(unknown) == Figure(unknown)  # as in a tuple: what is the same is equal
+    assert Figure(1.0) != Figure(2.0)
+    assert (hash(Figure(1.0)), hash(Nothing())) == (hash((1.0,)), hash(()))
+    assert Nothing() == Nothing()
+
+
 def test_what_a_class_says_itself_stays() -> None:
     @dataclass(frozen=True)
     class Loud:
