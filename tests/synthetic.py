@@ -22,12 +22,14 @@ class SyntheticLog:
 
 
 @st.composite
-def logs(draw: st.DrawFn, *, junk: bool = True, max_steps: int = 12, heads: bool = False) -> SyntheticLog:
+def logs(
+    draw: st.DrawFn, *, junk: bool = True, max_steps: int = 12, heads: bool = False, min_layers: int = 1
+) -> SyntheticLog:
     """Logs of a few steps: prompts in pieces, decode of one or several sequences, half steps, a head."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n_experts = draw(st.sampled_from([4, 8, 12, 20]))
     top_k = draw(st.integers(1, min(4, n_experts)))
-    layers = sorted(draw(st.sets(st.integers(0, 30), min_size=1, max_size=5)))
+    layers = sorted(draw(st.sets(st.integers(0, 30), min_size=min_layers, max_size=5)))
     gate_layers = draw(st.sets(st.sampled_from(layers)))
     experts_logged = draw(st.booleans()) or not gate_layers
     strided = draw(st.booleans())
