@@ -1,4 +1,4 @@
-"""Loops that numpy lacks, in C: each counts what the numpy beside its call does, in a third of the time.
+"""Loops that numpy lacks, in C: each finds what the numpy beside its call does, in a third of the time.
 
 They are optional. Where there is no library (see `loading.py`) a function here does nothing and says so; then
 the caller does it in numpy, which is what defines the result.
@@ -139,6 +139,56 @@ def count_uses(
     step, slot = (np.ascontiguousarray(each, np.int64) for each in (step, slot))
     by_rank = np.ascontiguousarray(by_rank, np.uint16)
     _check(compiled.count_uses(ctypes.byref(told), _int(n), _int(k), _at(step), _at(slot), _at(by_rank)))
+
+
+class _Tokens(ctypes.Structure):
+    """`tokens` in C."""
+
+    _fields_ = (
+        *((name, _int) for name in ("pairs", "experts", "n", "k")),
+        *((name, ctypes.c_void_p) for name in ("pair", "lower", "upper")),
+    )
+
+
+def foretold_by_others(
+    counts: NDArray[np.int64], rows: Sequence[NDArray[np.uint16]]
+) -> NDArray[np.float64] | None:
+    """What `statistics.prediction.hits` is asked for, (2, m), if that can be done.
+
+    Args:
+        counts: (P, E, E) of each pair of layers.
+        rows: (m,) of which pair each token is, ascending, and (m, k) its experts below and above.
+    """
+    compiled, (n_pairs, n_experts, _), (n, k) = library(), counts.shape, rows[1].shape
+    if compiled is None or k > _MOST_TOGETHER:
+        return None
+    counts, rows = (
+        np.ascontiguousarray(counts, np.int64),
+        [np.ascontiguousarray(each, np.uint16) for each in rows],
+    )
+    tokens, found = _Tokens(n_pairs, n_experts, n, k, *map(_at, rows)), np.empty((2, n))
+    _check(compiled.hits(ctypes.byref(tokens), _at(counts), _at(found)))
+    return found
+
+
+def foretold_by_half(
+    n_pairs: int, n_experts: int, rows: Sequence[NDArray[np.uint16]], prior: float
+) -> NDArray[np.float64] | None:
+    """How many more experts (m,) of each token `statistics.prediction.gains` foretells, if that can be done.
+
+    Args:
+        n_pairs: of layers.
+        n_experts: experts a layer.
+        rows: (m,) of which pair each token is, ascending, and (m, k) its experts below and above.
+        prior: rows for which the most used experts stand.
+    """
+    compiled, (n, k) = library(), rows[1].shape
+    if compiled is None or k > _MOST_TOGETHER:
+        return None
+    rows = [np.ascontiguousarray(each, np.uint16) for each in rows]
+    tokens, gained = _Tokens(n_pairs, n_experts, n, k, *map(_at, rows)), np.empty(n)
+    _check(compiled.gains(ctypes.byref(tokens), ctypes.c_double(prior), _at(gained)))
+    return gained
 
 
 def _at(array: NDArray[Any]) -> ctypes.c_void_p:

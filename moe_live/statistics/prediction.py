@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live import kernels
 from moe_live.routing.batch import repeats
 from moe_live.statistics.blocks import BLOCKS
 from moe_live.statistics.sampling import SampledRows
@@ -144,6 +145,9 @@ def hits(counts: NDArray[np.int64], rows: PairedRows) -> NDArray[np.float64]:
     Returns:
         (2, m): experts predicted, and statically.
     """
+    found = kernels.foretold_by_others(counts, rows[:3])
+    if found is not None:
+        return found
     pair, lower, upper = (each.astype(np.int64) for each in rows[:3])
     n_experts = counts.shape[1]
     followers = np.maximum(counts.sum(axis=2) - upper.shape[1], 1)
@@ -173,11 +177,39 @@ def gains(rows: PairedRows, n_pairs: int, n_experts: int) -> NDArray[np.float64]
         (2, P): for each pair the difference of the two shares predicted, and its standard error; NaN for what
         cannot be told.
     """
-    pair, lower, upper = (each.astype(np.int64) for each in rows[:3])
-    k = upper.shape[1]
+    pair, k = rows.pair.astype(np.int64), rows.upper.shape[1]
     tokens = np.bincount(pair, minlength=n_pairs)
     place = np.arange(len(pair)) - np.searchsorted(pair, pair)  # of a row among those of its pair
-    later = place >= tokens[pair] // 2
+    gained = kernels.foretold_by_half(n_pairs, n_experts, rows[:3], _PRIOR)
+    if gained is None:
+        gained = _gained(rows, n_pairs, n_experts, later=place >= tokens[pair] // 2)
+    gained /= k
+    part = pair * BLOCKS + place * BLOCKS // tokens[pair]
+    size, gain = (
+        np.bincount(part, weights, n_pairs * BLOCKS).reshape(n_pairs, BLOCKS) for weights in (None, gained)
+    )
+    found = np.full((2, n_pairs), np.nan)
+    known = tokens >= max(2, 2 * k)
+    found[0, known] = mean = gain[known].sum(axis=1) / tokens[known]
+    spread = ((gain[known] - mean[:, None] * size[known]) ** 2).sum(axis=1)
+    # What one half teaches is as uncertain as what the other tests: twice the variance.
+    error = np.sqrt(2 * BLOCKS / (BLOCKS - 1) * spread) / tokens[known]
+    found[1, known] = np.where(size[known].all(axis=1), error, np.nan)
+    return found
+
+
+def _gained(
+    rows: PairedRows, n_pairs: int, n_experts: int, *, later: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """How many more experts (m,) of each token the lower layer foretells than are among the most used ones.
+
+    Args:
+        rows: tokens.
+        n_pairs: pairs of layers.
+        n_experts: experts a layer.
+        later: (m,) which tokens are in the second half of their pair.
+    """
+    pair, lower, upper = (each.astype(np.int64) for each in rows[:3])
     gained = np.zeros(len(pair))
     for tested, learned in ((~later, later), (later, ~later)):
         which, below, above = pair[learned], lower[learned], upper[learned]
@@ -194,19 +226,7 @@ def gains(rows: PairedRows, n_pairs: int, n_experts: int) -> NDArray[np.float64]
         which, below, above = pair[tested], lower[tested], upper[tested]
         gained[tested] = _foretold(share.reshape(-1, n_experts), (which * n_experts)[:, None] + below, above)
         gained[tested] -= _among_best(np.sort(used, axis=1), which, used[which[:, None], above])
-    gained /= k
-    part = pair * BLOCKS + place * BLOCKS // tokens[pair]
-    size, gain = (
-        np.bincount(part, weights, n_pairs * BLOCKS).reshape(n_pairs, BLOCKS) for weights in (None, gained)
-    )
-    found = np.full((2, n_pairs), np.nan)
-    known = tokens >= max(2, 2 * k)
-    found[0, known] = mean = gain[known].sum(axis=1) / tokens[known]
-    spread = ((gain[known] - mean[:, None] * size[known]) ** 2).sum(axis=1)
-    # What one half teaches is as uncertain as what the other tests: twice the variance.
-    error = np.sqrt(2 * BLOCKS / (BLOCKS - 1) * spread) / tokens[known]
-    found[1, known] = np.where(size[known].all(axis=1), error, np.nan)
-    return found
+    return gained
 
 
 def _by_pair(

@@ -22,9 +22,11 @@ from moe_live.kernels import loading
 from moe_live.routing.batch import Kind
 from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.locality import Locality
+from moe_live.statistics.prediction import PairedRows, gains, hits
 from moe_live.statistics.reuse import Reuse
 from moe_live.statistics.rows import RowsByLayer
 from moe_live.statistics.transitions import Transitions
+from tests.comparison import plain
 from tests.statistics.drawn_steps import DrawnStep, chosen, cut, decode_rows, drawn_steps, tables
 
 PLACES = st.lists(st.integers(0, 30), max_size=4)
@@ -105,6 +107,33 @@ def test_pairs_of_any_counts_are_those_of_numpy(
     assert found[0] == found[1]
 
 
+@st.composite
+def paired_rows(draw: st.DrawFn) -> tuple[PairedRows, int, int]:
+    """Tokens of some pairs of layers, many of which have the same experts; how many pairs, and experts."""
+    n_pairs, n_experts = draw(st.integers(1, 3)), draw(st.integers(1, 11))
+    k = draw(st.integers(1, n_experts))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    tokens = draw(st.lists(st.integers(0, 12), min_size=n_pairs, max_size=n_pairs))
+    lower, upper = chosen(rng, draw(st.floats(0, 3)) * rng.normal(size=n_experts), k, (2, sum(tokens)))
+    pair = np.repeat(np.arange(n_pairs, dtype=np.uint16), tokens)
+    return PairedRows(pair, lower, upper, np.arange(len(pair))), n_pairs, n_experts
+
+
+@given(paired_rows())
+def test_the_next_layer_is_foretold_as_by_numpy(
+    compiled: ctypes.CDLL, drawn: tuple[PairedRows, int, int]
+) -> None:
+    rows, n_pairs, n_experts = drawn
+    counts = np.zeros((n_pairs, n_experts, n_experts), np.int64)
+    for pair, lower, upper in zip(rows.pair, rows.lower, rows.upper, strict=True):
+        counts[pair][np.ix_(lower, upper)] += 1
+    found = []
+    for library in (None, compiled):
+        with counting_with(library):
+            found.append((hits(counts, rows).tolist(), plain(gains(rows, n_pairs, n_experts).tolist())))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("wide", [np.uint16, np.uint32])
 def test_counts_have_any_width(compiled: ctypes.CDLL, wide: type[np.unsignedinteger[Any]]) -> None:
     bounds, none = np.array([0, 1, 2]), np.zeros(2, np.int64)
@@ -125,6 +154,9 @@ def test_rows_of_more_experts_than_the_loops_take_are_left_to_numpy(compiled: ct
         assert not kernels.count_pairs(counts.astype(np.int64), np.zeros(1, np.int64), bounds, rows[:64])
         assert kernels.count_pairs(counts, np.zeros(1, np.int64), bounds, rows[:64])
         assert not kernels.can_count_uses(1 << 14)
+        tokens = np.zeros(1, np.uint16), rows.T, rows.T
+        assert kernels.foretold_by_half(1, 65, tokens, 4.0) is None
+        assert kernels.foretold_by_others(np.ones((1, 65, 65), np.int64), tokens) is None
 
 
 def of_reuse(step: int, slot: int, expert: int) -> None:
@@ -144,9 +176,19 @@ def of_transitions(width: int, lower: int, upper: int) -> None:
     kernels.count_transitions(np.zeros(10, np.uint16), *layers, rows)
 
 
+def of_prediction(pairs: list[int], lower: int, upper: int) -> None:
+    rows = np.array(pairs, np.uint16), *(np.full((len(pairs), 1), e, np.uint16) for e in (lower, upper))
+    kernels.foretold_by_others(np.zeros((2, 5, 5), np.int64), rows)
+    kernels.foretold_by_half(2, 5, rows, 4.0)
+
+
 @pytest.mark.parametrize(
     "beyond",
     [
+        lambda: of_prediction([0, 2], 0, 0),
+        lambda: of_prediction([1, 0], 0, 0),
+        lambda: of_prediction([0, 1], 5, 0),
+        lambda: of_prediction([0, 1], 0, 5),
         lambda: of_reuse(0, 2, 0),
         lambda: of_reuse(0, 0, 32),
         lambda: of_reuse(0, -1, 0),
@@ -167,6 +209,7 @@ def test_what_is_at_the_edge_of_a_table_is_counted(compiled: ctypes.CDLL) -> Non
         of_reuse(0, 1, 31)
         of_pairs(0, 3)
         of_transitions(5, 1, 4)
+        of_prediction([0, 1], 4, 4)
 
 
 @pytest.fixture

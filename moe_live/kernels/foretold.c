@@ -1,0 +1,248 @@
+/* How much of what tokens choose in one layer is foretold by their experts in the layer below: see
+ * statistics/prediction.py for what is computed, which is added up here in the same order.
+ *
+ * Tokens (n) are those of one pair of layers after the other (pair, ascending), with k experts each in the lower layer
+ * and in the upper. Functions return 0, or -1: there is no memory, or a number is out of bounds. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOGETHER = 4, MOST = 64 };
+
+#if defined __x86_64__ && defined __GNUC__
+#define WIDE __attribute__((target("avx2")))
+#define IS_WIDE __builtin_cpu_supports("avx2")
+#else
+#define WIDE
+#define IS_WIDE 0
+#endif
+
+typedef struct {
+    int64_t pairs, experts, n, k;
+    const uint16_t *pair, *lower, *upper;
+} tokens;
+
+/* What a pair of layers is worked on with. */
+typedef struct {
+    double *share;   /* (experts, experts) of lower experts, as far as they are `made` */
+    uint8_t *made;   /* (experts) */
+    double *usage;   /* (experts) */
+    double *score;   /* (experts) */
+    int64_t *others; /* (experts) */
+    int32_t *counts; /* (experts, experts) */
+} desk;
+
+static int open_desk(desk *on, const tokens *all) {
+    size_t experts = (size_t)all->experts;
+    *on = (desk){malloc(experts * experts * sizeof(double)), malloc(experts),
+                 malloc(experts * sizeof(double)),           malloc(experts * sizeof(double)),
+                 malloc(experts * sizeof(int64_t)),          malloc(experts * experts * sizeof(int32_t))};
+    if (!(on->share && on->made && on->usage && on->score && on->others && on->counts) || all->k > MOST)
+        return -1;
+    for (int64_t token = 0; token < all->n; token++)
+        if (all->pair[token] >= all->pairs || (token && all->pair[token] < all->pair[token - 1]))
+            return -1;
+    for (int64_t i = 0; i < all->n * all->k; i++)
+        if (all->lower[i] >= all->experts || all->upper[i] >= all->experts)
+            return -1;
+    return 0;
+}
+
+static void close_desk(desk *on) {
+    free(on->share), free(on->made), free(on->usage), free(on->score), free(on->others), free(on->counts);
+}
+
+/* The end of the tokens of the same pair. */
+static int64_t end_of_pair(const tokens *all, int64_t begin) {
+    int64_t end = begin;
+    while (end < all->n && all->pair[end] == all->pair[begin])
+        end++;
+    return end;
+}
+
+/* The two loops that take the time, compiled for any processor, and for those that take four numbers at once. */
+#define LOOPS(FOR, ADD_UP, COMPARE)                                                                                   \
+    /* Into `score` (experts) the sum of the lines of a token's lower experts, several at a time: they come from      \
+     * further away. */                                                                                               \
+    FOR static void ADD_UP(double *restrict score, const double *share, int64_t experts, const uint16_t *lower,       \
+                           int64_t k) {                                                                               \
+        int64_t i = 0;                                                                                                \
+        for (int64_t e = 0; e < experts; e++)                                                                         \
+            score[e] = 0.0;                                                                                           \
+        for (; i + TOGETHER <= k; i += TOGETHER) {                                                                    \
+            const double *a = share + lower[i] * experts, *b = share + lower[i + 1] * experts;                        \
+            const double *c = share + lower[i + 2] * experts, *d = share + lower[i + 3] * experts;                    \
+            for (int64_t e = 0; e < experts; e++)                                                                     \
+                score[e] = score[e] + a[e] + b[e] + c[e] + d[e];                                                      \
+        }                                                                                                             \
+        for (; i < k; i++)                                                                                            \
+            for (int64_t e = 0; e < experts; e++)                                                                     \
+                score[e] += share[lower[i] * experts + e];                                                            \
+    }                                                                                                                 \
+    /* How many scores are above each of four, and how many equal it. */                                              \
+    FOR static void COMPARE(const double *score, int64_t experts, const double *own, int64_t *above, int64_t *level) {\
+        double a = own[0], b = own[1], c = own[2], d = own[3];                                                        \
+        int64_t w = 0, x = 0, y = 0, z = 0, p = 0, q = 0, r = 0, s = 0;                                               \
+        for (int64_t e = 0; e < experts; e++) {                                                                       \
+            double other = score[e];                                                                                  \
+            w += other > a, x += other > b, y += other > c, z += other > d;                                           \
+            p += other == a, q += other == b, r += other == c, s += other == d;                                       \
+        }                                                                                                             \
+        above[0] = w, above[1] = x, above[2] = y, above[3] = z;                                                       \
+        level[0] = p, level[1] = q, level[2] = r, level[3] = s;                                                       \
+    }
+
+LOOPS(, add_up_any, compare_any)
+LOOPS(WIDE, add_up_wide, compare_wide)
+
+static void add_up(double *score, const double *share, int64_t experts, const uint16_t *lower, int64_t k) {
+    (IS_WIDE ? add_up_wide : add_up_any)(score, share, experts, lower, k);
+}
+
+static void compare(const double *score, int64_t experts, const double *own, int64_t *above, int64_t *level) {
+    (IS_WIDE ? compare_wide : compare_any)(score, experts, own, above, level);
+}
+
+/* How many of k experts are expected among the k best of all, ties broken at random. */
+static double among_best(const double *score, int64_t experts, const uint16_t *chosen, int64_t k) {
+    int64_t sure = 0, tied = 0, better = 0, alike = 1;
+    for (int64_t from = 0; from < k; from += TOGETHER) {
+        double own[TOGETHER];
+        int64_t above[TOGETHER], level[TOGETHER];
+        for (int64_t i = 0; i < TOGETHER; i++)
+            own[i] = score[chosen[from + i < k ? from + i : from]];
+        compare(score, experts, own, above, level);
+        for (int64_t i = 0; i < TOGETHER && from + i < k; i++)
+            if (above[i] + level[i] <= k)
+                sure++;
+            else if (above[i] < k)
+                tied++, better = above[i], alike = level[i];
+    }
+    return (double)sure + (double)(tied * (k - better)) / (double)alike;
+}
+
+/* The last of the k best of all: how many are better, and how many (alike) equal it. */
+typedef struct {
+    double score;
+    int64_t better, alike;
+} border;
+
+static border border_of(const double *score, int64_t experts, int64_t k) {
+    border found = {0.0, 0, 1};
+    for (int64_t from = 0; from < experts; from += TOGETHER) {
+        double own[TOGETHER];
+        int64_t above[TOGETHER], level[TOGETHER];
+        for (int64_t i = 0; i < TOGETHER; i++)
+            own[i] = score[from + i < experts ? from + i : from];
+        compare(score, experts, own, above, level);
+        for (int64_t i = 0; i < TOGETHER; i++)
+            if (above[i] < k && k <= above[i] + level[i])
+                return (border){own[i], above[i], level[i]};
+    }
+    return found;
+}
+
+/* As `among_best`, of scores whose border is known. */
+static double within(border last, int64_t k, const double *score, const uint16_t *chosen) {
+    int64_t sure = 0, tied = 0;
+    for (int64_t i = 0; i < k; i++) {
+        sure += score[chosen[i]] > last.score;
+        tied += score[chosen[i]] == last.score;
+    }
+    return (double)sure + (double)(tied * (k - last.better)) / (double)last.alike;
+}
+
+/* Each half of a pair's tokens by what the other teaches: how many more of a token's experts the lower layer foretells
+ * than are among the most used ones, into `gained` (n). */
+int gains(const tokens *all, double prior, double *gained) {
+    int64_t experts = all->experts, k = all->k;
+    desk on;
+    int failed = open_desk(&on, all);
+    for (int64_t begin = 0, end; !failed && begin < all->n; begin = end) {
+        end = end_of_pair(all, begin);
+        int64_t middle = begin + (end - begin) / 2;
+        for (int half = 0; half < 2; half++) {
+            int64_t learned = half ? begin : middle, unlearned = half ? middle : end;
+            int64_t tested = half ? middle : begin, untested = half ? end : middle;
+            double number = unlearned > learned ? (double)(unlearned - learned) : 1.0;
+            memset(on.counts, 0, (size_t)(experts * experts) * sizeof *on.counts);
+            memset(on.others, 0, (size_t)experts * sizeof *on.others);
+            memset(on.made, 0, (size_t)experts);
+            for (int64_t e = 0; e < experts; e++)
+                on.usage[e] = 0.0;
+            for (int64_t token = learned; token < unlearned; token++)
+                for (int64_t i = 0; i < k; i++) {
+                    int64_t from = all->lower[token * k + i];
+                    on.others[from]++;
+                    on.usage[all->upper[token * k + i]] += 1.0;
+                    for (int64_t j = 0; j < k; j++)
+                        on.counts[from * experts + all->upper[token * k + j]]++;
+                }
+            for (int64_t e = 0; e < experts; e++)
+                on.usage[e] /= number;
+            border used = border_of(on.usage, experts, k);
+            for (int64_t token = tested; token < untested; token++) {
+                const uint16_t *lower = all->lower + token * k, *upper = all->upper + token * k;
+                for (int64_t i = 0; i < k; i++) {
+                    int64_t from = lower[i];
+                    double *restrict line = on.share + from * experts;
+                    double weight = (double)on.others[from] + prior;
+                    for (int64_t e = 0; !on.made[from] && e < experts; e++)
+                        line[e] = ((double)on.counts[from * experts + e] + prior * on.usage[e]) / weight;
+                    on.made[from] = 1;
+                }
+                add_up(on.score, on.share, experts, lower, k);
+                gained[token] = among_best(on.score, experts, upper, k) - within(used, k, on.usage, upper);
+            }
+        }
+    }
+    close_desk(&on);
+    return failed;
+}
+
+/* Each token by what all others of its pair teach, of which `counts` (pairs, experts, experts) tell, itself included:
+ * how many of its experts are foretold, and how many are among the most used ones, into `found` (2, n). */
+int hits(const tokens *all, const int64_t *counts, double *found) {
+    int64_t experts = all->experts, k = all->k;
+    desk on;
+    int failed = open_desk(&on, all);
+    for (int64_t begin = 0, end; !failed && begin < all->n; begin = end) {
+        end = end_of_pair(all, begin);
+        const int64_t *table = counts + all->pair[begin] * experts * experts;
+        memset(on.made, 0, (size_t)experts);
+        for (int64_t e = 0; e < experts; e++)
+            on.usage[e] = 0.0;
+        for (int64_t from = 0; from < experts; from++) {
+            int64_t followed = 0;
+            for (int64_t e = 0; e < experts; e++) {
+                followed += table[from * experts + e];
+                on.usage[e] += (double)table[from * experts + e];
+            }
+            on.others[from] = followed - k > 1 ? followed - k : 1;
+        }
+        border used = border_of(on.usage, experts, k);
+        for (int64_t token = begin; token < end; token++) {
+            const uint16_t *lower = all->lower + token * k, *upper = all->upper + token * k;
+            for (int64_t i = 0; i < k; i++) {
+                int64_t from = lower[i];
+                double *restrict line = on.share + from * experts;
+                double weight = (double)on.others[from];
+                for (int64_t e = 0; !on.made[from] && e < experts; e++)
+                    line[e] = (double)table[from * experts + e] / weight;
+                on.made[from] = 1;
+            }
+            add_up(on.score, on.share, experts, lower, k);
+            for (int64_t j = 0; j < k; j++) {
+                double own = 0.0;
+                for (int64_t i = 0; i < k; i++)
+                    own += (double)(table[lower[i] * experts + upper[j]] - 1) / (double)on.others[lower[i]];
+                on.score[upper[j]] = own;
+            }
+            found[token] = among_best(on.score, experts, upper, k);
+            found[all->n + token] = within(used, k, on.usage, upper);
+        }
+    }
+    close_desk(&on);
+    return failed;
+}
