@@ -6,6 +6,7 @@ What is imported on top is what `--help` needs; numpy and rich are imported when
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with standard_output():
             if argv and (command := COMMANDS.get(argv[0])):
+                _collect_garbage()
                 status = command.run(argv)
             else:
                 config = parse(argv)
@@ -64,6 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail(f"out of memory: {_with_less_memory(config)}", 1)
     return status
+
+
+def _collect_garbage() -> None:
+    """From now on, if it was not; what is loaded stays, and is not looked at."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _fail(message: str, status: int) -> int:
@@ -133,6 +142,7 @@ def run(config: Config) -> int:
         if config.state is not None:
             checkpoint = checkpoint_of(config.state, config, source, resumed)
         session = _session(config, source, names, checkpoint, resumed)
+        _collect_garbage()
         try:
             with outputs:
                 _show(session, signals, config, outputs, plans)

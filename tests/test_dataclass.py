@@ -80,6 +80,64 @@ def test_fields_and_copies_are_those_of_the_standard_library() -> None:
         twins.ours()
 
 
+@pytest.mark.parametrize("first", range(5))
+def test_objects_are_made_as_those_of_the_standard_library(first: int) -> None:
+    """Whichever is the first one: that is made by another way."""
+    asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((1,), {}),
+        ((1, "there", [4]), {"seen": 2.0}),
+        ((), {"marks": [], "x": 3}),
+        ((), {}),
+        ((1,), {"y": 2}),
+    ]
+    found = []
+    for options in OPTIONS:
+        for made in vars(Twins(**options)).values():
+            objects: list[object] = []
+            for args, kwargs in (*asked[first:], *asked[:first]):
+                try:
+                    place = made(*args, **kwargs)
+                except TypeError as error:
+                    objects.append(str(error))
+                else:
+                    objects.append((place.x, place.name, place.marks, place.seen))
+            found.append(objects)
+    assert found[::2] == found[1::2]
+    assert Twins().ours(1).marks is not Twins().ours(1).marks
+
+
+def test_a_class_may_have_an_init_of_its_own_or_complete_that_of_the_fields() -> None:
+    @dataclass(slots=True)
+    class Checked:
+        """Looks at what it was given."""
+
+        x: int
+
+        def __post_init__(self) -> None:
+            self.x += 1
+
+    @dataclass()
+    class Own:
+        """Takes something else."""
+
+        x: int
+
+        def __init__(self, text: str) -> None:
+            self.x = int(text)
+
+    class Derived(Checked):
+        """Adds nothing."""
+
+    @dataclass(kw_only=True)
+    class More(Checked):
+        """Adds a field by name."""
+
+        y: int = 5
+
+    assert (Derived(1).x, Checked(1).x, Own("7").x) == (2, 2, 7)
+    assert (More(x=1, y=2).x, More(x=1).y) == (2, 5)
+
+
 def test_one_field_is_compared_as_several_are() -> None:
     @dataclass(frozen=True)
     class Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -42,6 +43,21 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("arguments", [["LOG"], ["formats"]])
+def test_garbage_is_collected_while_anything_runs(
+    log: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """The process begins without."""
+    gc.disable()
+    try:
+        assert cli.main([str(log) if argument == "LOG" else argument for argument in arguments]) == 0
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert capsys.readouterr().out
 
 
 # Standard input, output and error that are closed
