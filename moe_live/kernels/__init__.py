@@ -35,7 +35,7 @@ def count_pairs(
         bounds: (l + 1,) where the rows of each begin, and where those of the last one end.
         by_rank: (k, n) columns of their experts, all different in a row.
     """
-    return _count(("pairs_16", "pairs_32"), counts, (base, bounds), by_rank)
+    return _count(("pairs_8", "pairs_16", "pairs_32"), counts, (base, bounds), by_rank)
 
 
 def count_transitions(
@@ -54,23 +54,25 @@ def count_transitions(
         bounds: (l + 1,) where the rows of each layer begin; all layers have as many, of the same tokens.
         by_rank: (k, n) columns of their experts.
     """
-    return _count(("transitions_16", "transitions_32"), counts, (base, width, bounds), by_rank)
+    return _count(
+        ("transitions_8", "transitions_16", "transitions_32"), counts, (base, width, bounds), by_rank
+    )
 
 
 def _count(
-    names: tuple[str, str],
+    names: tuple[str, str, str],
     counts: NDArray[Any],
     of_layers: Sequence[NDArray[np.int64]],
     by_rank: NDArray[np.uint16],
 ) -> bool:
-    """Call the one of two functions that is for counts of so many bits."""
+    """Call the one of three functions that is for counts of so many bits."""
     compiled, (k, n) = library(), by_rank.shape
     if compiled is None or counts.itemsize > 4 or k > _MOST_TOGETHER:
         return False
     of_layers = [np.ascontiguousarray(each, np.int64) for each in of_layers]
     by_rank = np.ascontiguousarray(by_rank, np.uint16)
     sizes = _int(len(counts)), _int(len(of_layers[0]))
-    count = getattr(compiled, names[counts.itemsize // 4])
+    count = getattr(compiled, names[counts.itemsize // 2])
     _check(count(_at(counts), *sizes, *map(_at, of_layers), _int(k), _at(by_rank), _int(n)))
     return True
 

@@ -1,8 +1,8 @@
 /* Counts of experts that are chosen together, in a row and from one layer to the next.
  *
  * Rows are of k experts each, those of a layer between two `bounds`; `by_rank` has the first ones of all rows (n), the
- * second ones, ... Tables begin at `base`, with counts of 16 or 32 bits each. Returns 0, or -1 at the first row with a
- * cell beyond all of them (size). */
+ * second ones, ... Tables begin at `base`, with counts of 8, 16 or 32 bits each. Returns 0, or -1 at the first row with
+ * a cell beyond all of them (size). */
 
 #include <stdint.h>
 
@@ -63,7 +63,9 @@ enum { MOST = 64, TOGETHER = 8, WIDEST = 1 << 15 };
         return 0;                                                                                                     \
     }
 
+PAIRS(pairs_8, uint8_t)
 PAIRS(pairs_16, uint16_t)
 PAIRS(pairs_32, uint32_t)
+TRANSITIONS(transitions_8, uint8_t)
 TRANSITIONS(transitions_16, uint16_t)
 TRANSITIONS(transitions_32, uint32_t)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -87,7 +88,9 @@ def in_blocks(values: NDArray[np.integer]) -> NDArray[np.int64]:
     steps = len(values)
     if steps < BLOCKS:
         return np.zeros((0, *values.shape[1:]), np.int64)
-    return np.add.reduceat(values, np.arange(BLOCKS) * steps // BLOCKS, axis=0, dtype=np.int64)
+    bounds = [steps * block // BLOCKS for block in range(BLOCKS + 1)]
+    # `reduceat` would make all values as wide as their sums first.
+    return np.stack([values[slice(*part)].sum(axis=0, dtype=np.int64) for part in pairwise(bounds)])
 
 
 def errors(hits: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -2,50 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 8  # one count of so many may be kept apart: it takes as much there as wider counts would in all
+from moe_live.statistics.rows import RowsByLayer
+
+_MANY = 1 << 22  # counts that are a byte each to begin with: of so many most are small
+_APART = 16  # bytes of a count that is kept apart, which are not to be more than wider counts would take
+_TOGETHER = 1 << 20  # counts that are looked through at a time
+_WIDER = {1: np.uint16, 2: np.uint32, 4: np.int64}
 
 
 class Cells:
-    """Counts of 16 bits each, as long as few outgrow them: of those, most is kept apart.
+    """Counts of 16 bits each, or of 8 if they are many, as long as few outgrow them: most of those is apart.
 
-    Memory: 2 bytes a count, and 16 more for each that was large; 4 bytes once those are many.
+    Memory: 1 or 2 bytes a count, and 16 more for each that was large; twice as much once those are many.
 
     Args:
         size: how many there are, all 0.
-        like: for counts of as many bits as those have.
+        like: for counts of as many bits as those need.
 
     Attributes:
-        low: (size,) uint16, or wider: what is not kept apart. Others may add to it as far as they have asked
-            `make_room` for.
+        low: (size,) uint8, uint16 or wider: what is not kept apart. Others may add to it as far as they have
+            asked `make_room` for.
     """
 
     def __init__(self, size: int = 0, like: Cells | None = None) -> None:
-        self.low: NDArray[Any] = np.zeros(size, like.low.dtype if like else np.uint16)
+        least = np.dtype(np.uint8 if size >= _MANY else np.uint16)
+        largest = int(like.low.max(initial=0)) if like else 0
+        self.low: NDArray[Any] = np.zeros(size, np.promote_types(least, np.min_scalar_type(largest)))
         self._place = np.zeros(0, np.int64)  # which counts are kept apart, ascending
         self._apart = np.zeros(0, np.int64)  # how much of each
 
     def make_room(self, more: int) -> None:
         """Let each of `low` grow by so many more."""
-        if int(self.low.max(initial=0)) + more <= np.iinfo(self.low.dtype).max:
-            return
-        large = np.flatnonzero(self.low >= self._half)
-        if more <= self._half and _FEW * len(np.union1d(self._place, large)) <= len(self.low):
-            self._keep_apart(large, self.low[large].astype(np.int64))
-            self.low[large] = 0
-        else:
-            self.low = self.low.astype(np.uint32 if self.low.dtype == np.uint16 else np.int64)
-            self.make_room(more)
+        while int(self.low.max(initial=0)) + more > np.iinfo(self.low.dtype).max:
+            if more > self._half or not self._lower():
+                self.low = self.low.astype(_WIDER[self.low.itemsize])
 
-    def counts(self, begin: int, size: int) -> NDArray[np.int64]:
-        """The counts (size,) from `begin` on."""
-        counts = self.low[begin : begin + size].astype(np.int64)
+    def make_room_for_rows(self, tables: Sequence[RowsByLayer]) -> None:
+        """Let rows be counted in `low`, each in cells of its own experts, and there once."""
+        more = sum(int(table.sizes.max()) for table in tables)
+        self.make_room(more if more <= self._half else sum(table.most_used for table in tables))
+
+    def counts(self, begin: int, size: int) -> NDArray[np.integer]:
+        """The counts (size,) from `begin` on, not to be written to: in as many bits as they need, or more."""
+        counts = self.low[begin : begin + size]
         first, last = np.searchsorted(self._place, (begin, begin + size))
-        counts[self._place[first:last] - begin] += self._apart[first:last]
+        if first < last:
+            place = self._place[first:last] - begin
+            large = counts[place] + self._apart[first:last]
+            counts = counts.astype(np.promote_types(counts.dtype, np.min_scalar_type(int(large.max()))))
+            counts[place] = large
         return counts
 
     def add(self, places: NDArray[np.int64], other: Cells, source: int) -> None:
@@ -64,6 +75,19 @@ class Cells:
     def _half(self) -> int:
         """Half of what a count can grow to."""
         return int(np.iinfo(self.low.dtype).max) // 2 + 1
+
+    def _lower(self) -> bool:
+        """Keep apart what can grow by half of that at most, unless those are too many."""
+        begins = range(0, len(self.low), _TOGETHER)
+        found = [
+            begin + np.flatnonzero(self.low[begin : begin + _TOGETHER] >= self._half) for begin in begins
+        ]
+        large = np.concatenate(found)
+        if _APART * len(np.union1d(self._place, large)) > self.low.nbytes:
+            return False
+        self._keep_apart(large, self.low[large].astype(np.int64))
+        self.low[large] = 0
+        return True
 
     def _keep_apart(self, place: NDArray[np.int64], apart: NDArray[np.int64]) -> None:
         """Add so much (m,) to the counts at these places (m,), all different."""

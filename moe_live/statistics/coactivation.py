@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
 from typing import Self
 
@@ -16,12 +16,12 @@ from moe_live.statistics.columns import Columns, experts_of, moved
 from moe_live.statistics.members import Member
 from moe_live.statistics.pairs import LayerPairs, factors, notable_pairs
 from moe_live.statistics.planes import Slots
-from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.rows import RowsByLayer, highest_of
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
 
 MAX_CELLS = 1 << 25
-"""Cells of all tables together at most (64 MB, or 128): 250 layers of 512 experts. A larger model is not
+"""Cells of all tables together at most (32 to 128 MB): 250 layers of 512 experts. A larger model is not
 counted."""
 
 MAX_WIDTH = 1 << 10
@@ -40,9 +40,8 @@ class Coactivation:
     A row that names an expert twice does not tell a set of experts: it is left out.
 
     The counts of a layer are a triangle: cell b(b+1)/2 + a counts rows with a and b, a <= b; so (a, a) counts
-    rows with a. Memory: 2 bytes a cell, 26 KB a layer of 160 experts, 263 KB of 512; up to twice that once
-    many counts exceed 2**16. If more than `MAX_CELLS` were needed, all counts are given up and `too_large` is
-    set.
+    rows with a. Memory: that of `Cells`, 26 KB a layer of 160 experts, 131 to 525 KB of 512. If more than
+    `MAX_CELLS` were needed, all counts are given up and `too_large` is set.
 
     >>> from moe_live.routing.batch import ExpertRows
     >>> zero, whole = np.zeros(2, np.int64), np.ones(2, np.bool_)
@@ -75,13 +74,12 @@ class Coactivation:
 
     def update(self, tables: Sequence[RowsByLayer]) -> None:
         """Count rows."""
-        for table in tables:
-            where = self.columns.learn(table.by_rank)
-            width = self.columns.of(table.highest) + np.int64(1)
-            self._reserve(self._slots.of(table.layers), width, where)
+        where = self.columns.learn(*(table.by_rank for table in tables))
+        layers, highest = highest_of(tables)
+        self._reserve(self._slots.of(layers), self.columns.of(highest) + np.int64(1), where)
         if self.too_large:
             return
-        self._counts.make_room(sum(int(table.sizes.max()) for table in tables))  # no count can grow by more
+        self._counts.make_room_for_rows(tables)
         for table in tables:
             slots = self._slots.of(table.layers)
             self._rows[slots] += table.sizes
@@ -179,9 +177,10 @@ class Coactivation:
             return
         base = np.cumsum(cells) - cells
         counts = Cells(int(cells.sum()), self._counts)
-        triangles = {size: _triangle(size, where) for size in set(before.tolist())}
-        for old, place, size in zip(self._base.tolist(), base.tolist(), before.tolist(), strict=True):
-            counts.add(place + triangles[size], self._counts, old)
+        for size in set(before.tolist()):
+            triangle = _triangle(size, where)
+            for index in np.flatnonzero(before == size).tolist():
+                counts.add(base[index] + triangle, self._counts, int(self._base[index]))
         self._base, self._capacity, self._counts = base, capacity, counts
 
     def _give_up(self) -> None:
@@ -199,11 +198,11 @@ def _pairs(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.triu_indices(k)
 
 
-def _triangle(size: int, where: NDArray[np.int64]) -> NDArray[np.int64]:
+def _triangle(size: int, where: NDArray[np.int64]) -> NDArray[np.int32]:
     """Where the cells of a triangle of `size` columns are once the columns are moved."""
-    b, a = np.tril_indices(size)
-    high = where[b]
-    place: NDArray[np.int64] = high * (high + 1) // 2 + where[a]
+    column = where[:size].astype(np.int32)
+    place = np.repeat(column * (column + 1) // 2, np.arange(1, size + 1))
+    place += np.concatenate([column[:length] for length in range(size + 1)])
     return place
 
 
@@ -211,8 +210,10 @@ def _triangle(size: int, where: NDArray[np.int64]) -> NDArray[np.int64]:
 def _triangle_index(n_experts: int) -> NDArray[np.int64]:
     """Cell of each pair (n_experts, n_experts)."""
     expert = np.arange(n_experts)
-    high = np.maximum(expert[:, None], expert)
-    index: NDArray[np.int64] = high * (high + 1) // 2 + np.minimum(expert[:, None], expert)
+    line = expert * (expert + 1) // 2
+    index: NDArray[np.int64] = line[:, None] + expert
+    for a, cells in enumerate(index):  # one at a time: they may be a million
+        np.maximum(cells, line + a, out=cells)
     return index
 
 
@@ -240,11 +241,9 @@ def _make(counted: Counted) -> Mapping[int, LayerPairs]:
     share /= np.maximum([[rows[layer]] for layer in anew], 1)
     of_layers = factors(share.reshape(len(anew), len(experts)))  # at once: of one layer they are few
     for layer, factor in zip(anew, of_layers, strict=True):
-        counts = sum(
-            (pairs.counts(layer, experts) for pairs in every if pairs.rows(layer)),
-            np.zeros((len(experts), len(experts)), np.int64),
-        )
-        known[layer] = notable_pairs(counts, rows[layer], experts=experts, factor=factor)
+        counts = [pairs.counts(layer, experts) for pairs in every if pairs.rows(layer)]
+        known[layer] = notable_pairs(reduce(np.add, counts), rows[layer], experts=experts, factor=factor)
+        del counts  # large, and the next ones are made before they take its place
     last.known |= known
     return {layer: known[layer] for layer in rows}
 

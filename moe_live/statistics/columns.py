@@ -40,17 +40,19 @@ class Columns:
     def __len__(self) -> int:
         return len(self.experts)
 
-    def learn(self, experts: NDArray[np.uint16]) -> NDArray[np.int64]:
-        """Give columns to experts, in an array of any shape, that have none.
+    def learn(self, *experts: NDArray[np.uint16]) -> NDArray[np.int64]:
+        """Give columns to experts, in arrays of any shape, that have none.
 
         Returns:
             (columns,) int64, ascending: where those are now that there were.
         """
         before = self.experts
-        if not experts.size or (self.as_numbered and int(experts.max()) < len(before)):
+        highest = max((int(some.max(initial=0)) for some in experts if some.size), default=-1)
+        if highest < (len(before) if self.as_numbered else 0):
             return np.arange(len(before))
         is_used = np.zeros(MAX_EXPERTS // BLOCK, np.bool_)
-        is_used[(experts // BLOCK).reshape(-1)] = True
+        for some in experts:
+            is_used[(some // BLOCK).reshape(-1)] = True
         is_used[before[::BLOCK] // BLOCK] = True
         if np.count_nonzero(is_used) * BLOCK > len(before):
             self.experts = np.flatnonzero(np.repeat(is_used, BLOCK))
@@ -71,14 +73,11 @@ class Columns:
         _, index, column = np.intersect1d(experts, self.experts, assume_unique=True, return_indices=True)
         return index, column
 
-    def spread(self, table: NDArray[np.int64], experts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A table of the first columns as one (n, n) of experts (n,), ascending, 0 where it has none.
-
-        It may be the table itself.
-        """
+    def spread(self, table: NDArray[np.integer], experts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A table of the first columns as one (n, n) of experts (n,), ascending, 0 where it has none."""
         n = len(experts)
-        if self.as_numbered and table.shape == (n, n) and experts[-1] == n - 1:
-            return table
+        if self.as_numbered and min(table.shape) >= n and experts[-1] == n - 1:
+            return table[:n, :n].astype(np.int64)
         index, column = self.common(experts)
         spread = np.zeros((n, n), np.int64)
         i, j = np.searchsorted(column, table.shape).tolist()

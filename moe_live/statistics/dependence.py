@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,12 +11,13 @@ MAX_BINS = 128
 """Parts of a run that are held against each other at most."""
 
 MAX_CELLS = 1 << 22
-"""Counts (32 MB) of all parts at most, as far as there are `LEAST_PARTS`."""
+"""Counts (8 MB) of all parts at most, as far as there are `LEAST_PARTS`."""
 
 LEAST_PARTS = 8
 """Parts of a run that tell by how much parts of this length vary."""
 
 _TOGETHER = 8  # blocks whose squares are taken at a time
+_CELLS = 1 << 17  # and counts: all at once would be tens of MB
 _ERRORS = 3.0  # standard errors by which the dependence is taken to be larger than it was found
 _TAILS = 1.5  # and as many times: what topics do is less like a normal distribution than chance is
 
@@ -32,7 +35,7 @@ def bins(total: float, stretch: float, cells: int = 1) -> int:
 
 
 def variance_of_stretches(
-    parts: NDArray[np.int64], top_k: float, total: float, stretch: float
+    parts: NDArray[np.integer], top_k: float, total: float, stretch: float
 ) -> NDArray[np.float64]:
     """How many times more the counts of stretches vary (layers,) than in independent tokens, 1 or more.
 
@@ -49,7 +52,7 @@ def variance_of_stretches(
         stretch: tokens of a stretch.
     """
     variance = np.full(parts.shape[1], -np.inf)
-    size, counts = parts.sum(axis=-1), parts.sum(axis=0)
+    size, counts = parts.sum(axis=-1, dtype=np.int64), parts.sum(axis=0, dtype=np.int64)
     while len(parts) >= 2:
         tokens = size.max(axis=1, initial=0) / top_k
         filled = np.count_nonzero(tokens)
@@ -64,21 +67,21 @@ def variance_of_stretches(
     return np.where(np.isfinite(variance), variance, np.inf)
 
 
-def _longer(parts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _longer(parts: NDArray[np.integer]) -> NDArray[np.integer]:
     """Each two parts (parts, ...) as one; the last one alone if it has no other."""
     longer = parts[::2].copy()
     longer[: len(parts) // 2] += parts[1::2]
     return longer
 
 
-def clustering(blocks: NDArray[np.int64], top_k: float) -> NDArray[np.float64]:
+def clustering(blocks: NDArray[np.integer], top_k: float) -> NDArray[np.float64]:
     """Variance of counts between blocks (blocks, layers, E) over that of independent rows, at least 1."""
     ratio, freedom = _ratio(blocks, blocks.sum(axis=-1), blocks.sum(axis=0), top_k)
     return np.where(freedom > 0, np.maximum(ratio, 1.0), 1.0)
 
 
 def _ratio(
-    blocks: NDArray[np.int64], size: NDArray[np.int64], counts: NDArray[np.int64], top_k: float
+    blocks: NDArray[np.integer], size: NDArray[np.int64], counts: NDArray[np.int64], top_k: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Variance of counts between blocks over that of independent rows, and its degrees of freedom (layers,).
 
@@ -96,11 +99,11 @@ def _ratio(
     with np.errstate(all="ignore"):
         usage = total / total.sum(axis=-1, keepdims=True)
         weight = np.where(size > 0, 1 / size, 0.0)
-        for begin in range(0, len(blocks), _TOGETHER):  # all at once would be tens of MB
-            some = slice(begin, begin + _TOGETHER)
-            squared = blocks[some].astype(np.float64)
-            squared *= squared
-            squares += np.einsum("ble,bl->le", squared, weight[some])
+        step = max(1, _CELLS // max(_TOGETHER * total.shape[1], 1))
+        for begin, first in product(range(0, len(blocks), _TOGETHER), range(0, len(total), step)):
+            some = slice(begin, begin + _TOGETHER), slice(first, first + step)
+            squared = np.square(blocks[some], dtype=np.float64)
+            squares[some[1]] += np.einsum("ble,bl->le", squared, weight[some])
         deviance = np.where(usage > 0, squares / usage, 0.0).sum(axis=-1) - size.sum(axis=0)
         free = np.where(usage > 0, np.maximum(1 - top_k * usage, 0.0), 0.0).sum(axis=-1)
         freedom = free * (np.count_nonzero(size, axis=0) - 1)

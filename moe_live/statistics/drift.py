@@ -154,7 +154,7 @@ class RecentSteps:
 
     def counts(
         self, kinds: Iterable[Kind], layers: Sequence[int], n_experts: int
-    ) -> tuple[int, NDArray[np.int64]]:
+    ) -> tuple[int, NDArray[np.int32]]:
         """The steps in the window, and its selections in `BLOCKS` parts of as many steps each.
 
         Args:
@@ -163,13 +163,13 @@ class RecentSteps:
             n_experts: experts a layer.
 
         Returns:
-            steps, (BLOCKS, len(layers), n_experts) int64, oldest first.
+            steps, (BLOCKS, len(layers), n_experts) int32, oldest first.
         """
         chosen = [self._latest[kind] for kind in kinds if kind in self._latest]
         number = np.sort(np.concatenate([np.zeros(0, np.int64), *(latest.number for latest in chosen)]))
         complete_from = max((latest.dropped for latest in chosen), default=-1)
         number = number[number > complete_from][-self.window :]
-        counts = np.zeros(BLOCKS * len(layers) * n_experts, np.int64)
+        counts = np.zeros(BLOCKS * len(layers) * n_experts, np.int32)
         if not len(number) or not len(counts):
             return len(number), counts.reshape(BLOCKS, len(layers), n_experts)
         slot = places_of(layers)
@@ -250,7 +250,7 @@ class Window:
 
     room: int
     steps: int
-    blocks: NDArray[np.int64]
+    blocks: NDArray[np.integer]
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
@@ -273,7 +273,7 @@ class Parts(NamedTuple):
     variance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, window: Window, run: NDArray[np.int64], parts: NDArray[np.int64], top_k: float) -> Parts:
+    def of(cls, window: Window, run: NDArray[np.int64], parts: NDArray[np.integer], top_k: float) -> Parts:
         """See `drift`; parts: (parts, layers, E) selections of a sample, in parts as long as the window."""
         total, stretch = _lengths(window, run, top_k)
         # The window is to be held against what came before it, not against itself: without the last part.

@@ -35,8 +35,8 @@ class History:
     sampled: tuple[tuple[SampledRows, NDArray[np.int64]], ...]
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        """(bins, layers, E) int64, the selections of the sampled tokens."""
+    def counts(self) -> NDArray[np.unsignedinteger]:
+        """(bins, layers, E) unsigned, the selections of the sampled tokens."""
         return _counts(self.sampled, self.layers, self.n_experts, self.bins)
 
     def of_layer(self, place: int) -> NDArray[np.int64]:
@@ -46,7 +46,7 @@ class History:
         for rows, span in self.sampled:
             mine = np.flatnonzero(rows.layer == layer)
             own.append((rows.take(mine), span[mine]))
-        return _counts(own, (layer,), self.n_experts, self.bins)[:, 0]
+        return _counts(own, (layer,), self.n_experts, self.bins)[:, 0].astype(np.int64)
 
 
 def history(
@@ -76,9 +76,11 @@ def _chosen(
 
 def _counts(
     sampled: Iterable[tuple[SampledRows, NDArray[np.int64]]], layers: Sequence[int], n_experts: int, bins: int
-) -> NDArray[np.int64]:
-    """(bins, len(layers), n_experts) int64, of rows with the bin of each."""
-    counts = np.zeros((bins, len(layers), n_experts), np.int64)
+) -> NDArray[np.unsignedinteger]:
+    """(bins, len(layers), n_experts), of rows with the bin of each: in so many bits that all rows fit."""
+    sampled = tuple(sampled)
+    fitting = np.min_scalar_type(sum(len(rows) for rows, _ in sampled))
+    counts = np.zeros((bins, len(layers), n_experts), np.promote_types(fitting, np.uint16))
     slot = places_of(layers)
     for rows, span in sampled:
         place = (span * len(layers) + slot[rows.layer]) * n_experts

@@ -55,8 +55,7 @@ class Locality:
         """
         tables = tuple(tables)
         self._slots.of(np.concatenate([_NO_LAYER, *(rows.layer for rows in tables)]))
-        for rows in tables:
-            self._reserve(self._columns.learn(rows.experts))
+        self._reserve(self._columns.learn(*(rows.experts for rows in tables)))
         undecided = kind == Kind.UNDECIDED
         if self._with_undecided is None and undecided.any():
             self._with_undecided = deepcopy(self._decided)
@@ -179,9 +178,29 @@ def _one_by_one(listings: list[Listing]) -> Listing:
     )
 
 
+def _as_wide(listings: list[Listing]) -> Listing:
+    """The same experts in rows of one k, in no order: the last one of a shorter row is named again.
+
+    If that made them many more, they are in rows of one each.
+    """
+    k = max(len(rows.by_rank) for rows in listings)
+    if k * sum(len(rows.time) for rows in listings) > 2 * sum(rows.by_rank.size for rows in listings):
+        return _one_by_one(listings)
+    return Listing(
+        np.concatenate([rows.time for rows in listings]),
+        np.concatenate([rows.slot for rows in listings]),
+        np.concatenate([rows.step for rows in listings]),
+        np.concatenate([rows.place for rows in listings]),
+        np.concatenate(
+            [rows.by_rank.take(np.minimum(np.arange(k), len(rows.by_rank) - 1), axis=0) for rows in listings],
+            axis=1,
+        ),
+    )
+
+
 def _in_order_of_use(listings: list[Listing], n_layers: int) -> Listing:
     """The rows with those of one step and layer beside each other, in the order of use."""
-    (rows,) = listings if len(listings) == 1 else [_one_by_one(listings)]
+    rows = listings[0] if len(listings) == 1 else _as_wide(listings)
     order = (rows.step * n_layers + rows.slot) * (rows.place.max() + 1) + rows.place
     return rows if (order[1:] >= order[:-1]).all() else _taken(rows, np.argsort(order, kind="stable"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -30,6 +29,7 @@ _TAILS = 1.4, 2.5
 # where they vary far more: what topics do shows in a few pairs first. Found in the simulations of the tests.
 _BINS, _BIN = 8, 25  # of pairs by expectation, and pairs in each at least
 _FITTING_ROUNDS = 40
+_CELLS = 1 << 16  # of a table of pairs, expected at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,11 @@ def notable_pairs(
     # Experts of a row are distinct: fewer than N_a N_b / T are expected, which tells enough of few rows.
     if math.prod(np.sort(single)[-2:].tolist()) < 0.99 * SUPPORT * rows:
         return untested
-    together = expected_together(single, rows, factors(single / rows) if factor is None else factor)
-    above_diagonal = _above_diagonal(len(counts))
-    supported = above_diagonal[together.take(above_diagonal) >= SUPPORT]
+    supported, expected = _supported(single, rows, factors(single / rows) if factor is None else factor)
     if not len(supported):
         return untested
     a, b = np.divmod(supported, len(counts))
-    expected, count = together.take(supported), counts.take(supported)
+    count = counts.take(supported)
     z = _deviance_root(count, expected)
     variance, spread = _variance(z, expected)
     z /= np.sqrt(variance)
@@ -153,10 +151,21 @@ def notable_pairs(
     return LayerPairs(rows, chance, len(z), spread, needed, strongest, weakest)
 
 
-@lru_cache(maxsize=4)
-def _above_diagonal(n_experts: int) -> NDArray[np.intp]:
-    """Flat indices of the pairs a < b in (n_experts, n_experts), ascending."""
-    return np.flatnonzero(np.triu(np.ones((n_experts, n_experts), np.bool_), 1))
+def _supported(
+    single: NDArray[np.int64], rows: int, factor: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The pairs (p,) that are expected in enough rows, as ascending flat indices of (E, E); how many."""
+    n_experts = len(single)
+    step = max(1, _CELLS // n_experts)  # the whole table would be as large as the counts
+    found, expected = [], []
+    for begin in range(0, n_experts, step):
+        some = np.arange(begin, min(begin + step, n_experts))
+        together = expected_together(single, rows, factor, some)
+        above_diagonal = np.arange(n_experts) > some[:, None]
+        supported = np.flatnonzero((together >= SUPPORT) & above_diagonal)
+        found.append(begin * n_experts + supported)
+        expected.append(together.take(supported))
+    return np.concatenate(found), np.concatenate(expected)
 
 
 def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -208,28 +217,30 @@ def _middle(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def expected_together(
-    single: NDArray[np.int64], rows: int, factor: NDArray[np.float64]
+    single: NDArray[np.int64], rows: int, factor: NDArray[np.float64], some: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Rows with both experts (E, E) if experts were chosen independently, but distinct within a row.
+    """Rows with both experts (s, E) if experts were chosen independently, but distinct within a row.
 
     The experts of a row are distinct: N_a N_b / T, which ignores that, is too many. Of a row that is drawn
     with the shares p of its experts and nothing else in common (the maximum entropy design), the covariance
     of two experts is close to -c_a c_b, see `factors`. None is above min(N_a, N_b): an expert that every row
     has is expected with each as often as that occurs. For experts that are all alike it gives the baseline
-    (k-1)E / (k(E-1)) of N_a N_b / T. The diagonal is 0.
+    (k-1)E / (k(E-1)) of N_a N_b / T. With itself it is 0.
 
     Args:
         single: (E,) rows with each expert.
         rows: rows counted, 1 or more.
         factor: (E,) c.
+        some: (s,) indices of the first of each two experts.
     """
     share = single / rows
-    table: NDArray[np.float64] = np.outer(share, share)
-    table -= np.outer(factor, factor)
+    table: NDArray[np.float64] = np.outer(share[some], share)
+    table -= np.outer(factor[some], factor)
     table *= rows
-    np.minimum(table, np.minimum.outer(single, single).astype(np.float64), out=table)
+    most = single.astype(np.float64)
+    np.minimum(table, np.minimum.outer(most[some], most), out=table)
     np.maximum(table, 0.0, out=table)
-    np.fill_diagonal(table, 0.0)
+    table[np.arange(len(some)), some] = 0.0
     return table
 
 

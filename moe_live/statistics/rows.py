@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -67,6 +68,16 @@ class RowsByLayer:
         return LayerRows(self._token[of_layer], self.rows[:, of_layer])
 
     @cached_property
+    def most_used(self) -> int:
+        """In how many `rows` an expert of a layer is, at most."""
+        width = int(self.rows.max(initial=0)) + 1
+        begin = np.repeat(np.arange(len(self.sizes)) * width, self.sizes)
+        counts = np.zeros(len(self.sizes) * width, np.int64)
+        for line in self.rows:
+            counts += np.bincount(begin + line, minlength=len(counts))
+        return int(counts.max(initial=0))
+
+    @cached_property
     def has_same_tokens(self) -> bool:
         """Whether all layers have rows of the same tokens, in whole blocks."""
         each = self._token[: self.sizes[0]]
@@ -75,6 +86,13 @@ class RowsByLayer:
             and (each >= 0).all()
             and (self._token.reshape(len(self.sizes), -1) == each).all()
         )
+
+
+def highest_of(tables: Sequence[RowsByLayer]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """The layers (n,) of all tables, one table after the other, and the highest expert of each."""
+    none = np.zeros(0, np.uint16)
+    layers = np.concatenate((none, *(table.layers for table in tables)))
+    return layers, np.concatenate((none, *(table.highest for table in tables)))
 
 
 def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:

@@ -18,13 +18,13 @@ from moe_live.statistics.columns import Columns, experts_of, moved
 from moe_live.statistics.members import Member
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.prediction import PairedRows, tested
-from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer, same_tokens
+from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer, highest_of, same_tokens
 from moe_live.statistics.sampling import TokenSample
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
 
 MAX_CELLS = 1 << 25
-"""Experts squared, summed over the layers, at most: the tables have fewer cells than that (64 MB, or 128). It
+"""Experts squared, summed over the layers, at most: the tables have fewer cells than that (32 to 128 MB). It
 admits 127 layers of 512 experts; a larger model is not counted."""
 
 MAX_WIDTH = 1 << 10
@@ -48,9 +48,8 @@ class Transitions:
     not to be consecutive are dropped. A token counts where both its rows stand in whole blocks, have the same
     k and name no expert twice.
 
-    Memory: 2 bytes a cell, 51 KB a layer of 160 experts, 0.5 MB of 512; up to twice that once many counts
-    exceed 2**16. If a model exceeds `MAX_CELLS` or `MAX_WIDTH`, all counts are given up and `too_large` is
-    set.
+    Memory: that of `Cells`, 51 KB a layer of 160 experts, 0.26 to 1 MB of 512. If a model exceeds `MAX_CELLS`
+    or `MAX_WIDTH`, all counts are given up and `too_large` is set.
 
     Attributes:
         columns: of the tables.
@@ -78,12 +77,12 @@ class Transitions:
 
     def update(self, tables: Sequence[RowsByLayer]) -> None:
         """Count rows."""
-        for table in tables:
-            where = self.columns.learn(table.by_rank)
-            self._notice(table.layers, self.columns.of(table.highest) + np.int64(1), where)
+        where = self.columns.learn(*(table.by_rank for table in tables))
+        layers, highest = highest_of(tables)
+        self._notice(layers, self.columns.of(highest) + np.int64(1), where)
         if self.too_large:
             return
-        self._counts.make_room(sum(int(table.sizes.max()) for table in tables))
+        self._counts.make_room_for_rows(tables)
         for table in tables:
             slots = self._slots.of(table.layers)
             goes_on = np.append(table.layers[1:], -2) == self._next[slots]  # -1 stands for none

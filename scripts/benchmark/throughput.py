@@ -150,7 +150,7 @@ def targets(table: list[Measured]) -> list[tuple[str, float, float]]:
     ):
         promise(f"everything, {kind} / C on decode", least, (kind, everything), ("decode", C))
     for entry in table:
-        if entry.program == everything and entry.log != "ragged":
+        if entry.program == everything:
             memory = entry.median("above_imports_mb")
             promised.append((f"{PEAK_MB} MB / peak above imports, {entry.log}", PEAK_MB / memory, 1))
     return promised

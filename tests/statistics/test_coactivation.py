@@ -111,7 +111,7 @@ def test_a_model_too_large_is_given_up_however_it_is_cut(steps: list[DrawnStep],
 
 def expected_of(counts: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
     single = np.diagonal(counts)
-    return expected_together(single, rows, factors(single / rows))
+    return expected_together(single, rows, factors(single / rows), np.arange(len(single)))
 
 
 def test_factors_of_many_layers_are_those_of_each() -> None:

@@ -134,7 +134,7 @@ def test_the_next_layer_is_foretold_as_by_numpy(
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("wide", [np.uint16, np.uint32])
+@pytest.mark.parametrize("wide", [np.uint8, np.uint16, np.uint32])
 def test_counts_have_any_width(compiled: ctypes.CDLL, wide: type[np.unsignedinteger[Any]]) -> None:
     bounds, none = np.array([0, 1, 2]), np.zeros(2, np.int64)
     rows = np.array([[2, 1], [0, 3]], np.uint16)
