@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from itertools import pairwise
 from typing import Self
 
@@ -113,10 +113,10 @@ class Coactivation:
         """Rows counted of a layer."""
         return int(self._rows[self._slots.layers.index(layer)]) if layer in self.layers else 0
 
-    def counts(self, layer: int, experts: NDArray[np.int64]) -> NDArray[np.int64]:
+    def counts(self, layer: int, experts: NDArray[np.int64]) -> NDArray[np.integer]:
         """Rows with both of these experts (E,), ascending, as (E, E); with the expert on the diagonal.
 
-        The counts of two accumulators over different rows may simply be added.
+        The counts of two accumulators over different rows may simply be added, as wider ones.
         """
         if layer not in self.layers:
             return np.zeros((len(experts), len(experts)), np.int64)
@@ -240,9 +240,10 @@ def _make(counted: Counted) -> Mapping[int, LayerPairs]:
     share = np.array([sum(pairs.single(layer, experts) for pairs in every) for layer in anew], np.float64)
     share /= np.maximum([[rows[layer]] for layer in anew], 1)
     of_layers = factors(share.reshape(len(anew), len(experts)))  # at once: of one layer they are few
+    add = partial(np.add, dtype=np.int64)
     for layer, factor in zip(anew, of_layers, strict=True):
         counts = [pairs.counts(layer, experts) for pairs in every if pairs.rows(layer)]
-        known[layer] = notable_pairs(reduce(np.add, counts), rows[layer], experts=experts, factor=factor)
+        known[layer] = notable_pairs(reduce(add, counts), rows[layer], experts=experts, factor=factor)
         del counts  # large, and the next ones are made before they take its place
     last.known |= known
     return {layer: known[layer] for layer in rows}

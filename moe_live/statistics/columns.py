@@ -73,13 +73,16 @@ class Columns:
         _, index, column = np.intersect1d(experts, self.experts, assume_unique=True, return_indices=True)
         return index, column
 
-    def spread(self, table: NDArray[np.integer], experts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A table of the first columns as one (n, n) of experts (n,), ascending, 0 where it has none."""
+    def spread(self, table: NDArray[np.integer], experts: NDArray[np.int64]) -> NDArray[np.integer]:
+        """A table of the first columns as one (n, n) of experts (n,), ascending, 0 where it has none.
+
+        It may be a part of the table itself.
+        """
         n = len(experts)
         if self.as_numbered and min(table.shape) >= n and experts[-1] == n - 1:
-            return table[:n, :n].astype(np.int64)
+            return table[:n, :n]
         index, column = self.common(experts)
-        spread = np.zeros((n, n), np.int64)
+        spread = np.zeros((n, n), table.dtype)
         i, j = np.searchsorted(column, table.shape).tolist()
         spread[np.ix_(index[:i], index[:j])] = table[np.ix_(column[:i], column[:j])]
         return spread

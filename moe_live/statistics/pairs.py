@@ -84,7 +84,7 @@ class LayerPairs:
 
 
 def notable_pairs(
-    counts: NDArray[np.int64],
+    counts: NDArray[np.integer],
     rows: int,
     n: int = 10,
     *,
@@ -108,7 +108,7 @@ def notable_pairs(
     """
     if not rows:
         return LayerPairs(0, math.nan, 0, math.nan, math.nan, (), ())
-    single, chance = np.diagonal(counts), _chance_lift(counts, rows)
+    single, chance = np.diagonal(counts).astype(np.int64), _chance_lift(counts, rows)
     untested = LayerPairs(rows, chance, 0, math.nan, math.nan, (), ())
     # Experts of a row are distinct: fewer than N_a N_b / T are expected, which tells enough of few rows.
     if math.prod(np.sort(single)[-2:].tolist()) < 0.99 * SUPPORT * rows:
@@ -117,7 +117,7 @@ def notable_pairs(
     if not len(supported):
         return untested
     a, b = np.divmod(supported, len(counts))
-    count = counts.take(supported)
+    count = counts.take(supported).astype(np.int64)
     z = _deviance_root(count, expected)
     variance, spread = _variance(z, expected)
     z /= np.sqrt(variance)
@@ -264,7 +264,7 @@ def factors(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return factor
 
 
-def _chance_lift(counts: NDArray[np.int64], rows: int) -> float:
+def _chance_lift(counts: NDArray[np.integer], rows: int) -> float:
     """The lift of every pair if all experts were alike; for rows of one k it is (k-1)E / (k(E-1))."""
     n_experts = len(counts)
     selections = int(np.trace(counts))

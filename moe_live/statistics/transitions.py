@@ -123,11 +123,11 @@ class Transitions:
         slot = self._find(layer, following)
         return 0 if slot is None else int(self._tokens[slot])
 
-    def counts(self, layer: int, following: int, experts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tokens (E, E) with expert i in `layer` and j in `following`, if that is next.
+    def counts(self, layer: int, following: int, experts: NDArray[np.int64]) -> NDArray[np.integer]:
+        """Tokens (E, E) with expert i in `layer` and j in `following`, if that is next; not to be written to.
 
         Of these experts (E,), ascending.
-        The counts of two accumulators over different rows may simply be added.
+        The counts of two accumulators over different rows may simply be added, as wider ones.
         """
         slot = self._find(layer, following)
         if slot is None:

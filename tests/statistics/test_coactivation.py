@@ -38,7 +38,7 @@ def counts_of(experts: NDArray[np.uint16], n_experts: int) -> tuple[NDArray[np.i
     """Counts and rows of a layer with rows (n, k)."""
     pairs = Coactivation()
     pairs.update([RowsByLayer(decode_rows(experts[:, None]))])
-    return pairs.counts(0, np.arange(n_experts)), pairs.rows(0)
+    return pairs.counts(0, np.arange(n_experts)).astype(np.int64), pairs.rows(0)
 
 
 @given(drawn_steps())
