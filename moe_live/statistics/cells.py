@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from moe_live.statistics.rows import RowsByLayer
 
 _MANY = 1 << 22  # counts that are a byte each to begin with: of so many most are small
 _APART = 16  # bytes of a count that is kept apart, which are not to be more than wider counts would take
@@ -37,16 +34,16 @@ class Cells:
         self._place = np.zeros(0, np.int64)  # which counts are kept apart, ascending
         self._apart = np.zeros(0, np.int64)  # how much of each
 
+    @property
+    def half(self) -> int:
+        """Half of what a count can grow to."""
+        return int(np.iinfo(self.low.dtype).max) // 2 + 1
+
     def make_room(self, more: int) -> None:
         """Let each of `low` grow by so many more."""
         while int(self.low.max(initial=0)) + more > np.iinfo(self.low.dtype).max:
-            if more > self._half or not self._lower():
+            if more > self.half or not self._lower():
                 self.low = self.low.astype(_WIDER[self.low.itemsize])
-
-    def make_room_for_rows(self, tables: Sequence[RowsByLayer]) -> None:
-        """Let rows be counted in `low`, each in cells of its own experts, and there once."""
-        more = sum(int(table.sizes.max()) for table in tables)
-        self.make_room(more if more <= self._half else sum(table.most_used for table in tables))
 
     def counts(self, begin: int, size: int) -> NDArray[np.integer]:
         """The counts (size,) from `begin` on, not to be written to: in as many bits as they need, or more."""
@@ -68,20 +65,13 @@ class Cells:
 
     def make_room_for(self, other: Cells) -> None:
         """Let other counts be added, each to one of these."""
-        other.make_room(other._half)
+        other.make_room(other.half)
         self.make_room(int(other.low.max(initial=0)))
-
-    @property
-    def _half(self) -> int:
-        """Half of what a count can grow to."""
-        return int(np.iinfo(self.low.dtype).max) // 2 + 1
 
     def _lower(self) -> bool:
         """Keep apart what can grow by half of that at most, unless those are too many."""
         begins = range(0, len(self.low), _TOGETHER)
-        found = [
-            begin + np.flatnonzero(self.low[begin : begin + _TOGETHER] >= self._half) for begin in begins
-        ]
+        found = [begin + np.flatnonzero(self.low[begin : begin + _TOGETHER] >= self.half) for begin in begins]
         large = np.concatenate(found)
         if _APART * len(np.union1d(self._place, large)) > self.low.nbytes:
             return False

@@ -16,7 +16,7 @@ from moe_live.statistics.columns import Columns, experts_of, moved
 from moe_live.statistics.members import Member
 from moe_live.statistics.pairs import LayerPairs, factors, notable_pairs
 from moe_live.statistics.planes import Slots
-from moe_live.statistics.rows import RowsByLayer, highest_of
+from moe_live.statistics.rows import RowsByLayer, highest_of, most_counted
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
 
@@ -79,7 +79,7 @@ class Coactivation:
         self._reserve(self._slots.of(layers), self.columns.of(highest) + np.int64(1), where)
         if self.too_large:
             return
-        self._counts.make_room_for_rows(tables)
+        self._counts.make_room(most_counted(tables, self._counts.half))
         for table in tables:
             slots = self._slots.of(table.layers)
             self._rows[slots] += table.sizes

@@ -95,6 +95,12 @@ def highest_of(tables: Sequence[RowsByLayer]) -> tuple[NDArray[np.uint16], NDArr
     return layers, np.concatenate((none, *(table.highest for table in tables)))
 
 
+def most_counted(tables: Sequence[RowsByLayer], few: int) -> int:
+    """How often rows count at most for some experts: found out better only if it is not `few` anyway."""
+    rows = sum(int(table.sizes.max()) for table in tables)
+    return rows if rows <= few else sum(table.most_used for table in tables)
+
+
 def same_tokens(lower: LayerRows, upper: LayerRows) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """The experts by rank (k, m) of the tokens with rows in whole blocks of both layers."""
     if np.array_equal(lower.token, upper.token):

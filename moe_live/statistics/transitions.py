@@ -18,7 +18,7 @@ from moe_live.statistics.columns import Columns, experts_of, moved
 from moe_live.statistics.members import Member
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.prediction import PairedRows, tested
-from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer, highest_of, same_tokens
+from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer, highest_of, most_counted, same_tokens
 from moe_live.statistics.sampling import TokenSample
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import roomy
@@ -82,7 +82,7 @@ class Transitions:
         self._notice(layers, self.columns.of(highest) + np.int64(1), where)
         if self.too_large:
             return
-        self._counts.make_room_for_rows(tables)
+        self._counts.make_room(most_counted(tables, self._counts.half))
         for table in tables:
             slots = self._slots.of(table.layers)
             goes_on = np.append(table.layers[1:], -2) == self._next[slots]  # -1 stands for none

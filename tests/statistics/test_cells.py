@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moe_live.statistics import cells as cells_module
 from moe_live.statistics.cells import Cells
-from moe_live.statistics.rows import RowsByLayer
+from moe_live.statistics.rows import RowsByLayer, most_counted
 from tests.statistics.drawn_steps import decode_rows
 
 
@@ -57,8 +57,8 @@ def test_many_counts_stay_small_while_no_expert_is_in_many_rows(monkeypatch: pyt
         (np.arange(1000, dtype=np.uint16) % 10).reshape(500, 1, 2), layers=(3,)
     )  # each expert is in 100
     spread, alike = Cells(30), Cells(30)
-    spread.make_room_for_rows([RowsByLayer(rows)])
-    alike.make_room_for_rows([RowsByLayer(rows)] * 3)
+    spread.make_room(most_counted([RowsByLayer(rows)], spread.half))
+    alike.make_room(most_counted([RowsByLayer(rows)] * 3, alike.half))
     assert (spread.low.itemsize, alike.low.itemsize) == (1, 2)
 
 
