@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 _MANY = 1 << 22  # counts that are a byte each to begin with: of so many most are small
 _APART = 16  # bytes of a count that is kept apart, which are not to be more than wider counts would take
 _TOGETHER = 1 << 20  # counts that are looked through at a time
-_WIDER = {1: np.uint16, 2: np.uint32, 4: np.int64}
+_TYPES: tuple[type[np.integer], ...] = (np.uint8, np.uint16, np.uint32, np.int64)
 
 
 class Cells:
@@ -28,9 +28,8 @@ class Cells:
     """
 
     def __init__(self, size: int = 0, like: Cells | None = None) -> None:
-        least = np.dtype(np.uint8 if size >= _MANY else np.uint16)
         largest = int(like.low.max(initial=0)) if like else 0
-        self.low: NDArray[Any] = np.zeros(size, np.promote_types(least, np.min_scalar_type(largest)))
+        self.low: NDArray[Any] = np.zeros(size, _fitting(largest, 1 if size >= _MANY else 2))
         self._place = np.zeros(0, np.int64)  # which counts are kept apart, ascending
         self._apart = np.zeros(0, np.int64)  # how much of each
 
@@ -43,7 +42,7 @@ class Cells:
         """Let each of `low` grow by so many more."""
         while int(self.low.max(initial=0)) + more > np.iinfo(self.low.dtype).max:
             if more > self.half or not self._lower():
-                self.low = self.low.astype(_WIDER[self.low.itemsize])
+                self.low = self.low.astype(_fitting(0, 2 * self.low.itemsize))
 
     def counts(self, begin: int, size: int) -> NDArray[np.integer]:
         """The counts (size,) from `begin` on, not to be written to: in as many bits as they need, or more."""
@@ -52,7 +51,7 @@ class Cells:
         if first < last:
             place = self._place[first:last] - begin
             large = counts[place] + self._apart[first:last]
-            counts = counts.astype(np.promote_types(counts.dtype, np.min_scalar_type(int(large.max()))))
+            counts = counts.astype(_fitting(int(large.max()), counts.itemsize))
             counts[place] = large
         return counts
 
@@ -86,3 +85,8 @@ class Cells:
         sums[np.searchsorted(places, self._place)] = self._apart
         sums[np.searchsorted(places, place)] += apart
         self._place, self._apart = places, sums
+
+
+def _fitting(largest: int, least: int) -> type[np.integer]:
+    """The narrowest type of at least so many bytes that holds such counts."""
+    return next(each for each in _TYPES if np.iinfo(each).bits >= 8 * least and largest <= np.iinfo(each).max)

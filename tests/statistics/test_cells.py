@@ -14,7 +14,13 @@ from tests.statistics.drawn_steps import decode_rows
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 19), st.integers(1, 100) | st.integers(1, 50_000)), max_size=60),
+    st.lists(
+        st.tuples(
+            st.integers(0, 19),
+            st.sampled_from([1, 100, 50_000, 2**33]).flatmap(lambda most: st.integers(1, most)),
+        ),
+        max_size=60,
+    ),
     st.integers(0, 60),
     st.tuples(st.booleans(), st.booleans()),
 )
@@ -35,6 +41,7 @@ def test_sums_are_exact_however_they_are_added(
         expected[place] += more
     both[0].make_room_for(both[1])
     both[0].add(np.arange(20), both[1], 0)
+    assert both[0].counts(0, 20).dtype.kind in "iu"
     assert both[0].counts(0, 20).tolist() == expected.tolist()
     assert both[0].counts(7, 9).tolist() == expected[7:16].tolist()
 
