@@ -454,6 +454,28 @@ def test_no_process_outlives_the_one_that_asks() -> None:
         time.sleep(0.02)
 
 
+GARBAGE = """
+import gc
+from moe_live.parallel.worker import start_process
+gc.disable()
+process, ours = start_process(lambda theirs: theirs.send(gc.isenabled()), ())
+print(ours.recv(), gc.isenabled())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not copied")
+def test_a_copy_of_a_process_that_does_not_look_for_garbage_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GARBAGE],
+        env=SINGLE_THREAD,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True False\n"
+
+
 LEFT = """
 from moe_live.settings import Settings
 from moe_live.parallel.worker import start_workers

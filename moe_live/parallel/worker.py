@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
 import sys
@@ -273,6 +274,7 @@ def _run(
     for other in others:
         other.close()
     unhandle_signals()
+    gc.enable()  # a copy may be of a process that is not there yet
     try:
         work(connection, *arguments)
     except MemoryError:
