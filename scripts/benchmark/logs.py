@@ -1,7 +1,8 @@
-"""Logs to measure with: made once from random numbers, then repeated up to the size."""
+"""Logs to measure with: made once from random numbers, or of a real model, then repeated up to the size."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -95,12 +96,24 @@ def uniform(rng: np.random.Generator) -> list[str]:
     ]
 
 
+def real(_: np.random.Generator) -> list[str]:
+    """128 tokens of Qwen3-30B-A3B, one after the other: what it uses again, it uses again here.
+
+    From a trace that the BigMoeOnEdge project published (Apache-2.0): 48 layers of 128 experts, six of which
+    it used.
+    """
+    text = gzip.decompress(Path(__file__).with_name("qwen3-30b-a3b.log.gz").read_bytes()).decode()
+    lines = text.splitlines(keepends=True)
+    return ["".join(lines[begin : begin + 48]) for begin in range(0, len(lines), 48)]
+
+
 KINDS: dict[str, Callable[[np.random.Generator], list[str]]] = {
     "decode": decode,
     "prefill": prefill,
     "mixed": mixed,
     "ragged": ragged,
     "uniform": uniform,
+    "real": real,
 }
 
 

@@ -34,6 +34,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "mixed": (C, *_MOE_LIVE),
     "ragged": (C, *_MOE_LIVE),
     "uniform": (C, *_MOE_LIVE),
+    "real": (C, *_MOE_LIVE),
 }
 
 
@@ -145,6 +146,7 @@ def targets(table: list[Measured]) -> list[tuple[str, float, float]]:
         ("decode", 0.13),
         ("prefill", 0.2),
         ("uniform", 0.09),
+        ("real", 0.12),
         ("ragged", 0.06),
         ("mixed", 0.38),
     ):
