@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
-from moe_live.statistics.tables import in_order
 
 SUPPORT = 5.0
 """Rows in which a pair must be expected by chance to be tested at all."""
@@ -116,15 +115,17 @@ def notable_pairs(
     supported, expected = _supported(single, rows, factors(single / rows) if factor is None else factor)
     if not len(supported):
         return untested
-    a, b = np.divmod(supported, len(counts))
     count = counts.take(supported).astype(np.int64)
     z = _deviance_root(count, expected)
     variance, spread = _variance(z, expected)
     z /= np.sqrt(variance)
+    tested = len(z)
     least, most = _TAILS
     tail = float(most - (most - least) / variance.max())
-    needed = -tail * NormalDist().inv_cdf(FALSE_ALARMS / 2 / len(z))
-    certain = (np.abs(z) >= needed) & (len(z) >= ENOUGH_PAIRS)
+    needed = -tail * NormalDist().inv_cdf(FALSE_ALARMS / 2 / tested)
+    certain = np.flatnonzero((np.abs(z) >= needed) & (tested >= ENOUGH_PAIRS))
+    a, b = np.divmod(supported[certain], len(counts))
+    count, expected, z = count[certain], expected[certain], z[certain]
     lift = count * rows / (single[a].astype(np.float64) * single[b])
 
     def pairs(chosen: NDArray[np.intp], order: NDArray[np.float64]) -> tuple[ExpertPair, ...]:
@@ -146,9 +147,9 @@ def notable_pairs(
             for i in chosen.tolist()
         )
 
-    strongest = pairs(np.flatnonzero(certain & (z > 0) & (count >= expected * MIN_DEVIATION)), -lift)
-    weakest = pairs(np.flatnonzero(certain & (z < 0) & (count <= expected / MIN_DEVIATION)), lift)
-    return LayerPairs(rows, chance, len(z), spread, needed, strongest, weakest)
+    strongest = pairs(np.flatnonzero((z > 0) & (count >= expected * MIN_DEVIATION)), -lift)
+    weakest = pairs(np.flatnonzero((z < 0) & (count <= expected / MIN_DEVIATION)), lift)
+    return LayerPairs(rows, chance, tested, spread, needed, strongest, weakest)
 
 
 def _supported(
@@ -180,8 +181,10 @@ def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> tuple[ND
         # As much as it may be, being known of so few.
         alike = float(_median(np.abs(z))) ** 2 / unit * (1 + 3 / math.sqrt(len(z)))
         return np.full(len(z), max(alike, 1.0)), max(alike, 1.0)
-    order = in_order(expected)
-    middle = np.concatenate([_middle(part) for part in _bins(expected[order])])
+    order = np.argsort(expected)
+    ordered = expected[order]
+    _settle_ties(order, ordered)
+    middle = np.concatenate([_middle(part) for part in _bins(ordered)])
     found = np.concatenate([_median(part) for part in _bins(np.abs(z[order]))]) ** 2 / unit
     with np.errstate(all="ignore"):
         slopes = (found[:, None] - found) / (middle[:, None] - middle)
@@ -194,7 +197,20 @@ def _variance(z: NDArray[np.float64], expected: NDArray[np.float64]) -> tuple[ND
     slope = max(float(_median(of_each)), 0.0) if len(known) else 0.0
     base = max(float(_median(found - slope * middle)), 1.0)
     variance: NDArray[np.float64] = base + slope * expected
-    return variance, float(_middle(variance[order]))
+    return variance, float(_middle(base + slope * ordered))
+
+
+def _settle_ties(order: NDArray[np.int64], ordered: NDArray[np.float64]) -> None:
+    """Put what is equal at the border of two bins in the order of its indices: elsewhere that does not show.
+
+    Args:
+        order: (p,) indices; changed.
+        ordered: (p,) the values that they put in order.
+    """
+    borders = np.cumsum([part.shape[1] for part in _bins(ordered) for _ in part])[:-1]
+    for value in ordered[borders][ordered[borders] == ordered[borders - 1]]:
+        first, last = np.searchsorted(ordered, value), np.searchsorted(ordered, value, "right")
+        order[first:last].sort()
 
 
 def _bins(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

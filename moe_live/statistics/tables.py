@@ -34,23 +34,6 @@ def grown(
     return larger
 
 
-def in_order(values: NDArray[Any]) -> NDArray[np.int64]:
-    """What sorts values (n,), without NaN: their indices, of equal ones ascending.
-
-    As NumPy's stable `argsort` has it, which takes several times as long where registers are wide.
-
-    >>> in_order(np.array([2.0, 1.0, 2.0, 1.0])).tolist()
-    [1, 3, 0, 2]
-    """
-    order = np.argsort(values)
-    ordered = values[order]
-    rises = ordered[1:] != ordered[:-1]
-    if not rises.all():
-        group = np.concatenate(([0], np.cumsum(rises)))
-        order = np.sort((group << 32) | order) & 0xFFFFFFFF
-    return order
-
-
 def count_experts(
     counts: NDArray[np.integer],
     place: NDArray[np.int64],

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moe_live.routing.batch import Kind
 from moe_live.statistics import coactivation
 from moe_live.statistics.coactivation import Coactivation
-from moe_live.statistics.pairs import expected_together, factors, notable_pairs
+from moe_live.statistics.pairs import _bins, _settle_ties, expected_together, factors, notable_pairs
 from moe_live.statistics.rows import RowsByLayer
 from tests.statistics.drawn_steps import DrawnStep, by_layer, chosen, cut, decode_rows, drawn_steps
 
@@ -192,3 +192,16 @@ def test_nothing_is_expected_more_often_than_it_can_be() -> None:
     found = notable_pairs(counts, total)
     assert not found.strongest
     assert not found.weakest
+
+
+@given(st.permutations(range(40)), st.lists(st.integers(0, 4), min_size=40, max_size=40))
+def test_bins_are_the_same_in_whatever_order_equal_pairs_come(places: list[int], values: list[int]) -> None:
+    expected, place = np.array(values, np.float64), np.array(places)
+    order = place[np.argsort(expected[place], kind="stable")]
+    _settle_ties(order, expected[order])
+    orders = order, np.argsort(expected, kind="stable")
+    bins = [
+        [set(each) for part in _bins(some.astype(np.float64)) for each in part.tolist()] for some in orders
+    ]
+    assert bins[0] == bins[1]
+    assert len(bins[0]) == 8
