@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ class Analysis:
         self.certain.update(certain, batch)
         self.written.update(written, batch)
         self.verified.update(verified, batch)
-        self.others.feed(batch)
+        self.others.feed(replace(batch, single=certain, proven=(), written=written, verified=verified))
         if any((kind[rows.step] != Kind.PREFILL).any() for rows in (*written, *batch.repeating)):
             self._tell_apart()
         self.as_logged.update((*certain, *written), batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,26 @@ _NOTHING = _Piece(
 )
 
 
+class _Rows(NamedTuple):
+    """Rows of some steps of one token each: what these use is found out when somebody asks.
+
+    Attributes:
+        tables: the rows.
+        first: number of the step in the log that their steps are counted from.
+        last: number of the last step with rows.
+    """
+
+    tables: tuple[ExpertRows, ...]
+    first: int
+    last: int
+
+    def uses(self, first: int) -> _Piece:
+        """Those of the step of this number, and later ones."""
+        tables = (rows.select(rows.step >= first - self.first) for rows in self.tables)
+        piece = _uses([rows for rows in tables if len(rows)])
+        return replace(piece, step=piece.step + self.first)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
     """The uses of some steps, whatever came before.
@@ -150,7 +170,7 @@ class _Part:
         kind: (s,) of each.
         tokens: (s,) of each.
         uses: (s,) of each.
-        piece: all of them.
+        piece: all of them, or the rows that tell them, whose steps are counted from 0.
     """
 
     steps: int
@@ -158,7 +178,7 @@ class _Part:
     kind: NDArray[np.int8]
     tokens: NDArray[np.int64]
     uses: NDArray[np.int64]
-    piece: _Piece
+    piece: _Piece | _Rows
 
 
 class LatestUses:
@@ -167,7 +187,7 @@ class LatestUses:
     What is kept does not depend on how the steps come in batches. Prefill steps are among them: what a prompt
     uses is in a cache when its answer begins.
 
-    Memory: 16 bytes a use, 6 MB in all; tables of 8 MB for a moment.
+    Memory: 16 bytes a use, 6 MB in all, less while nobody asks; tables of 8 MB for a moment.
 
     Args:
         capacity: uses to keep.
@@ -181,11 +201,11 @@ class LatestUses:
         self._tokens = np.zeros(0, np.int64)
         self._uses = np.zeros(0, np.int64)
         self._has_dropped = False
-        self._pieces: deque[_Piece] = deque()
+        self._pieces: deque[_Piece | _Rows] = deque()
 
     def __getstate__(self) -> dict[str, Any]:
         """All in few arrays."""
-        pieces = deque([_joined(self._pieces)] if self._pieces else ())
+        pieces = deque([_joined(self._found_out())] if self._pieces else ())
         return {**vars(self), "_pieces": pieces}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -210,10 +230,13 @@ class LatestUses:
 
     def take(self, part: _Part) -> None:
         """Add the steps of a part."""
-        piece = replace(part.piece, step=part.piece.step + self._steps)
-        self._append(
-            part.number + self._steps, part.kind, part.tokens, part.uses, [piece] if len(piece.step) else []
-        )
+        piece, before = part.piece, self._steps
+        if isinstance(piece, _Rows):
+            piece = _Rows(piece.tables, piece.first + before, piece.last + before)
+        else:
+            piece = replace(piece, step=piece.step + before)
+        pieces = [piece] if len(part.number) else []
+        self._append(part.number + before, part.kind, part.tokens, part.uses, pieces)
         self._steps += part.steps
 
     def settle(self) -> None:
@@ -233,7 +256,7 @@ class LatestUses:
             self._kind, self._tokens, self._uses = self._kind[:0], self._tokens[:0], self._uses[:0]
             self._has_dropped = True
             self._pieces.clear()
-        pieces = [replace(piece, step=piece.step + self._steps) for piece in other._pieces]
+        pieces = [replace(piece, step=piece.step + self._steps) for piece in other._found_out()]
         self._append(other._number + self._steps, other._kind, other._tokens, other._uses, pieces)
         self._steps += other._steps
         return self
@@ -245,7 +268,7 @@ class LatestUses:
             kinds: those that count as decode: with or without `Kind.UNDECIDED`.
             n_experts: experts of a layer, at least the highest id plus one.
         """
-        pieces = self._pieces or [_NOTHING]
+        pieces = self._found_out() or [_NOTHING]
         layer = np.concatenate([piece.layer for piece in pieces])
         is_there = np.zeros(MAX_LAYERS, np.bool_)
         is_there[layer] = True
@@ -261,13 +284,21 @@ class LatestUses:
             np.concatenate([piece.count for piece in pieces], dtype=np.int64),
         )
 
+    def _found_out(self) -> list[_Piece]:
+        """All pieces; what rows tell is kept instead of these."""
+        pieces = [
+            piece.uses(int(self._number[0])) if isinstance(piece, _Rows) else piece for piece in self._pieces
+        ]
+        self._pieces = deque(pieces)
+        return pieces
+
     def _append(
         self,
         number: NDArray[np.int64],
         kind: NDArray[np.int8],
         tokens: NDArray[np.int64],
         uses: NDArray[np.int64],
-        pieces: Sequence[_Piece],
+        pieces: Sequence[_Piece | _Rows],
     ) -> None:
         """Add steps that come after these, and drop as many of the oldest as must go."""
         number = np.concatenate((self._number, number))
@@ -279,11 +310,16 @@ class LatestUses:
         self._kind = np.concatenate((self._kind, kind))[first:]
         self._tokens = np.concatenate((self._tokens, tokens))[first:]
         self._pieces.extend(pieces)
-        while self._pieces and self._pieces[0].step[-1] <= last_dropped:
+        while self._pieces and _last_step(self._pieces[0]) <= last_dropped:
             self._pieces.popleft()
-        if self._pieces and self._pieces[0].step[0] <= last_dropped:
-            begin = int(np.searchsorted(self._pieces[0].step, last_dropped, "right"))
-            self._pieces[0] = self._pieces[0].part(slice(begin, None))
+        if self._pieces and isinstance(oldest := self._pieces[0], _Piece) and oldest.step[0] <= last_dropped:
+            begin = int(np.searchsorted(oldest.step, last_dropped, "right"))
+            self._pieces[0] = oldest.part(slice(begin, None))
+
+
+def _last_step(piece: _Piece | _Rows) -> int:
+    """The number of the last step that uses something."""
+    return piece.last if isinstance(piece, _Rows) else int(piece.step[-1])
 
 
 class LatestSteps:
@@ -303,11 +339,14 @@ class LatestSteps:
         self.verified = LatestUses(capacity)
 
     def update(self, batch: StepBatch) -> None:
-        """Add complete steps."""
+        """Add complete steps, whose rows nobody changes any more."""
         if not self.wanted:
             return
         blocks = any(map(len, (*batch.written, *batch.verified)))
-        part = _part((*batch.certain, *batch.written), batch.kind, batch.begins)
+        if blocks or not batch.begins.all() or any(rows.token.any() for rows in batch.certain):
+            part = _part((*batch.certain, *batch.written), batch.kind, batch.begins)
+        else:
+            part = _of_single_rows(batch.certain, batch.kind)
         self.logged.take(part)
         if blocks:
             part = _part((*batch.certain, *batch.verified), batch.kind, batch.begins)
@@ -349,6 +388,17 @@ def _part(tables: Sequence[ExpertRows], kind: NDArray[np.int8], begins: NDArray[
     uses = np.bincount(piece.step, minlength=len(kind))
     used = np.flatnonzero(uses)
     return _Part(len(kind), used, kind[used], tokens[used], uses[used], piece)
+
+
+def _of_single_rows(tables: Sequence[ExpertRows], kind: NDArray[np.int8]) -> _Part:
+    """The same of rows of one token a step that name no expert twice: they need not be looked at for that."""
+    uses = np.zeros(len(kind), np.int64)
+    for table in tables:
+        uses += np.bincount(table.step, minlength=len(kind)) * table.experts.shape[1]
+    used = np.flatnonzero(uses)
+    last = int(used[-1]) if len(used) else 0
+    ones = np.ones(len(used), np.int64)
+    return _Part(len(kind), used, kind[used], ones, uses[used], _Rows(tuple(tables), 0, last))
 
 
 def _uses(tables: Sequence[ExpertRows]) -> _Piece:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_live.routing.batch import Kind
+from moe_live.routing.batch import Kind, StepBatch
 from moe_live.statistics import latest as latest_module
-from moe_live.statistics.latest import LatestUses, Uses
+from moe_live.statistics.latest import LatestSteps, LatestUses, Uses
 from tests.statistics.drawn_steps import DrawnStep, Row, cut, drawn_steps, tables
 
 PLACES = st.lists(st.integers(0, 12), max_size=4)
@@ -134,6 +137,51 @@ def test_sequences_of_a_forward_pass_are_one_step() -> None:
     ]
 
 
+def batch_of(steps: list[DrawnStep]) -> StepBatch:
+    """Steps whose rows are all certain."""
+    rows, kind = tables(steps)
+    none = np.zeros(len(kind), np.int64)
+    return StepBatch(
+        kind=kind,
+        tokens=np.array([step.tokens for step in steps], np.int64),
+        begins=np.ones(len(kind), np.bool_),
+        labels=("",),
+        label=none,
+        sequence=none - 1,
+        highest=9,
+        single=rows,
+        written=(),
+        repeating=(),
+        impossible=Counter(),
+        verified=(),
+        gates=(),
+    )
+
+
+@given(
+    drawn_steps(repeats=False),
+    drawn_steps(repeats=False),
+    PLACES,
+    st.sampled_from([1, 5, 17, 60, 1000]),
+    st.lists(st.integers(0, 8)),
+)
+def test_steps_are_kept_whoever_asks_in_between(
+    steps: list[DrawnStep], later: list[DrawnStep], places: list[int], capacity: int, asked: list[int]
+) -> None:
+    kept, other = LatestSteps(capacity), LatestSteps(capacity)
+    for number, piece in enumerate(cut(steps, places)):
+        kept.update(batch_of(piece))
+        if number in asked:
+            kept.logged.uses([Kind.DECODE], 40)
+        if number == 1:
+            kept = deepcopy(kept)
+    for piece in cut(later, places):
+        other.update(batch_of(piece))
+    kept += other
+    for uses in (kept.logged, kept.verified):
+        assert content(uses.uses([Kind.DECODE], 40)) == plain(steps + later, [Kind.DECODE], capacity)
+
+
 def test_nothing_is_nothing() -> None:
     uses = LatestUses().uses([Kind.DECODE], 8)
     assert (len(uses), uses.steps, uses.decode_tokens, uses.layers) == (0, 0, 0, ())
@@ -146,4 +194,4 @@ def test_memory_does_not_grow_with_the_log() -> None:
     kept = accumulator.uses([Kind.DECODE], 4)
     assert (kept.steps, len(kept)) == (16, 96)
     assert np.array_equal(np.unique(kept.step), np.arange(16))
-    assert sum(len(piece.step) for piece in accumulator._pieces) == 96
+    assert sum(len(piece.step) for piece in accumulator._found_out()) == 96
