@@ -344,6 +344,8 @@ class Snapshot(Sections):
         """(len(layers), n_experts) int64, the selections of each layer in the steps of a phase."""
         if phase is self.overall.phase:
             return self.counts
+        if phase is Phase.DECODE and self.overall.phase is Phase.ALL and not self.prompt_share:
+            return self.counts  # no selection is of prompts
         return table_of([entry.usage.of(phase) for entry in self.layers])
 
     @cached_property

@@ -15,7 +15,8 @@ def text_width(text: str) -> int:
 
     That looks most letters up in a table, and all of them again when a digit has changed.
     """
-    return len(text) if _NARROW(text) else cell_len(text)
+    is_narrow = (text.isascii() and text.isprintable()) or _NARROW(text)
+    return len(text) if is_narrow else cell_len(text)
 
 
 def shorten(text: str, width: int) -> str:

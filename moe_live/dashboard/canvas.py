@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
 from typing import ClassVar, Generic, TypeVar
 
 from rich.cells import set_cell_size
@@ -27,9 +26,15 @@ class Spot:
     All are equal: a line that looks the same need not be written again.
     """
 
-    target: Target | None = field(default=None, compare=False)
+    target: Target | None = None
 
     cell_length: ClassVar[int] = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spot)
+
+    def __hash__(self) -> int:
+        return hash(Spot)
 
 
 Piece = Segment | HeatRow | Spot

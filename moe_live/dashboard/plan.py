@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moe_live.dashboard.selection import NO_AXIS, Axis, Selection
 from moe_live.dashboard.state import ViewState
-from moe_live.dashboard.view import layer_counts, layer_index, relative_use
+from moe_live.dashboard.view import layer_counts, layer_index, uniform_use
 from moe_live.dataclass import dataclass
 from moe_live.snapshot import Snapshot
 
@@ -74,7 +74,7 @@ class Plan:
         """Index of a layer and number of an expert: those chosen, else the hottest of the layer, or all."""
         row, expert = self.row, self.selection.expert
         if self.selection.layer is None:
-            row = int(np.argmax(relative_use(self.counts).max(axis=1)))
+            row = int(np.argmax(self.counts.max(axis=1, keepdims=True) / uniform_use(self.counts)))
         if expert is None or expert >= self.counts.shape[1]:
             expert = int(np.argmax(self.counts[row]))
         return row, expert

@@ -116,8 +116,14 @@ def of_phase(snapshot: Snapshot, phase: Phase) -> Snapshot:
 
 def relative_use(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Counts over those under uniform use, along the last axis; 0 where nothing was selected."""
-    uniform = counts.mean(axis=-1, keepdims=True)
-    return counts / np.where(uniform > 0, uniform, 1.0)
+    return counts / uniform_use(counts)
+
+
+def uniform_use(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What each count along the last axis (of length 1) would be under uniform use; 1 for none at all."""
+    uniform: NDArray[np.float64] = counts.sum(axis=-1, keepdims=True) / counts.shape[-1]
+    uniform[uniform == 0] = 1.0
+    return uniform
 
 
 def layer_index(snapshot: Snapshot, selection: Selection) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
+from moe_live.statistics.tables import first_at_least
 
 COVERED_PERCENT = (50, 80, 90, 95, 99)
 """Shares of the selections, in percent, for which coverage is given."""
@@ -75,8 +76,7 @@ def coverage(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     served = np.cumsum(_descending(counts), axis=1)
     wanted = counts.sum(axis=1)[:, None] * np.array(COVERED_PERCENT)
     served *= 100
-    too_few = served[:, None, :] < wanted[:, :, None]
-    fewest: NDArray[np.int64] = too_few.sum(axis=2, dtype=np.int64) + (wanted > 0)
+    fewest: NDArray[np.int64] = first_at_least(served, wanted) + (wanted > 0)
     return fewest
 
 

@@ -25,7 +25,7 @@ from moe_live.dataclass import dataclass
 from moe_live.statistics.blocks import Share, errors, in_blocks
 from moe_live.statistics.hot_set import hot_set_curve
 from moe_live.statistics.reuse import LAGS, MAX_DISTANCE, Reuse
-from moe_live.statistics.tables import BLOCK
+from moe_live.statistics.tables import BLOCK, first_at_least
 
 WINDOWS = (10, 100, 1000)
 """Steps of the working sets."""
@@ -191,8 +191,7 @@ def summarize(
         uses.tolist(),
         [dict(zip(LAGS, overlap, strict=True)) for overlap in overlaps.T.tolist()],
         (uses / (steps * n_experts)).tolist(),
-        _quantile(covered, 50).tolist(),
-        _quantile(covered, 90).tolist(),
+        *_quantiles(covered, (50, 90)).T.tolist(),
         (first / uses).tolist(),
         working_sets,
         lru,
@@ -204,16 +203,15 @@ def summarize(
     return tuple(map(LayerLocality, *columns))
 
 
-def _quantile(covered: NDArray[np.int64], percent: int) -> NDArray[np.float64]:
-    """The fewest steps (layers,) that cover so much of the reuses.
+def _quantiles(covered: NDArray[np.int64], percents: Sequence[int]) -> NDArray[np.float64]:
+    """The fewest steps (layers, percents) that cover so much of the reuses.
 
     Args:
         covered: (layers, 2 + MAX_DISTANCE) reuses after at most so many steps.
-        percent: how much of them.
+        percents: how much of them.
     """
-    total = covered[:, -1]
-    wanted = -(-percent * total // 100)
-    distance = np.count_nonzero(covered < wanted[:, None], axis=1)
+    total = covered[:, -1:]
+    distance = first_at_least(covered, -(-total * np.array(percents) // 100))
     return np.where(total == 0, np.nan, np.where(distance > MAX_DISTANCE, np.inf, distance))
 
 

@@ -34,6 +34,18 @@ def grown(
     return larger
 
 
+def first_at_least(rising: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each row of numbers (rows, n), ascending, has reached those that are wanted (rows, w); n for not.
+
+    >>> first_at_least(np.array([[1, 2, 2, 5], [0, 0, 1, 1]]), np.array([[2, 6], [0, 1]])).tolist()
+    [[1, 4], [0, 2]]
+    """
+    found = np.empty(wanted.shape, np.int64)
+    for place, row, values in zip(found, rising, wanted, strict=True):
+        place[:] = row.searchsorted(values)
+    return found
+
+
 def count_experts(
     counts: NDArray[np.integer],
     place: NDArray[np.int64],
