@@ -280,7 +280,8 @@ def _with_sections(
     """
 
     def left_out(section: Section) -> bool:
-        return section.value in failures or (section.statistic.sampled and SAMPLE.name in failures)
+        made = section.statistic
+        return bool({made.name, made.rests_on, SAMPLE.name * made.sampled}.intersection(failures))
 
     made: dict[str, Any] = {}
     for section in Section:

@@ -22,7 +22,7 @@ from moe_live.routing.evidence import StrideEvidence
 from moe_live.session import Session
 from moe_live.simulator.model import ModelShape
 from moe_live.simulator.server import SimulatedServer
-from moe_live.snapshot import Snapshot
+from moe_live.snapshot import Section, Snapshot
 from moe_live.statistics import coactivation, drift, history, labels, statistic, transitions
 from moe_live.statistics.anomalies import AnomalyCounter
 from moe_live.statistics.coactivation import Coactivation
@@ -245,6 +245,7 @@ def test_statistics_that_are_started_anew_have_not_failed(monkeypatch: pytest.Mo
         failing(broken, Locality, "update")
         analyzer.feed(texts()[0][1])
         assert analyzer.snapshot().locality is None
+        assert analyzer.snapshot([Section.REUSE]).reuse is None
     assert analyzer.snapshot().locality is None
     analyzer.reset()
     analyzer.feed(texts()[1][1])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from moe_live.dataclass import dataclass
 from moe_live.judgement import median
 from moe_live.settings import Phase
-from moe_live.snapshot import LayerLocality, Snapshot
-from moe_live.statistics.balance import balance
+from moe_live.snapshot import Snapshot
+from moe_live.statistics.balance import effective_experts
 from moe_live.verdicts import CACHED, FEW
 
 PERIOD = 2.0
@@ -57,7 +57,9 @@ class _Totals:
     @classmethod
     def of(cls, snapshot: Snapshot) -> _Totals | None:
         """Those of a snapshot, None if it does not have them."""
-        layers = [layer for layer in snapshot.locality or () if layer.uses]
+        if snapshot.locality is None:
+            return cls._of_reuse(snapshot)
+        layers = [layer for layer in snapshot.locality if layer.uses]
         if not layers:
             return None
         size = max(1, len(layers[0].lru_hit_rate) // CACHED)
@@ -70,6 +72,16 @@ class _Totals:
             snapshot.of(Phase.DECODE),
         )
 
+    @classmethod
+    def _of_reuse(cls, snapshot: Snapshot) -> _Totals | None:
+        """The same where figures were made of all layers together."""
+        reuse = snapshot.reuse
+        if reuse is None or not reuse.uses:
+            return None
+        size = max(1, len(reuse.hits) // CACHED)
+        hits = float(reuse.hits[size - 1])
+        return cls(reuse.uses, hits, reuse.pairs, reuse.overlap, snapshot.of(Phase.DECODE))
+
 
 class TrendRecorder:
     """Takes the figures of intervals from totals that grow."""
@@ -78,7 +90,7 @@ class TrendRecorder:
         self._points: deque[tuple[float, float, float]] = deque(maxlen=POINTS)
         self._before: _Totals | None = None
         self._noted_at = -math.inf
-        self._locality: tuple[LayerLocality, ...] | None = None
+        self._noted: object = None  # what the totals were taken from
         self._was_older = False
         self._counts: NDArray[np.int64] | None = None
         self._effective = math.nan
@@ -88,7 +100,7 @@ class TrendRecorder:
 
         Args:
             now: seconds.
-            snapshot: with its locality, another than the last time, or nothing is noted.
+            snapshot: with its locality or reuse, others than the last time, or nothing is noted.
             older: whether what is read was there before: that tells nothing of when it happened.
 
         Returns:
@@ -96,10 +108,11 @@ class TrendRecorder:
         """
         if snapshot.input.is_several:
             return Trend()
-        is_due = now >= self._noted_at + PERIOD and snapshot.locality is not self._locality
+        source = snapshot.reuse if snapshot.locality is None else snapshot.locality
+        is_due = now >= self._noted_at + PERIOD and source is not self._noted
         totals = _Totals.of(snapshot) if is_due else None
         if totals is not None:
-            self._locality = snapshot.locality
+            self._noted = source
             before, periods = self._before, (now - self._noted_at) / PERIOD
             self._before, self._noted_at = totals, now
             was_older, self._was_older = self._was_older, older  # what came since is the rest of that
@@ -120,7 +133,7 @@ class TrendRecorder:
             self._counts, self._effective = after.counts, math.nan
         elif median(since.sum(axis=1).tolist()) >= FEW * since.shape[1]:
             self._counts = after.counts
-            self._effective = median([figures.effective_experts for figures in balance(since, None)])
+            self._effective = median(effective_experts(since).tolist())
         return (
             hits if -1e-9 < hits < 1 + 1e-9 else math.nan,
             overlap if -1e-9 < overlap < 1 + 1e-9 else math.nan,

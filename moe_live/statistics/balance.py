@@ -69,8 +69,7 @@ def balance(counts: NDArray[np.int64], top_k: int | None) -> tuple[Balance, ...]
     selections = counts.sum(axis=1)
     total = np.where(selections > 0, selections, np.nan)
     mean = total / n_experts
-    share = counts / total[:, None]
-    entropy = -(share * np.log2(np.where(counts > 0, share, 1.0))).sum(axis=1) + 0.0
+    entropy = _entropy(counts, total)
     uniform = math.log2(n_experts)
     weight = 2 * np.arange(1, n_experts + 1) - n_experts - 1
     gini = (np.sort(counts, axis=1) * weight).sum(axis=1) / (n_experts * total)
@@ -91,6 +90,19 @@ def balance(counts: NDArray[np.int64], top_k: int | None) -> tuple[Balance, ...]
         _dead_expected(selections, n_experts, top_k),
     )
     return tuple(map(Balance._make, zip(*(column.tolist() for column in columns), strict=True)))
+
+
+def effective_experts(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(layers,) that of `Balance`, of selections (layers, n_experts), 1 expert or more; NaN without any."""
+    selections = counts.sum(axis=1)
+    return np.asarray(np.exp2(_entropy(counts, np.where(selections > 0, selections, np.nan))))
+
+
+def _entropy(counts: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(layers,) in bits, of selections (layers, n_experts) that add up to `total`; NaN where that is."""
+    share = counts / total[:, None]
+    bits: NDArray[np.float64] = (share * np.log2(np.where(counts > 0, share, 1.0))).sum(axis=1)
+    return -bits + 0.0
 
 
 def layer_sizes(counts: NDArray[np.int64], top_k: int) -> tuple[int, ...]:

@@ -335,7 +335,7 @@ def _make(counted: Counted) -> Drift:
     total, stretch = _lengths(window, run, counted.top_k)
     if counted.anew or recent.known is None or not recent.known.hold(total, stretch, len(run)):
         n_parts = bins(total, stretch, run.size)
-        parts = history(counted.sample, counted.decode, counted.layers, counted.n_experts, n_parts)
+        parts = history(counted.sampled, counted.decode, counted.layers, counted.n_experts, n_parts)
         recent.known = Parts.of(window, run, parts.counts, counted.top_k)
     return drift(window, run, recent.known, counted.top_k)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
 from moe_live.routing.batch import Kind
-from moe_live.statistics.sampling import SampledRows, TokenSample
+from moe_live.statistics.sampling import Sampled, SampledRows
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import count_experts, places_of
 
@@ -50,14 +50,14 @@ class History:
 
 
 def history(
-    sample: TokenSample, kinds: Iterable[Kind], layers: Sequence[int], n_experts: int, bins: int = 32
+    sample: Sampled, kinds: Iterable[Kind], layers: Sequence[int], n_experts: int, bins: int = 32
 ) -> History:
     """The sampled tokens of steps of these kinds, by the time of their step.
 
     Bins are cut when they are asked for, so they are equally long however long the run was and whatever
     logs it was merged from.
     """
-    sampled = tuple(_chosen(sample.unordered(), sample.steps, kinds, layers, bins))
+    sampled = tuple(_chosen(sample.rows, sample.steps, kinds, layers, bins))
     return History(sample.steps, tuple(layers), n_experts, bins, sampled)
 
 
@@ -89,7 +89,7 @@ def _counts(
 
 
 def _make(counted: Counted) -> History:
-    return history(counted.sample, Kind, counted.layers, counted.n_experts)
+    return history(counted.sampled, Kind, counted.layers, counted.n_experts)
 
 
 HISTORY = OnDemand(name="history", make=_make, sampled=True)

@@ -403,7 +403,7 @@ def _between_periods(counted: Counted, labelled: NDArray[np.int64], periods: int
     total = float(labelled.sum(axis=1).max()) / counted.top_k
     stretch = total / max(periods, 1)
     n_parts = bins(total, stretch, labelled.size)
-    parts = history(counted.sample, Kind, counted.layers, counted.n_experts, n_parts)
+    parts = history(counted.sampled, Kind, counted.layers, counted.n_experts, n_parts)
     return variance_of_stretches(parts.counts, counted.top_k, total, stretch)
 
 

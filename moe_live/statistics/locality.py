@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Self
@@ -18,6 +18,7 @@ from moe_live.statistics.layer_locality import LayerLocality, summarize
 from moe_live.statistics.planes import Slots
 from moe_live.statistics.recency import Listing
 from moe_live.statistics.reuse import Reuse
+from moe_live.statistics.reuse_totals import ReuseTotals
 
 _FEW_LISTINGS = 4
 _NO_LAYER = np.empty(0, np.uint16)
@@ -86,10 +87,19 @@ class Locality:
             kinds: those that count as decode: with or without `Kind.UNDECIDED`.
             n_experts: experts of a layer, at least the highest id plus one.
         """
-        reuse = self._decided
+        return summarize(self._of(kinds), self._slots.layers, self._columns.experts, n_experts)
+
+    def totals(self, kinds: Iterable[Kind], n_experts: int, without: Collection[int]) -> ReuseTotals:
+        """What it comes to over all layers but those; see `summary`."""
+        reuse = self._of(kinds)
+        slots = [slot for slot in range(len(reuse.steps)) if self._slots.layers[slot] not in without]
+        return ReuseTotals.of(reuse, slots, n_experts)
+
+    def _of(self, kinds: Iterable[Kind]) -> Reuse:
+        """The sums over the steps of these kinds."""
         if self._with_undecided is not None and Kind.UNDECIDED in kinds:
-            reuse = self._with_undecided
-        return summarize(reuse, self._slots.layers, self._columns.experts, n_experts)
+            return self._with_undecided
+        return self._decided
 
     def _add(self, reuse: Reuse, tables: Iterable[ExpertRows], counts: NDArray[np.bool_]) -> None:
         """Add the steps that count."""

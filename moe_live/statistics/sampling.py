@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,13 @@ class SampledRows:
         return SampledRows(*(getattr(self, field.name)[:number] for field in fields(self)))
 
 
+class Sampled(NamedTuple):
+    """The rows of a sample, in no order, and how many steps the log has that it is of."""
+
+    steps: int
+    rows: tuple[SampledRows, ...]
+
+
 class TokenSample:
     """The rows of a random sample of tokens: those with the lowest hashes of what they chose.
 
@@ -79,7 +86,7 @@ class TokenSample:
 
     Only rows of whole blocks belong to a token. One whose layers differ in k is a token for each k.
 
-    Memory: about 2 + 60/k bytes a selection of twice the budget, and 1.25 times it between updates.
+    Memory: about 2 + 60/k bytes a selection of twice the budget, and 1.5 times it between updates.
 
     Args:
         budget: selections (expert ids) to keep.
@@ -165,20 +172,20 @@ class TokenSample:
             self._prune()
         return tuple(part for k in sorted(self._held) for part in self._held[k])
 
-    def unordered(self) -> Iterator[SampledRows]:
+    def unordered(self) -> Sampled:
         """The same rows in few pieces, in no order and without ranks, which takes less."""
         self._lower_limit()
         for parts in self._held.values():
             if len(parts) > 2:
                 parts[1:] = [_joined(parts[1:])]  # the first has most of them, in order
-            for rows in parts:
-                yield rows.below(self._limit)
+        rows = (rows.below(self._limit) for parts in self._held.values() for rows in parts)
+        return Sampled(self.steps, tuple(rows))
 
     def _hold(self, rows: SampledRows) -> None:
         self._held.setdefault(rows.experts.shape[1], []).append(rows)
         self._selections += rows.experts.size
         self._pruned = False
-        if 4 * self._selections > 5 * self._budget:
+        if 2 * self._selections > 3 * self._budget:
             self._prune()
 
     def _lower_limit(self) -> None:

@@ -14,7 +14,8 @@ from moe_live.statistics.labels import LABELS, Labels
 from moe_live.statistics.latest import LATEST, Uses
 from moe_live.statistics.layer_locality import LayerLocality
 from moe_live.statistics.pairs import LayerPairs
-from moe_live.statistics.sequences import LOCALITY
+from moe_live.statistics.reuse_totals import ReuseTotals
+from moe_live.statistics.sequences import LOCALITY, REUSE
 from moe_live.statistics.statistic import OnDemand
 from moe_live.statistics.transitions import TRANSITIONS, LayerTransition
 
@@ -30,6 +31,7 @@ class Section(Enum):
 
     DRIFT = DRIFT
     LOCALITY = LOCALITY
+    REUSE = REUSE
     PAIRS = PAIRS
     TRANSITIONS = TRANSITIONS
     HISTORY = HISTORY
@@ -55,6 +57,7 @@ class Sections:
 
     drift: Drift | None = None  # the latest decode steps beside all; its layers are those of the snapshot
     locality: tuple[LayerLocality, ...] | None = None  # of each layer with decode steps
+    reuse: ReuseTotals | None = None  # what that comes to over all layers
     pairs: Mapping[int, LayerPairs] | None = None  # by layer, experts chosen together
     transitions: tuple[LayerTransition, ...] | None = None  # how experts foretell those of the next layer
     history: History | None = None  # use over time; its layers are those of the snapshot

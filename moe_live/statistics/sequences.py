@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Self
@@ -15,6 +15,7 @@ from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.layer_locality import LayerLocality
 from moe_live.statistics.locality import Locality
 from moe_live.statistics.members import Member
+from moe_live.statistics.reuse_totals import ReuseTotals
 from moe_live.statistics.statistic import Counted, OnDemand
 
 MAX_SEQUENCES = 32
@@ -66,19 +67,26 @@ class LocalityBySequence:
 
     def summary(self, kinds: Iterable[Kind], n_experts: int) -> tuple[LayerLocality, ...]:
         """See `Locality.summary`; an expert is idle since any of the sequences used it."""
-        kinds = tuple(kinds)
-        sequences = [self._sequences[number] for number in sorted(self._sequences)]
-        if len(sequences) < 2:
-            return sequences[0].summary(kinds, n_experts) if sequences else ()
-        whole = deepcopy(sequences[0])
-        for locality in sequences[1:]:
-            whole += locality
+        kinds, whole = tuple(kinds), self._whole().summary(tuple(kinds), n_experts)
+        if len(self._sequences) < 2:
+            return whole
         idle: dict[int, NDArray[np.float64]] = {}
-        for layer in (layer for locality in sequences for layer in locality.summary(kinds, n_experts)):
+        every = self._sequences.values()
+        for layer in (layer for locality in every for layer in locality.summary(kinds, n_experts)):
             idle[layer.layer] = np.fmin(idle.get(layer.layer, layer.idle_steps), layer.idle_steps)
-        return tuple(
-            replace(layer, idle_steps=idle[layer.layer]) for layer in whole.summary(kinds, n_experts)
-        )
+        return tuple(replace(layer, idle_steps=idle[layer.layer]) for layer in whole)
+
+    def totals(self, kinds: Iterable[Kind], n_experts: int, without: Collection[int]) -> ReuseTotals:
+        """See `Locality.totals`."""
+        return self._whole().totals(kinds, n_experts, without)
+
+    def _whole(self) -> Locality:
+        """All sequences, one after the other."""
+        first, *others = [self._sequences[number] for number in sorted(self._sequences)] or [Locality()]
+        whole = deepcopy(first) if others else first
+        for locality in others:
+            whole += locality
+        return whole
 
     def _follows(self, sequence: int) -> bool:
         """Whether a sequence is followed by itself, from now on at least."""
@@ -102,6 +110,11 @@ def _make(counted: Counted) -> tuple[LayerLocality, ...]:
     )
 
 
+def _make_totals(counted: Counted) -> ReuseTotals:
+    locality = counted.steps[LocalityBySequence]
+    return locality.totals(counted.decode, counted.n_experts, counted.drafts)
+
+
 LOCALITY = OnDemand(
     name="locality",
     steps_put_off=(
@@ -112,3 +125,6 @@ LOCALITY = OnDemand(
     ),
     make=_make,
 )
+
+REUSE = OnDemand(name="reuse", make=_make_totals, rests_on=LOCALITY.name)
+"""What the same accumulators come to over all layers."""

@@ -14,7 +14,7 @@ from moe_live.routing.batch import ExpertRows, Kind, StepBatch
 from moe_live.statistics.members import Kept, Member
 from moe_live.statistics.pending import PendingRows
 from moe_live.statistics.rows import MAX_TOGETHER, RowsByLayer
-from moe_live.statistics.sampling import SAMPLED_SELECTIONS, TokenSample
+from moe_live.statistics.sampling import SAMPLED_SELECTIONS, Sampled, TokenSample
 
 Made_co = TypeVar("Made_co", covariant=True)
 
@@ -105,6 +105,11 @@ class Counted:
             sample.add_rows(each)
         return sample
 
+    @cached_property
+    def sampled(self) -> Sampled:
+        """The rows of that sample, for those that need them in no order."""
+        return self.sample.unordered()
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Statistic:
@@ -132,10 +137,12 @@ class OnDemand(Statistic, Generic[Made_co]):
     Attributes:
         make: makes them.
         sampled: whether they rest on the sample of tokens too.
+        rests_on: name of another whose accumulators they are made of; "" for none.
     """
 
     make: Callable[[Counted], Made_co]
     sampled: bool = False
+    rests_on: str = ""
 
 
 SAMPLE = Statistic(

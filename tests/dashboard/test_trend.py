@@ -35,8 +35,22 @@ def steps(experts: list[int], number: int, seed: int) -> bytes:
     return "".join(lines).encode()
 
 
-def taken(analyzer: Analyzer) -> Snapshot:
-    return analyzer.snapshot({Section.LOCALITY})
+def taken(analyzer: Analyzer, section: Section = Section.LOCALITY) -> Snapshot:
+    return analyzer.snapshot({section})
+
+
+def test_it_is_the_same_from_what_all_layers_come_to() -> None:
+    trends = {}
+    for section in (Section.LOCALITY, Section.REUSE):
+        recorder, analyzer = TrendRecorder(), Analyzer()
+        for second in range(4):
+            analyzer.feed(steps(list(range(EXPERTS - 4 * second)), 100, second))
+            trends[section] = recorder.note(second * PERIOD, taken(analyzer, section), older=False)
+    one, other = trends.values()
+    assert len(one.hits) == 3
+    assert other.hits == pytest.approx(one.hits)
+    assert other.overlap == pytest.approx(one.overlap)
+    assert other.effective == one.effective
 
 
 def test_points_are_of_what_came_in_between() -> None:

@@ -19,7 +19,7 @@ def test_a_whole_log_is_counted_by_time(steps: list[DrawnStep], kinds: list[Kind
     sample = TokenSample(10_000)
     sample.update(*tables(steps))
     layers = sorted({layer for step in steps for layer in step.blocks})
-    found = history(sample, kinds, layers, 40, bins)
+    found = history(sample.unordered(), kinds, layers, 40, bins)
     expected: Counter[tuple[int, int, int]] = Counter()
     for number, step in enumerate(steps):
         whole = {layer: block for layer, block in step.blocks.items() if len(block) == step.tokens}
@@ -41,7 +41,7 @@ def test_a_change_in_the_middle_is_seen_in_the_middle() -> None:
     sample = TokenSample(400 * 4)
     for experts in (chosen(rng, np.zeros(8), 2, (2000, 2)), 8 + chosen(rng, np.zeros(8), 2, (2000, 2))):
         sample.update([decode_rows(experts.astype(np.uint16), (3, 4))], np.full(2000, Kind.DECODE, np.int8))
-    counts = history(sample, [Kind.DECODE], [3, 4], 16, bins=10).counts
+    counts = history(sample.unordered(), [Kind.DECODE], [3, 4], 16, bins=10).counts
     tokens = counts.sum(axis=2) // 2
     assert tokens.sum(axis=0).tolist() == [400, 400]
     assert tokens.min() > 15
@@ -58,7 +58,7 @@ def test_counts_are_the_same_before_and_after_rows_are_in_order(
     for step in steps:
         for each in (sample, untouched):
             each.update(*tables([step]))
-        before = history(sample, kinds, layers, 40, bins).counts
+        before = history(sample.unordered(), kinds, layers, 40, bins).counts
         expected = np.zeros_like(before)
         for rows in untouched.rows():
             columns = (rows.kind, rows.step, rows.layer, rows.experts)
@@ -67,4 +67,4 @@ def test_counts_are_the_same_before_and_after_rows_are_in_order(
                     np.add.at(expected[number * bins // untouched.steps, layers.index(layer)], experts, 1)
         assert before.tolist() == expected.tolist()
         sample.rows()
-        assert history(sample, kinds, layers, 40, bins).counts.tolist() == expected.tolist()
+        assert history(sample.unordered(), kinds, layers, 40, bins).counts.tolist() == expected.tolist()

@@ -168,7 +168,8 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     left_width = min(_TABLE, width - _GAP - _NARROWEST)
     if width < 2 * _TABLE + _GAP:  # the heatmap needs the columns of the bar
         left_width = min(left_width, _TABLE - _BAR - 2)
-    chosen = layer_index(snapshot, _axis(snapshot, state).moved(0))
+    rows = _rows(snapshot)
+    chosen = layer_index(snapshot, _LISTING.axis(rows, state).moved(0))
     title = text(f"Layer {snapshot.layers[chosen].layer} over time", TITLE)
     over_time = partial(
         heat_over_time, snapshot.history.of_layer(chosen), snapshot.history.steps, state=state, height=room
@@ -176,7 +177,7 @@ def render(snapshot: Snapshot, state: ViewState, width: int, height: int) -> lis
     if drift.is_whole_run:  # nothing to compare with: no figures
         choose = (title, text("  ↑↓", STRONG), text(" choose", FAINT))
         return [*head, *over_time(title=choose, width=width)[:room]]
-    left = _LISTING.lines(_rows(snapshot), _COLUMNS, state, width=left_width, height=room)
+    left = _LISTING.lines(rows, _COLUMNS, state, width=left_width, height=room)
     right = over_time(title=(title,), width=width - left_width - _GAP)
     return [*head, *beside(left[:room], right[:room], left_width, _GAP)]
 
@@ -200,8 +201,8 @@ VIEW = View(
         "tokens; shades are relative to uniform use. A change of topic shows as columns that begin or "
         "end."
     ),
-    sections=frozenset({Section.DRIFT, Section.HISTORY, Section.LOCALITY}),
-    of_trend=frozenset({Section.LOCALITY}),
+    sections=frozenset({Section.DRIFT, Section.HISTORY, Section.REUSE}),
+    of_trend=frozenset({Section.REUSE}),
     rows=_axis,
     details=True,
     opens=True,
