@@ -8,15 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOGETHER = 4, MOST = 64 };
+#include "wide.h"
 
-#if defined __x86_64__ && defined __GNUC__
-#define WIDE __attribute__((target("avx2")))
-#define IS_WIDE __builtin_cpu_supports("avx2")
-#else
-#define WIDE
-#define IS_WIDE 0
-#endif
+enum { TOGETHER = 4, MOST = 64 };
 
 typedef struct {
     int64_t pairs, experts, n, k;

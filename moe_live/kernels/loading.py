@@ -56,8 +56,8 @@ def library() -> ctypes.CDLL | None:
         return None  # no home, or a directory from which nothing may be executed
 
 
-def build(path: Path) -> None:
-    """Compile the library into a file.
+def build(path: Path, *more: str) -> None:
+    """Compile the library into a file, with more flags than usual if there are any.
 
     Raises:
         OSError: there is no compiler.
@@ -67,7 +67,7 @@ def build(path: Path) -> None:
 
     try:
         subprocess.run(  # noqa: S603 - the compiler that the user has chosen
-            [*compiler(), *FLAGS, "-o", str(path), *map(str, SOURCES)],
+            [*compiler(), *FLAGS, *more, "-o", str(path), *map(str, SOURCES)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -82,6 +82,6 @@ def _path() -> Path:
     """Where it is kept, under a name that tells what it was made of."""
     machine = os.uname()
     made_of = repr((__version__, FLAGS, machine.sysname, machine.machine)).encode()
-    for source in SOURCES:
+    for source in sorted(Path(__file__).parent.glob("*.[ch]")):
         made_of += source.read_bytes()
     return cache_directory() / f"kernels-{zlib.crc32(made_of):08x}.so"

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOGETHER = 4, LAGS = 4, KEPT = 8, BITS = 32 };
+#include "wide.h"
 
-static const int LAG[LAGS] = {1, 2, 4, 8};
+enum { TOGETHER = 4, LAGS = 4, KEPT = 8, BITS = 32 };
 
 /* The arrays of `Reuse`. What is of experts has `experts` columns, a multiple of 32. */
 typedef struct {
@@ -24,19 +24,45 @@ typedef struct {
 typedef struct {
     int16_t *stamp;   /* (experts) */
     int32_t *last;    /* (experts) step of the last use, counted from the first one here; -never for none */
-    uint32_t *kept;   /* (KEPT, words) experts of step t as bits, at t % KEPT */
+    uint8_t *recent;  /* (experts) which of the latest steps used it, as bits, the last step lowest */
     int64_t steps;    /* so far; -1 for a layer without rows yet */
     int32_t next;     /* stamp */
 } layer;
+
+#if HAS_WIDE
+enum { LANES = 16 };
+typedef int16_t lanes __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+/* How many stamps (experts) are higher than each of four. */
+WIDE static void higher_wide(const int16_t *stamp, int64_t experts, const int16_t *mine, int16_t *found) {
+    lanes sums[TOGETHER], w = {0}, x = {0}, y = {0}, z = {0}, none = {0};
+    lanes a = mine[0] - none, b = mine[1] - none, c = mine[2] - none, d = mine[3] - none;
+    for (int64_t e = 0; e < experts; e += LANES) {
+        lanes s = *(const lanes *)(stamp + e);
+        w -= s > a, x -= s > b, y -= s > c, z -= s > d; /* what is true is -1 */
+    }
+    sums[0] = w, sums[1] = x, sums[2] = y, sums[3] = z;
+    for (int64_t i = 0; i < TOGETHER; i++) {
+        int16_t sum = 0;
+        for (int64_t lane = 0; lane < LANES; lane++)
+            sum = (int16_t)(sum + ((const int16_t *)(sums + i))[lane]);
+        found[i] = sum;
+    }
+}
+#endif
 
 /* How many experts were used after each of some (n), at most `TOGETHER`. */
 static void used_since(const int16_t *restrict stamp, int64_t experts, const uint16_t *used, int64_t n,
                        int16_t *restrict since) {
     int16_t mine[TOGETHER];
-    for (int64_t i = 0; i < TOGETHER; i++) {
+    for (int64_t i = 0; i < TOGETHER; i++)
         mine[i] = stamp[used[i < n ? i : 0]];
-        since[i] = 0;
+#if HAS_WIDE
+    if (IS_WIDE) {
+        higher_wide(stamp, experts, mine, since);
+        return;
     }
+#endif
     int16_t a = mine[0], b = mine[1], c = mine[2], d = mine[3], w = 0, x = 0, y = 0, z = 0;
     for (int64_t e = 0; e < experts; e++) {
         int16_t s = stamp[e];
@@ -48,17 +74,26 @@ static void used_since(const int16_t *restrict stamp, int64_t experts, const uin
     since[0] = w, since[1] = x, since[2] = y, since[3] = z;
 }
 
+/* Where the head or the tail of a layer has its experts 32 w to 32 w + 31 in step t. */
+static uint32_t *word(uint32_t *steps, const uses *all, int64_t slot, int64_t w, int64_t t) {
+    return steps + (w * KEPT + t) * all->layers + slot;
+}
+
 static void begin(layer *of, const uses *all, int64_t slot) {
-    int64_t words = all->experts / BITS;
     of->steps = 0;
     of->next = (int32_t)all->experts;
     for (int64_t e = 0; e < all->experts; e++) {
         of->stamp[e] = (int16_t)(all->experts - 1 - all->depth[slot * all->experts + e]);
         of->last[e] = -all->age[slot * all->experts + e];
+        of->recent[e] = 0;
     }
-    for (int64_t t = 0; t < KEPT; t++)
-        for (int64_t w = 0; w < words; w++)
-            of->kept[t * words + w] = all->tail[(w * KEPT + t) * all->layers + slot];
+    for (int64_t w = 0; w < all->experts / BITS; w++)
+        for (int64_t t = 0; t < KEPT; t++) {
+            uint32_t used = *word(all->tail, all, slot, w, t);
+            uint8_t *recent = of->recent + w * BITS;
+            for (int64_t bit = 0; bit < BITS; bit++)
+                recent[bit] = (uint8_t)(recent[bit] << 1 | (used >> bit & 1));
+        }
 }
 
 /* Lower the stamps to those of the first step. `depth` (experts) is overwritten with places in the order of use. */
@@ -78,7 +113,6 @@ static void lower(layer *of, int64_t experts, int64_t *depth) {
 }
 
 static void end(layer *of, const uses *all, int64_t slot) {
-    int64_t words = all->experts / BITS;
     int16_t *age = all->age + slot * all->experts;
     lower(of, all->experts, all->depth + slot * all->experts);
     for (int64_t e = 0; e < all->experts; e++) {
@@ -86,16 +120,20 @@ static void end(layer *of, const uses *all, int64_t slot) {
         if (of->last[e] > -all->never)
             age[e] = (int16_t)(since < all->far ? since : all->far);
     }
-    for (int64_t t = 0; t < KEPT; t++)
-        for (int64_t w = 0; w < words; w++)
-            all->tail[(w * KEPT + t) * all->layers + slot] = of->kept[(of->steps + t) % KEPT * words + w];
+    for (int64_t w = 0; w < all->experts / BITS; w++)
+        for (int64_t t = 0; t < KEPT; t++) {
+            uint32_t used = 0;
+            for (int64_t bit = 0; bit < BITS; bit++)
+                used |= (uint32_t)(of->recent[w * BITS + bit] >> (KEPT - 1 - t) & 1) << bit;
+            *word(all->tail, all, slot, w, t) = used;
+        }
     all->steps[slot] += of->steps;
 }
 
 /* One step of one layer, which uses these experts, all different, the last ones first. */
 static void count(layer *of, const uses *all, int64_t slot, int64_t step, const uint16_t *used, int64_t n,
                   int64_t *scratch) {
-    int64_t experts = all->experts, words = experts / BITS, time = of->steps, width = experts + 1;
+    int64_t experts = all->experts, time = of->steps, width = experts + 1;
     int measured = step < all->early_steps;
     if (of->next + n > INT16_MAX)
         lower(of, experts, scratch);
@@ -122,23 +160,24 @@ static void count(layer *of, const uses *all, int64_t slot, int64_t step, const 
     }
     if (measured)
         all->early_uses[step] += n;
-    for (int l = 0; l < LAGS; l++) {
-        const uint32_t *before = of->kept + (time + KEPT - LAG[l]) % KEPT * words;
-        int64_t both = 0;
-        for (int64_t i = 0; i < n; i++)
-            both += before[used[i] / BITS] >> used[i] % BITS & 1;
-        all->shared[(l * all->layers + slot) * width + n] += both;
+    uint8_t *restrict recent = of->recent;
+    uint64_t shared = 0; /* with the steps 1, 2, 4, 8 before, in 16 bits each */
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t steps = recent[used[i]];
+        shared += (steps & 1) | (steps & 2) << 15 | (steps & 8) << 29 | (steps & 128) << 41;
     }
-    uint32_t *now = of->kept + time % KEPT * words;
-    memset(now, 0, (size_t)words * sizeof *now);
+    for (int64_t l = 0; l < LAGS; l++)
+        all->shared[(l * all->layers + slot) * width + n] += (int64_t)(shared >> 16 * l & 0xFFFF);
+    for (int64_t e = 0; e < experts; e++)
+        recent[e] = (uint8_t)(recent[e] + recent[e]);
     for (int64_t i = n - 1; i >= 0; i--) {
-        now[used[i] / BITS] |= (uint32_t)1 << used[i] % BITS;
+        recent[used[i]] |= 1;
         of->stamp[used[i]] = (int16_t)of->next++;
         of->last[used[i]] = (int32_t)time;
     }
     if (all->steps[slot] + time < KEPT)
-        for (int64_t w = 0; w < words; w++)
-            all->head[(w * KEPT + all->steps[slot] + time) * all->layers + slot] = now[w];
+        for (int64_t i = 0; i < n; i++)
+            *word(all->head, all, slot, used[i] / BITS, all->steps[slot] + time) |= (uint32_t)1 << used[i] % BITS;
     of->steps++;
 }
 
@@ -149,7 +188,6 @@ static void count(layer *of, const uses *all, int64_t slot, int64_t step, const 
  * out of bounds. */
 int count_uses(const uses *all, int64_t n, int64_t k, const int64_t *step, const int64_t *slot,
                const uint16_t *experts) {
-    int64_t words = all->experts / BITS;
     for (int64_t row = 0; row < n; row++)
         if (slot[row] < 0 || slot[row] >= all->layers || step[row] < 0)
             return -1;
@@ -160,13 +198,13 @@ int count_uses(const uses *all, int64_t n, int64_t k, const int64_t *step, const
     layer *layers = calloc((size_t)all->layers, sizeof *layers);
     int16_t *stamps = malloc((size_t)(all->layers * all->experts) * sizeof *stamps);
     int32_t *lasts = malloc((size_t)(all->layers * all->experts) * sizeof *lasts);
-    uint32_t *kept = malloc((size_t)(all->layers * KEPT * words) * sizeof *kept);
+    uint8_t *recents = malloc((size_t)(all->layers * all->experts));
     int64_t *scratch = malloc((size_t)all->experts * sizeof *scratch);
     uint16_t *used = malloc((size_t)all->experts * sizeof *used);
     uint8_t *is_used = calloc((size_t)all->experts, 1);
-    int failed = !(layers && stamps && lasts && kept && scratch && used && is_used);
+    int failed = !(layers && stamps && lasts && recents && scratch && used && is_used);
     for (int64_t s = 0; !failed && s < all->layers; s++)
-        layers[s] = (layer){stamps + s * all->experts, lasts + s * all->experts, kept + s * KEPT * words, -1, 0};
+        layers[s] = (layer){stamps + s * all->experts, lasts + s * all->experts, recents + s * all->experts, -1, 0};
     for (int64_t row = 0, following; !failed && row < n; row = following) {
         layer *of = layers + slot[row];
         if (of->steps < 0)
@@ -190,6 +228,6 @@ int count_uses(const uses *all, int64_t n, int64_t k, const int64_t *step, const
     for (int64_t s = 0; !failed && s < all->layers; s++)
         if (layers[s].steps > 0)
             end(layers + s, all, s);
-    free(layers), free(stamps), free(lasts), free(kept), free(scratch), free(used), free(is_used);
+    free(layers), free(stamps), free(lasts), free(recents), free(scratch), free(used), free(is_used);
     return failed ? -1 : 0;
 }

@@ -54,10 +54,10 @@ def kept(accumulator: Locality) -> object:
 
 @given(st.lists(drawn_steps(max_steps=12), min_size=1, max_size=3), PLACES)
 def test_uses_are_kept_as_numpy_keeps_them(
-    compiled: ctypes.CDLL, logs: list[list[DrawnStep]], places: list[int]
+    compiled: ctypes.CDLL, narrow: ctypes.CDLL, logs: list[list[DrawnStep]], places: list[int]
 ) -> None:
     found = []
-    for library in (None, compiled):
+    for library in (None, compiled, narrow):
         with counting_with(library):
             whole = Locality()
             for steps in logs:
@@ -66,23 +66,23 @@ def test_uses_are_kept_as_numpy_keeps_them(
                     part.update(*tables(piece))
                 whole += part
             found.append(kept(whole))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize(("steps", "n_experts", "k"), [(6000, 40, 8), (3000, 600, 6)])
 def test_long_runs_are_counted_as_short_ones(
-    compiled: ctypes.CDLL, steps: int, n_experts: int, k: int
+    compiled: ctypes.CDLL, narrow: ctypes.CDLL, steps: int, n_experts: int, k: int
 ) -> None:
     """More uses than stamps of 16 bits tell apart; steps that are not measured one by one; other layers."""
     rng = np.random.default_rng(1)
     rows = decode_rows(chosen(rng, rng.normal(0, 1, (2, n_experts)), k, (steps, 2)), layers=(3, 7))
     found = []
-    for library in (None, compiled):
+    for library in (None, compiled, narrow):
         with counting_with(library):
             accumulator = Locality()
             accumulator.update([rows], np.full(steps, Kind.DECODE, np.int8))
             found.append(kept(accumulator))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize(("many", "n_experts"), [(3, 12), (3, 300), (40_000, 12)])
@@ -121,17 +121,17 @@ def paired_rows(draw: st.DrawFn) -> tuple[PairedRows, int, int]:
 
 @given(paired_rows())
 def test_the_next_layer_is_foretold_as_by_numpy(
-    compiled: ctypes.CDLL, drawn: tuple[PairedRows, int, int]
+    compiled: ctypes.CDLL, narrow: ctypes.CDLL, drawn: tuple[PairedRows, int, int]
 ) -> None:
     rows, n_pairs, n_experts = drawn
     counts = np.zeros((n_pairs, n_experts, n_experts), np.int64)
     for pair, lower, upper in zip(rows.pair, rows.lower, rows.upper, strict=True):
         counts[pair][np.ix_(lower, upper)] += 1
     found = []
-    for library in (None, compiled):
+    for library in (None, compiled, narrow):
         with counting_with(library):
             found.append((hits(counts, rows).tolist(), plain(gains(rows, n_pairs, n_experts).tolist())))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("wide", [np.uint8, np.uint16, np.uint32])
