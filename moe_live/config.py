@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -168,7 +168,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         )
     # Its value is part of the same word: what comes after it is a log.
     words = ["--once=overview" if word == "--once" else word for word in argv]
-    options = parser.parse_args(words, _defaults(_parser(), words))
+    options = parser.parse_args(words, _defaults(_parser, words))
     paths = options.paths = tuple(options.paths)
     options.follow = tuple(options.follow)
     inputs = bool(options.follow) + options.demo + bool(paths)
@@ -216,7 +216,7 @@ def _parse_run(argv: Sequence[str]) -> Config:
     if "--" not in argv and not set(_HELP_OPTIONS) & set(argv):
         parser.error(f"there is no -- before the command, as in moe-live {RUN} -- llama-server -m model.gguf")
     at = argv.index("--") if "--" in argv else len(argv)
-    options = parser.parse_args(argv[:at], _defaults(_run_parser(), argv[:at]))
+    options = parser.parse_args(argv[:at], _defaults(_run_parser, argv[:at]))
     started = launch(parser, options, tuple(argv[at + 1 :]))
     try:
         return _config(parser, options, started)
@@ -224,7 +224,7 @@ def _parse_run(argv: Sequence[str]) -> Config:
         parser.error(str(error))
 
 
-def _defaults(parser: Parser, given: Sequence[str]) -> argparse.Namespace:
+def _defaults(make: Callable[[], Parser], given: Sequence[str]) -> argparse.Namespace:
     """What the user has made the default, which only options override that are given.
 
     Raises:
@@ -235,7 +235,7 @@ def _defaults(parser: Parser, given: Sequence[str]) -> argparse.Namespace:
     if not words:
         return argparse.Namespace()
     try:
-        return parser.parse_args(words)
+        return make().parse_args(words)
     except MoeLiveError as error:
         raise UsageError(f"{printable(path)}: {error}") from None
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from rich.cells import cell_len, chop_cells, set_cell_size
-
 _NARROW = re.compile("[ -~\u00a0-\u02ff\u2010-\u2027\u2190-\u22ff\u2500-\u25c6]*").fullmatch
 """Text of one column a character: letters, and what the dashboard draws with."""
 
@@ -15,8 +13,11 @@ def text_width(text: str) -> int:
 
     That looks most letters up in a table, and all of them again when a digit has changed.
     """
-    is_narrow = (text.isascii() and text.isprintable()) or _NARROW(text)
-    return len(text) if is_narrow else cell_len(text)
+    if (text.isascii() and text.isprintable()) or _NARROW(text):
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def shorten(text: str, width: int) -> str:
@@ -25,6 +26,8 @@ def shorten(text: str, width: int) -> str:
         return text
     if width < 1:
         return ""
+    from rich.cells import set_cell_size
+
     head = (width - 1) // 3
     tail = width - 1 - head
     end = text
@@ -35,6 +38,8 @@ def shorten(text: str, width: int) -> str:
 
 def wrap(text: str, width: int, most: int) -> list[str]:
     """The text in at most `most` lines of `width` columns; the last ends in … if there was more."""
+    from rich.cells import chop_cells, set_cell_size
+
     lines: list[str] = []
     line = ""
     for word in text.split():

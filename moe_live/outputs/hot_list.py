@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import io
 import json
@@ -42,6 +41,8 @@ class HotListFile(Output):
         Raises:
             MoeLiveError: it cannot be written.
         """
+        import csv
+
         from moe_live.reports.files import write_text
         from moe_live.snapshot import HotExpert
 

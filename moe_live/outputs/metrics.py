@@ -6,7 +6,6 @@ import argparse
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from moe_live.arguments import file_name, whole_number
@@ -86,6 +85,8 @@ class MetricsFile(Output):
 
 def served(options: argparse.Namespace) -> tuple[list[Document], Callable[[Request], Any]]:
     """The documents with metrics that a server keeps, and what answers `/metrics` from them."""
+    from http import HTTPStatus
+
     from moe_live.outputs.document import Document
     from moe_live.outputs.http import Answer
 
