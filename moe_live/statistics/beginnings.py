@@ -65,10 +65,16 @@ class Beginnings:
     @property
     def torn(self) -> bool:
         """Whether steps are torn to pieces by those of another server."""
-        steps = np.sort(self._steps.sum(axis=0))
+        steps = self._steps.sum(axis=0)
+        steps = steps[steps > 0]
+        if len(steps) <= USUAL:  # as nearly always: this is asked for with each frame
+            return False
+        steps.sort()
         return bool(steps.sum() >= FEW_STEPS and steps[:-USUAL].sum() >= TORN * steps.sum())
 
     def pieces(self) -> Pieces:
         """Of torn steps, those that do not begin with the first layer; none if steps are whole."""
-        first = int(np.flatnonzero(self._steps.sum(axis=0))[0]) if self.torn else MAX_LAYERS
+        if not self.torn:
+            return Pieces(np.zeros(len(Kind), np.int64), np.zeros(len(Kind), np.int64))
+        first = int(np.flatnonzero(self._steps.sum(axis=0))[0])
         return Pieces(self._steps[:, first + 1 :].sum(axis=1), self._tokens[:, first + 1 :].sum(axis=1))

@@ -130,10 +130,9 @@ class RecentSteps:
             latest.append(steps + self._steps, selections[steps], self.window)
             for rows in tables:
                 alive = (kind == plane) & (np.arange(len(kind)) + self._steps > latest.dropped)
-                mine = np.flatnonzero(alive[rows.step])
-                latest.hold(
-                    rows.step[mine] + self._steps, rows.layer[mine], np.take(rows.experts.T, mine, axis=1)
-                )
+                mine = np.flatnonzero(alive.take(rows.step))
+                step, layer = rows.step.take(mine) + self._steps, rows.layer.take(mine)
+                latest.hold(step, layer, rows.experts.T.take(mine, axis=1))
         self._steps += len(kind)
 
     def settle(self) -> None:
@@ -175,7 +174,7 @@ class RecentSteps:
         slot = places_of(layers)
         for latest in chosen:
             for part in _pieces(latest.parts):
-                layer = slot[part.layer]
+                layer = slot.take(part.layer)
                 block = np.searchsorted(number, part.step) * BLOCKS // len(number)
                 place = (block * len(layers) + layer) * n_experts
                 inside = (part.step >= number[0]) & (layer >= 0)

@@ -69,7 +69,7 @@ def _chosen(
     wanted = np.zeros(len(Kind), np.bool_)
     wanted[[int(kind) for kind in kinds]] = True
     for rows in sampled:
-        counts_too = wanted[rows.kind] & is_told[rows.layer]
+        counts_too = wanted.take(rows.kind) & is_told.take(rows.layer)
         chosen = rows if counts_too.all() else rows.take(np.flatnonzero(counts_too))
         yield chosen, chosen.step * bins // max(steps, 1)
 
@@ -83,7 +83,7 @@ def _counts(
     counts = np.zeros((bins, len(layers), n_experts), np.promote_types(fitting, np.uint16))
     slot = places_of(layers)
     for rows, span in sampled:
-        place = (span * len(layers) + slot[rows.layer]) * n_experts
+        place = (span * len(layers) + slot.take(rows.layer)) * n_experts
         count_experts(counts.reshape(-1), place, rows.experts.T, n_experts)
     return counts
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
 from moe_live.routing.batch import ExpertRows, Kind, StepBatch, repeats
-from moe_live.settings import DEFAULT_LATEST_USES, MAX_LAYERS
+from moe_live.settings import DEFAULT_LATEST_USES
 from moe_live.statistics.members import Member
 from moe_live.statistics.statistic import Counted, OnDemand
 from moe_live.statistics.tables import places_of
@@ -107,12 +107,15 @@ class Uses:
     def halves(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Selections (layers, n_experts) of the first and of the second half of the decode steps."""
         shape, second = (len(self.layers), self.n_experts), self._second
-        item, count = self.slot * self.n_experts + self.expert, self.count * self.decode[self.step]
+        item = self.slot * self.n_experts
+        item += self.expert
+        is_one = bool(self.decode.all()) and self.count.max(initial=1) == 1  # as where one text is decoded
+        count = None if is_one else self.count * self.decode[self.step]
         before, after = (
-            np.bincount(item[half], count[half], shape[0] * shape[1]).astype(np.int64).reshape(shape)
+            np.bincount(item[half], None if count is None else count[half], shape[0] * shape[1])
             for half in (slice(second), slice(second, None))
         )
-        return before, after
+        return before.astype(np.int64).reshape(shape), after.astype(np.int64).reshape(shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,16 +273,14 @@ class LatestUses:
         """
         pieces = self._found_out() or [_NOTHING]
         layer = np.concatenate([piece.layer for piece in pieces])
-        is_there = np.zeros(MAX_LAYERS, np.bool_)
-        is_there[layer] = True
-        layers = np.flatnonzero(is_there).tolist()
+        layers = np.flatnonzero(np.bincount(layer)).tolist()
         return Uses(
             tuple(layers),
             n_experts,
             np.isin(self._kind, [int(kind) for kind in kinds]),
             self._tokens,
             np.repeat(np.arange(len(self._number)), self._uses),
-            places_of(layers)[layer],
+            places_of(layers).take(layer),  # in half the time that an index takes
             np.concatenate([piece.expert for piece in pieces], dtype=np.int64),
             np.concatenate([piece.count for piece in pieces], dtype=np.int64),
         )

@@ -52,7 +52,7 @@ class SampledRows:
 
     def take(self, rows: NDArray[np.intp]) -> SampledRows:
         """These rows."""
-        return SampledRows(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return SampledRows(*(getattr(self, field.name).take(rows, axis=0) for field in fields(self)))
 
     def below(self, limit: np.uint64) -> SampledRows:
         """The rows of the tokens with lower hashes."""
@@ -120,7 +120,7 @@ class TokenSample:
             number = _token_numbers(rows)
             hashes = _token_hashes(rows, number)
             near = hashes < self._limit
-            chosen = np.flatnonzero(near[number]) if near.any() else _NO_ROWS
+            chosen = np.flatnonzero(near.take(number)) if near.any() else _NO_ROWS
             if len(chosen) * rows.experts.shape[1] > self._budget:  # most would not stay: do not copy them
                 selections = np.bincount(number) * rows.experts.shape[1]
                 self._limit = min(self._limit, _limit(hashes, selections, self._budget))
@@ -128,15 +128,15 @@ class TokenSample:
                 chosen = np.flatnonzero((hashes < self._limit)[number])
             if not len(chosen):
                 continue
-            step = rows.step[chosen]
+            step = rows.step.take(chosen)
             self._hold(
                 SampledRows(
-                    hash=hashes[number[chosen]],
+                    hash=hashes.take(number.take(chosen)),
                     step=step + self.steps,
-                    token=rows.token[chosen],
-                    kind=kind[step],
-                    layer=rows.layer[chosen],
-                    experts=rows.experts.T[:, chosen].T.copy(),
+                    token=rows.token.take(chosen),
+                    kind=kind.take(step),
+                    layer=rows.layer.take(chosen),
+                    experts=rows.experts.take(chosen, axis=0),
                     rank=np.zeros(len(chosen), np.int64),
                 )
             )
@@ -215,7 +215,8 @@ class TokenSample:
         order = _order(hashes, width, step, token, layer)
         begins = np.arange(len(order)) == 0
         for key in (hashes, width, step, token):
-            begins[1:] |= key[order[1:]] != key[order[:-1]]
+            ordered = key.take(order)
+            begins[1:] |= ordered[1:] != ordered[:-1]
         rank = np.cumsum(begins) - 1
         first = 0
         for part in parts:
@@ -259,9 +260,10 @@ def _order(*keys: NDArray[np.integer]) -> NDArray[np.intp]:
     first, *others = keys
     order = np.argsort(first, kind="stable")
     # Where two neighbours are alike in all keys before this one, it must not go down.
-    alike = first[order[1:]] == first[order[:-1]]
+    ordered = first.take(order)
+    alike = ordered[1:] == ordered[:-1]
     for key in others:
-        ordered = key[order]
+        ordered = key.take(order)
         if (alike & (ordered[1:] < ordered[:-1])).any():
             return np.lexsort(keys[::-1])
         alike &= ordered[1:] == ordered[:-1]

@@ -45,9 +45,7 @@ class LocalityBySequence:
         """
         tables = tuple(tables)
         counts = kind != Kind.PREFILL
-        numbers, place = np.unique(np.where(counts, sequence, _OTHERS), return_inverse=True)
-        followed = np.array([self._follows(number) for number in numbers.tolist()])
-        name = np.where(followed, numbers, _OTHERS)[place]
+        name = self._names(np.where(counts, sequence, _OTHERS))
         for one in unique(name[counts]).tolist():
             mine = counts & (name == one)
             rows = [table.select(mine[table.step]) for table in tables]
@@ -87,6 +85,15 @@ class LocalityBySequence:
         for locality in others:
             whole += locality
         return whole
+
+    def _names(self, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(s,) The sequences as what each step is followed."""
+        if (sequence == _OTHERS).all():
+            return sequence
+        numbers, place = np.unique(sequence, return_inverse=True)
+        followed = np.array([self._follows(number) for number in numbers.tolist()])
+        named: NDArray[np.int64] = np.where(followed, numbers, _OTHERS)[place]
+        return named
 
     def _follows(self, sequence: int) -> bool:
         """Whether a sequence is followed by itself, from now on at least."""
