@@ -10,7 +10,6 @@ from moe_live.arguments import Parser, file_name
 from moe_live.capture.supervisor import LaunchError
 from moe_live.dataclass import dataclass
 
-_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _LEAST_LIMIT = 10**5
 
@@ -108,7 +107,7 @@ def launch(parser: argparse.ArgumentParser, options: argparse.Namespace, command
 
 
 def _size(text: str) -> int:
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(r"([0-9]{1,12})([KMGT]?)B?", text, re.IGNORECASE)
     size = int(found[1]) * _UNITS[found[2].upper()] if found else 0
     if size < _LEAST_LIMIT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G, of 100K at least")

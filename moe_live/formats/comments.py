@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import accumulate
 
 import numpy as np
@@ -44,8 +45,6 @@ _COMMENT_PATTERN = rb"""^\#(?:
         |[^\n]*
     )\n"""
 _ROW_PATTERN = rb"""^(?P<row>[0-9]{1,4},[0-9]{1,4}(?:[ ][0-9]{1,4})*)(?P<weights>,[^\n,]+)\n"""
-_COMMENT = re.compile(_COMMENT_PATTERN, re.MULTILINE | re.VERBOSE)
-_BESIDE = re.compile(_COMMENT_PATTERN + b"|" + _ROW_PATTERN, re.MULTILINE | re.VERBOSE)
 _ROW = re.compile(_ROW_PATTERN, re.VERBOSE)
 _FOUR_DIGITS = re.compile(rb"[0-9]{4}")  # no smaller number is out of bounds
 
@@ -77,6 +76,13 @@ class Beside:
     weights: RowWeights
 
 
+@cache
+def _beside_rows(*, weights: bool) -> re.Pattern[bytes]:
+    """What is told from rows: comments, and weights where there are some. Most logs have neither."""
+    pattern = _COMMENT_PATTERN + b"|" + _ROW_PATTERN if weights else _COMMENT_PATTERN
+    return re.compile(pattern, re.MULTILINE | re.VERBOSE)
+
+
 def has_weights(line: bytes | memoryview) -> bool:
     """Whether a line, with its newline, seems to be a row with weights: a number for each expert.
 
@@ -97,7 +103,7 @@ def take_apart(
         end: where they end.
         floats: parses weights; None if there are none.
     """
-    found = list((_COMMENT if floats is None else _BESIDE).finditer(text, start, end))
+    found = list(_beside_rows(weights=floats is not None).finditer(text, start, end))
     weights = RowWeights.none()
     if floats is not None:
         found, weights = _with_good_weights(text, found, floats)

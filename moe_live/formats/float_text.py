@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from moe_live.dataclass import dataclass
 from moe_live.formats.ranges import offsets
 
-_FLOAT = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf|nan)")
-_FLOATS = re.compile(_FLOAT.pattern + rb"(?: " + _FLOAT.pattern + rb")*+")
+_FLOAT = rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf|nan)"
+_FLOATS = _FLOAT + rb"(?: " + _FLOAT + rb")*+"
 
 _FRONT = 16  # blanks before the text; a multiple of 8, and more than the window of a number looks back
 _BACK = 16
@@ -268,8 +268,8 @@ class FloatTextParser:
         text = self._bytes.take(offsets(first + _FRONT, last - first + 1)).tobytes()[:-1]
         tokens = text.split(b" ")
         wrong = np.empty(0, np.int64)
-        if not _FLOATS.fullmatch(text):
-            good = [_FLOAT.fullmatch(token) is not None for token in tokens]
+        if not re.fullmatch(_FLOATS, text):
+            good = [re.fullmatch(_FLOAT, token) is not None for token in tokens]
             wrong = numbers[np.logical_not(good)]
             numbers = numbers[good]
             tokens = list(itertools.compress(tokens, good))

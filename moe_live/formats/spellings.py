@@ -11,6 +11,7 @@ Grammar::
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 _PAIRS = rb"[0-9]{1,4}:[^ \n:,]+(?: [0-9]{1,4}:[^ \n:,]+)*"
@@ -18,15 +19,14 @@ _SLOTS = rb"(?:[0-9]{1,4} )*-1(?: (?:-1|[0-9]{1,4}))*"
 _IDS = rb"ID(?:(?:, ?| )ID)*".replace(b"ID", rb"(?:-1|[0-9]{1,4})")
 _LIST = rb"\[IDS\]|\"IDS\"|\"\[IDS\]\"".replace(b"IDS", _IDS)
 _NOT_IN_SLOTS = bytes.maketrans(b'[],"', b"    ")
-_OTHERWISE = re.compile(
+_OTHERWISE = (
     rb"^(?P<layer>[0-9]{1,4}),(?:(?P<pairs>"
     + _PAIRS
     + rb")|(?P<slots>"
     + _SLOTS
     + rb")(?P<weights>,[^\n,]+)?|(?P<list>"
     + _LIST
-    + rb"))$",
-    re.MULTILINE,
+    + rb"))$"
 )
 
 
@@ -44,9 +44,15 @@ class Plain(NamedTuple):
     empty_slots: int
 
 
+@cache
+def _otherwise() -> re.Pattern[bytes]:
+    """Compiled when a log has a row that is none as servers write them."""
+    return re.compile(_OTHERWISE, re.MULTILINE)
+
+
 def is_otherwise(line: bytes | memoryview) -> bool:
     """Whether a line, without its newline, is such a row."""
-    return _OTHERWISE.fullmatch(line) is not None
+    return _otherwise().fullmatch(line) is not None
 
 
 def in_plain(text: bytes) -> Plain:
@@ -70,7 +76,7 @@ def in_plain(text: bytes) -> Plain:
             return b"%b,%b" % (line, b" ".join(beside[index] for index in used))
         return line if weights is None else found[0]
 
-    text = _OTHERWISE.sub(plain, text)
+    text = _otherwise().sub(plain, text)
     return Plain(text.replace(_EMPTY + b"\n", b""), empty_rows, empty_slots)
 
 
