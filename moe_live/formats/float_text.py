@@ -269,7 +269,8 @@ class FloatTextParser:
         tokens = text.split(b" ")
         wrong = np.empty(0, np.int64)
         if not re.fullmatch(_FLOATS, text):
-            good = [re.fullmatch(_FLOAT, token) is not None for token in tokens]
+            is_float = re.compile(_FLOAT).fullmatch
+            good = [is_float(token) is not None for token in tokens]
             wrong = numbers[np.logical_not(good)]
             numbers = numbers[good]
             tokens = list(itertools.compress(tokens, good))
