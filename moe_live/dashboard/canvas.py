@@ -83,7 +83,9 @@ def highlighted(line: Line, width: int) -> Line:
 
 def line_width(line: Line) -> int:
     """Columns the line takes."""
-    return sum(map(piece_width, line))
+    return sum(
+        [text_width(piece.text) if isinstance(piece, Segment) else piece.cell_length for piece in line]
+    )
 
 
 def piece_width(piece: Piece) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import cache
 
 from moe_live.dashboard.trend import PERIOD
 from moe_live.dashboard.view import View
@@ -37,8 +38,9 @@ PLANS = frozenset(view.plan for view in VIEWS if view.plan)
 EVERYTHING = Scope(frozenset(Section), PLANS, pairs_of=None, anew=True)
 
 
+@cache
 def of_view(view: View) -> Scope:
-    """What a view shows."""
+    """What a view shows; it is asked for several times a frame."""
     return Scope(view.sections, frozenset({view.plan} - {""}), view.of_trend)
 
 
