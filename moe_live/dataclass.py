@@ -30,7 +30,9 @@ else:
         def made(cls: type) -> type:
             own = vars(cls)
             cls = dataclasses.dataclass(cls, init=False, eq=False, repr=False, slots=slots, kw_only=kw_only)
-            if "__init__" not in own:
+            if "__post_init__" in own:  # others may give it anything, and want to see what it takes
+                cls.__init__ = _initializer(cls)
+            elif "__init__" not in own:
                 cls.__init__ = _compiled_when_called(cls)
             if repr and "__repr__" not in own:
                 cls.__repr__ = _shown
@@ -61,6 +63,8 @@ def _initializer(cls: Any) -> Callable[..., None]:
     parameters, body = ["self"], ["pass"]
     for field in sorted(dataclasses.fields(cls), key=attrgetter("kw_only")):
         value = field.name
+        if not field.init:
+            raise TypeError(f"{cls.__qualname__}.{field.name}: every field is a parameter here")
         if field.kw_only and "*" not in parameters:
             parameters.append("*")
         if field.default_factory is not dataclasses.MISSING:
@@ -78,6 +82,7 @@ def _initializer(cls: Any) -> Callable[..., None]:
     exec(f"def __init__({','.join(parameters)}):\n " + "\n ".join(body), names)  # noqa: S102 - names of fields
     made: Callable[..., None] = names["__init__"]
     made.__qualname__ = f"{cls.__qualname__}.__init__"
+    made.__annotations__ = {field.name: field.type for field in dataclasses.fields(cls)} | {"return": None}
     return made
 
 

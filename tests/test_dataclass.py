@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 from typing import Any
 
@@ -104,6 +105,36 @@ def test_objects_are_made_as_those_of_the_standard_library(first: int) -> None:
             found.append(objects)
     assert found[::2] == found[1::2]
     assert Twins().ours(1).marks is not Twins().ours(1).marks
+
+
+def test_what_a_class_takes_that_checks_it_is_shown_before_the_first_object_is_made() -> None:
+    def made(decorate: Any) -> Any:
+        class Checked:
+            """Looks at what it was given."""
+
+            x: int
+            name: str | None = None
+
+            def __post_init__(self) -> None:
+                self.x += 1
+
+        return decorate(Checked)
+
+    shown = [
+        inspect.signature(made(decorator(slots=True))) for decorator in (dataclass, dataclasses.dataclass)
+    ]
+    assert shown[0] == shown[1]
+
+
+def test_a_field_that_is_not_given_is_refused() -> None:
+    @dataclass()
+    class Hidden:
+        """Has one."""
+
+        x: int = dataclasses.field(init=False, default=1)
+
+    with pytest.raises(TypeError, match=r"Hidden\.x: every field is a parameter"):
+        Hidden()
 
 
 def test_a_class_may_have_an_init_of_its_own_or_complete_that_of_the_fields() -> None:
