@@ -143,6 +143,36 @@ def count_uses(
     _check(compiled.count_uses(ctypes.byref(told), _int(n), _int(k), _at(step), _at(slot), _at(by_rank)))
 
 
+def supported_pairs(
+    single: NDArray[np.int64], rows: int, factor: NDArray[np.float64], some: range, enough: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Pairs (p,) that are expected in enough rows, and in how many, if that can be done.
+
+    See `statistics.pairs.expected_together`.
+
+    Args:
+        single: (E,) rows with each expert.
+        rows: rows counted.
+        factor: (E,) what its experts being distinct takes from a row.
+        some: the first experts of these pairs; the second ones are those after each.
+        enough: how many rows that is.
+
+    Returns:
+        Their ascending flat indices in (E, E), and what is expected.
+    """
+    if (compiled := library()) is None:
+        return None
+    n = len(single)
+    pair, expected = np.empty(len(some) * n, np.int64), np.empty(len(some) * n)
+    of_experts = [np.ascontiguousarray(each, np.float64) for each in (single, single / rows, factor)]
+    numbers = (
+        *map(_int, (n, some.start, some.stop)),
+        *map(ctypes.c_double, (rows, enough)),
+    )
+    found = compiled.supported(*numbers, *map(_at, (*of_experts, pair, expected)))
+    return pair[:found], expected[:found]
+
+
 class _Tokens(ctypes.Structure):
     """`tokens` in C."""
 

@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_live import kernels
 from moe_live.dataclass import dataclass
 
 SUPPORT = 5.0
@@ -160,12 +161,16 @@ def _supported(
     step = max(1, _CELLS // n_experts)  # the whole table would be as large as the counts
     found, expected = [], []
     for begin in range(0, n_experts, step):
-        some = np.arange(begin, min(begin + step, n_experts))
-        together = expected_together(single, rows, factor, some)
-        above_diagonal = np.arange(n_experts) > some[:, None]
-        supported = np.flatnonzero((together >= SUPPORT) & above_diagonal)
-        found.append(begin * n_experts + supported)
-        expected.append(together.take(supported))
+        part = range(begin, min(begin + step, n_experts))
+        pairs = kernels.supported_pairs(single, rows, factor, part, SUPPORT)
+        if pairs is None:
+            some = np.arange(part.start, part.stop)
+            together = expected_together(single, rows, factor, some)
+            above_diagonal = np.arange(n_experts) > some[:, None]
+            supported = np.flatnonzero((together >= SUPPORT) & above_diagonal)
+            pairs = begin * n_experts + supported, together.take(supported)
+        found.append(pairs[0].copy())
+        expected.append(pairs[1].copy())
     return np.concatenate(found), np.concatenate(expected)
 
 

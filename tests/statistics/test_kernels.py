@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from moe_live import kernels
 from moe_live.kernels import loading
 from moe_live.routing.batch import Kind
+from moe_live.statistics import pairs
 from moe_live.statistics.coactivation import Coactivation
 from moe_live.statistics.locality import Locality
+from moe_live.statistics.pairs import _supported, factors
 from moe_live.statistics.prediction import PairedRows, gains, hits
 from moe_live.statistics.reuse import Reuse
 from moe_live.statistics.rows import RowsByLayer
@@ -104,6 +106,22 @@ def test_pairs_of_any_counts_are_those_of_numpy(
             found.append(
                 (counts._counts.low.dtype, counts._counts.counts(0, len(counts._counts.low)).tolist())
             )
+    assert found[0] == found[1]
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=20), st.integers(1, 4))
+def test_the_same_pairs_are_expected_in_enough_rows_as_by_numpy(
+    compiled: ctypes.CDLL, single: list[int], at_once: int
+) -> None:
+    """Experts of no row and of every row are among them; also of a part of a table at a time."""
+    of_experts = np.array(single)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "_CELLS", at_once * len(single))
+        for library in (None, compiled):
+            with counting_with(library):
+                pair, expected = _supported(of_experts, 60, factors(of_experts / 60))
+                found.append((pair.tolist(), expected.tolist()))
     assert found[0] == found[1]
 
 
