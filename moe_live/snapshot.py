@@ -361,8 +361,11 @@ class Snapshot(Sections):
     @cached_property
     def balance(self) -> tuple[Balance, ...]:
         """The load balance of each of `layers`, measured against its own number of experts."""
+        sizes = set(self.layer_sizes)
+        if len(sizes) == 1:
+            return balance(self.counts[:, : sizes.pop()], self.model.top_k)
         found: dict[int, Balance] = {}
-        for size in set(self.layer_sizes):
+        for size in sizes:
             rows = [row for row, own in enumerate(self.layer_sizes) if own == size]
             found |= zip(rows, balance(self.counts[rows, :size], self.model.top_k), strict=True)
         return tuple(found[row] for row in range(len(self.layers)))

@@ -84,7 +84,8 @@ def _counts(
     slot = places_of(layers)
     for rows, span in sampled:
         place = (span * len(layers) + slot.take(rows.layer)) * n_experts
-        count_experts(counts.reshape(-1), place, rows.experts.T, n_experts)
+        by_rank = rows.experts.T.copy()  # each rank is read by itself: in a row in half the time
+        count_experts(counts.reshape(-1), place, by_rank, n_experts)
     return counts
 
 
