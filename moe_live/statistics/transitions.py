@@ -155,9 +155,13 @@ class Transitions:
 
     def _count(self, slot: int, lower: NDArray[np.uint16], upper: NDArray[np.uint16]) -> None:
         """Count tokens by their experts in one layer (k, m) and in the next (l, m): there is room."""
-        self._tokens[slot] += lower.shape[1]
+        tokens = lower.shape[1]
+        self._tokens[slot] += tokens
         begin, (height, width) = self._place(slot)
         counts = self._counts.low[begin : begin + height * width]
+        pair = np.array([0, -1]), np.array([width, 0]), np.array([0, tokens, 2 * tokens])
+        if kernels.count_transitions(counts, *pair, np.concatenate((lower, upper), axis=1)):
+            return
         one = counts.dtype.type(1)  # a Python integer would make this a hundred times slower
         key = np.dtype(np.uint16 if len(counts) <= 1 << 16 else np.uint32).type
         chunk = max(1, _CHUNK // (len(lower) * len(upper)))
