@@ -143,30 +143,6 @@ def count_uses(
     _check(compiled.count_uses(ctypes.byref(told), _int(n), _int(k), _at(step), _at(slot), _at(by_rank)))
 
 
-def can_count_selections() -> bool:
-    """Whether `count_selections` can be called."""
-    return library() is not None
-
-
-def count_selections(
-    counts: NDArray[np.int64], place: NDArray[np.int64], n_experts: int, by_rank: NDArray[np.uint16]
-) -> None:
-    """Add the experts of rows to counts of each.
-
-    Args:
-        counts: one-dimensional.
-        place: (n,) where the count of expert 0 is, for each row.
-        n_experts: there is room for.
-        by_rank: (k, n) the experts.
-    """
-    compiled = library()
-    assert compiled is not None  # noqa: S101 - the caller has asked
-    place, by_rank = np.ascontiguousarray(place, np.int64), np.ascontiguousarray(by_rank, np.uint16)
-    k, n = by_rank.shape
-    of_counts = _at(counts), _int(len(counts)), _int(n_experts)
-    _check(compiled.selections(*of_counts, _at(place), _int(k), _at(by_rank), _int(n)))
-
-
 def supported_pairs(
     single: NDArray[np.int64], rows: int, factor: NDArray[np.float64], some: range, enough: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:

@@ -8,7 +8,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_live import kernels
 from moe_live.routing.batch import ExpertRows, Kind
 from moe_live.statistics.planes import Slots, settle
 from moe_live.statistics.tables import grown, roomy
@@ -112,10 +111,6 @@ def add_selections(
         rows: whose experts are below those there is room for.
     """
     _, n_slots, n_experts = counts.shape
-    if kernels.can_count_selections():
-        place = slot * n_experts + plane * np.int64(n_slots * n_experts)
-        kernels.count_selections(counts.reshape(-1), place, n_experts, rows.experts.T)
-        return
     # Adding short integers and widening the sum is faster than adding wide ones.
     short = np.uint16 if counts.size <= 1 << 16 else np.int64
     row_key = np.multiply(slot.astype(short), n_experts, dtype=short)

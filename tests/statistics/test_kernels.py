@@ -22,7 +22,6 @@ from moe_live.kernels import loading
 from moe_live.routing.batch import Kind
 from moe_live.statistics import pairs
 from moe_live.statistics.coactivation import Coactivation
-from moe_live.statistics.frequency import Frequency
 from moe_live.statistics.locality import Locality
 from moe_live.statistics.pairs import _supported, factors
 from moe_live.statistics.prediction import PairedRows, gains, hits
@@ -126,20 +125,6 @@ def test_the_same_pairs_are_expected_in_enough_rows_as_by_numpy(
     assert found[0] == found[1]
 
 
-@given(drawn_steps(max_steps=12))
-def test_selections_are_counted_as_by_numpy(compiled: ctypes.CDLL, steps: list[DrawnStep]) -> None:
-    found = []
-    for library in (None, compiled):
-        with counting_with(library):
-            frequency = Frequency()
-            frequency.update(*tables(steps))
-            found.append([frequency.counts([kind], 40).tolist() for kind in Kind])
-    assert found[0] == found[1]
-    assert np.sum(found[0]) == sum(
-        len(row) for step in steps for rows in step.blocks.values() for row in rows
-    )
-
-
 @st.composite
 def paired_rows(draw: st.DrawFn) -> tuple[PairedRows, int, int]:
     """Tokens of some pairs of layers, many of which have the same experts; how many pairs, and experts."""
@@ -215,17 +200,9 @@ def of_prediction(pairs: list[int], lower: int, upper: int) -> None:
     kernels.foretold_by_half(2, 5, rows, 4.0)
 
 
-def of_selections(place: int, expert: int) -> None:
-    rows = np.array([[expert]], np.uint16)
-    kernels.count_selections(np.zeros(10, np.int64), np.array([place]), 5, rows)
-
-
 @pytest.mark.parametrize(
     "beyond",
     [
-        lambda: of_selections(-1, 0),
-        lambda: of_selections(6, 0),
-        lambda: of_selections(5, 5),
         lambda: of_prediction([0, 2], 0, 0),
         lambda: of_prediction([1, 0], 0, 0),
         lambda: of_prediction([0, 1], 5, 0),
@@ -249,7 +226,6 @@ def test_what_is_at_the_edge_of_a_table_is_counted(compiled: ctypes.CDLL) -> Non
     with counting_with(compiled):
         of_reuse(0, 1, 31)
         of_pairs(0, 3)
-        of_selections(5, 4)
         of_transitions(5, 1, 4)
         of_prediction([0, 1], 4, 4)
 
