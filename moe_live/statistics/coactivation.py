@@ -242,7 +242,9 @@ def _make(counted: Counted) -> Mapping[int, LayerPairs]:
     of_layers = factors(share.reshape(len(anew), len(experts)))  # at once: of one layer they are few
     add = partial(np.add, dtype=np.int64)
     for layer, factor in zip(anew, of_layers, strict=True):
-        counts = [pairs.counts(layer, experts) for pairs in every if pairs.rows(layer)]
+        # None has, where all rows of a layer name too many experts.
+        having = [pairs for pairs in every if pairs.rows(layer)] or [last]
+        counts = [pairs.counts(layer, experts) for pairs in having]
         known[layer] = notable_pairs(reduce(add, counts), rows[layer], experts=experts, factor=factor)
         del counts  # large, and the next ones are made before they take its place
     last.known |= known
