@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,10 +34,12 @@ class ReuseTotals:
         hits = np.zeros(n_experts, np.int64)
         by_depth = reuse.depths[slots, 1 : 1 + n_experts].sum(axis=0)
         hits[: len(by_depth)] = by_depth
-        shared = reuse.shared[LAGS.index(1), slots]
+        # Whole numbers first, then exactly: the sum must not depend on the order in which layers showed.
+        shared = reuse.shared[LAGS.index(1), slots].sum(axis=0)
+        sizes = np.flatnonzero(shared)
         return cls(
             int(reuse.uses[slots].sum()),
             np.cumsum(hits),
             int(np.maximum(reuse.steps[slots] - 1, 0).sum()),
-            float((shared / np.maximum(np.arange(shared.shape[1]), 1)).sum()),
+            math.fsum((shared[sizes] / np.maximum(sizes, 1)).tolist()),
         )
