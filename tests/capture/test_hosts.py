@@ -147,13 +147,16 @@ import {getLlama} from "node-llama-cpp";
 const [prompt, sequences, ...paths] = process.argv.slice(2);
 const llama = await getLlama({build: "never", gpu: false, logLevel: "error"});
 const count = parseInt(sequences);
+// No two texts have the same character at the same place: else nobody could tell which of them a row is of.
+const letters = [...new Set(prompt)];
+const textOf = (i) => prompt.replace(/./g, (one) => letters[(letters.indexOf(one) + i) % letters.length]);
 for (const modelPath of paths) {
     const model = await llama.loadModel({modelPath});
     const settings = {contextSize: 2048, sequences: count, batchSize: 64, threads: 1};
     const context = await model.createContext(settings);
     await Promise.all(Array.from({length: count}, async (_, i) => {
         const generated = [];
-        const tokens = model.tokenize(`${i}${prompt}`);
+        const tokens = model.tokenize(`${i}${textOf(i)}`);
         const options = {temperature: 0.8, seed: i + 1};
         for await (const token of context.getSequence().evaluate(tokens, options)) {
             generated.push(token);
