@@ -170,7 +170,7 @@ def supported_pairs(
         *map(ctypes.c_double, (rows, enough)),
     )
     found = compiled.supported(*numbers, *map(_at, (*of_experts, pair, expected)))
-    return pair[:found], expected[:found]
+    return pair[:found].copy(), expected[:found].copy()  # few, and there was room for all
 
 
 class _Tokens(ctypes.Structure):

@@ -240,15 +240,21 @@ def _make(counted: Counted) -> Mapping[int, LayerPairs]:
     share = np.array([sum(pairs.single(layer, experts) for pairs in every) for layer in anew], np.float64)
     share /= np.maximum([[rows[layer]] for layer in anew], 1)
     of_layers = factors(share.reshape(len(anew), len(experts)))  # at once: of one layer they are few
-    add = partial(np.add, dtype=np.int64)
     for layer, factor in zip(anew, of_layers, strict=True):
-        # None has, where all rows of a layer name too many experts.
-        having = [pairs for pairs in every if pairs.rows(layer)] or [last]
-        counts = [pairs.counts(layer, experts) for pairs in having]
-        known[layer] = notable_pairs(reduce(add, counts), rows[layer], experts=experts, factor=factor)
-        del counts  # large, and the next ones are made before they take its place
+        # Not kept under a name: the next ones would be made before they take the place of these.
+        known[layer] = notable_pairs(
+            _counts_of(every, layer, experts), rows[layer], experts=experts, factor=factor
+        )
     last.known |= known
     return {layer: known[layer] for layer in rows}
+
+
+def _counts_of(every: Sequence[Coactivation], layer: int, experts: NDArray[np.int64]) -> NDArray[np.integer]:
+    """Rows of a layer with both of these experts, over all accumulators; see `Coactivation.counts`."""
+    # None has rows where all of a layer name too many experts.
+    having = [pairs for pairs in every if pairs.rows(layer)] or every[:1]
+    counts = [pairs.counts(layer, experts) for pairs in having]
+    return reduce(partial(np.add, dtype=np.int64), counts)
 
 
 PAIRS = OnDemand(

@@ -169,8 +169,8 @@ def _supported(
             above_diagonal = np.arange(n_experts) > some[:, None]
             supported = np.flatnonzero((together >= SUPPORT) & above_diagonal)
             pairs = begin * n_experts + supported, together.take(supported)
-        found.append(pairs[0].copy())
-        expected.append(pairs[1].copy())
+        found.append(pairs[0])
+        expected.append(pairs[1])
     return np.concatenate(found), np.concatenate(expected)
 
 

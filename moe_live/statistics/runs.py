@@ -250,7 +250,9 @@ class Runs:
     def totals(self, *, outside: Collection[int] = ()) -> Totals:
         """Of the runs that have ended, over all layers but those `outside`."""
         every = self._totals.sum(axis=1)
-        return Totals(*(every - self._totals[:, list(outside)].sum(axis=1) if outside else every).tolist())
+        if outside:
+            every -= self._totals[:, list(outside)].sum(axis=1)
+        return Totals(*every.tolist())
 
     def end(self, run: Run) -> None:
         """What comes now is of another run than this, which went on until now; without rows it was none."""
