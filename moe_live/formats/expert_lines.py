@@ -7,6 +7,8 @@ left to do for each number is to pick it up at its separator, and that with it.
 Where all lines have the same k, the numbers are a table as they stand. Otherwise the rows of each k are
 picked up together. Lines with empty or overlong numbers are taken out before: their separators no longer
 count as such. So an odd line costs little more than any other, and there is no loop over lines.
+
+The library of loops in C does likewise with a few thousand bytes at a time, if it is there.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from moe_live.dataclass import dataclass
 from moe_live.formats.ranges import offsets
 from moe_live.formats.records import Experts
+from moe_live.kernels import read_lines
 from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K
 
 _BLOCK_BYTES = (1 << 17) + (1 << 12)
@@ -97,23 +100,30 @@ class ExpertLineParser:
 
     def parse(self, text: bytes | bytearray, start: int, end: int) -> ExpertLines:
         """Parse ``text[start:end]``, which is complete lines or empty; offsets count from `start`."""
-        parts = [_without_rows(_NO_BOUNDS)]
+        parts = []
         begin = start
         while begin < end:
-            stop = end
-            if end - begin > _BLOCK_BYTES:
-                stop = text.rfind(b"\n", begin, begin + _BLOCK_BYTES) + 1
-            if stop:
-                block = np.frombuffer(text, np.uint8, stop - begin, begin)
-                parts.append(self._parse_block(block, begin - start))
-            else:  # a line longer than any that is well-formed
-                stop = text.find(b"\n", begin) + 1
-                parts.append(_without_rows(np.array([[begin, stop - 1]]) - start))
+            part, stop = self._parse_first(text, begin, end)
+            parts.append((begin - start, part))
             begin = stop
-        return _joined(parts)
+        return _joined(parts) if parts else _without_rows(_NO_BOUNDS)
 
-    def _parse_block(self, text: NDArray[np.uint8], offset: int) -> ExpertLines:
-        """Parse complete lines; `offset` is added to the offsets in the result."""
+    def _parse_first(self, text: bytes | bytearray, begin: int, end: int) -> tuple[ExpertLines, int]:
+        """Parse some of the lines ``text[begin:end]``, the first ones. Also returns where the rest begins."""
+        found = read_lines(text, begin, end, layers=MAX_LAYERS, experts=MAX_EXPERTS, k=MAX_TOP_K)
+        if found is not None:
+            stop, number, k, line_end = found
+            return _of_lines(number, k.astype(np.int64), line_end), stop
+        stop = end
+        if end - begin > _BLOCK_BYTES:
+            stop = text.rfind(b"\n", begin, begin + _BLOCK_BYTES) + 1
+        if stop:
+            return self._parse_block(np.frombuffer(text, np.uint8, stop - begin, begin)), stop
+        stop = text.find(b"\n", begin) + 1  # of a line longer than any that is well-formed
+        return _without_rows(np.array([[0, stop - 1 - begin]])), stop
+
+    def _parse_block(self, text: NDArray[np.uint8]) -> ExpertLines:
+        """Parse complete lines."""
         size = len(text)
         has_odd = self._find_numbers(text)
         lines = _Lines.of(text) if has_odd else None
@@ -123,8 +133,8 @@ class ExpertLineParser:
         found = np.not_equal(_pairs(self._is_separator, size), 0, out=self._found[: (size + 1) // 2])
         (half,) = found.nonzero()
         number = self._pick_numbers(size, half)
-        table = None if has_odd else self._as_table(size, number, half, offset)
-        return table or self._sorted_by_k(number, half, lines or _Lines.of(text), offset)
+        table = None if has_odd else self._as_table(size, number, half)
+        return table or self._sorted_by_k(number, half, lines or _Lines.of(text))
 
     def _find_numbers(self, text: NDArray[np.uint8]) -> bool:
         """Find what number ends before each byte, were that a separator: 100 `_high` + `_low`.
@@ -195,16 +205,13 @@ class ExpertLineParser:
         pair = _pairs(self._byte, size).take(half, mode="wrap").view(np.uint8)
         return np.maximum(pair[::2], pair[1::2])  # the other one is a digit
 
-    def _as_table(
-        self, size: int, number: NDArray[np.uint16], half: NDArray[np.int64], offset: int
-    ) -> ExpertLines | None:
+    def _as_table(self, size: int, number: NDArray[np.uint16], half: NDArray[np.int64]) -> ExpertLines | None:
         """The lines, if all are well-formed and have the same k.
 
         Args:
             size: of the text.
             number: (n,)
             half: (n,) half the offsets of the separators behind these.
-            offset: of the first line.
         """
         byte = self._byte[_FRONT : _FRONT + size]
         first_end = int((byte[:_LONGEST_LINE] == _NEWLINE).argmax())
@@ -222,19 +229,15 @@ class ExpertLineParser:
             and np.maximum.reduce(number[::width]) < MAX_LAYERS
         ):
             return None
-        table = number.reshape(-1, width)
-        return ExpertLines(table[:, 0], Experts((table[:, 1:],)), half_end + offset // 2, _NO_BOUNDS)
+        return _of_one_k(number, half_end, _NO_BOUNDS)
 
-    def _sorted_by_k(
-        self, number: NDArray[np.uint16], half: NDArray[np.int64], lines: _Lines, offset: int
-    ) -> ExpertLines:
+    def _sorted_by_k(self, number: NDArray[np.uint16], half: NDArray[np.int64], lines: _Lines) -> ExpertLines:
         """The lines, whatever they are.
 
         Args:
             number: (n,) of the good ones.
             half: (n,) half the offsets of the separators behind these.
             lines: all; what is wrong with good ones is noted there.
-            offset: of the first.
         """
         separator = self._behind(int(lines.end[-1]) + 1, half)
         last = np.flatnonzero(separator == _NEWLINE)
@@ -247,17 +250,56 @@ class ExpertLineParser:
         wrong = np.flatnonzero((separator != expected) | (number >= MAX_EXPERTS))
         fits[np.searchsorted(last, wrong)] = False
         lines.is_good[np.flatnonzero(lines.is_good)[~fits]] = False
-        first, last, k = first[fits], last[fits], k[fits]
-        tables = [
-            number.take(first[k == one] + np.arange(1, one + 1)[:, None]).T
-            for one in np.flatnonzero(np.bincount(k)).tolist()
-        ]
-        return ExpertLines(
-            number.take(first),
-            Experts(tuple(tables), k.astype(np.uint16) if len(tables) > 1 else None),
-            half[last] + offset // 2,
-            lines.others() + offset,
-        )
+        return _by_k(number, first[fits], k[fits], half[last[fits]], lines.others())
+
+
+def _of_lines(number: NDArray[np.uint16], k: NDArray[np.int64], end: NDArray[np.int64]) -> ExpertLines:
+    """Lines (l,) that the loop in C has read.
+
+    Args:
+        number: (n,) layer and experts of each that is well-formed.
+        k: (l,) how many experts each has, 0 if it is not well-formed.
+        end: (l,) where their newlines are.
+    """
+    others, half = _NO_BOUNDS, end >> 1
+    if not k.all():
+        lines = _Lines(np.concatenate(([0], end[:-1] + 1)), end, k > 0)
+        others, half, k = lines.others(), half[lines.is_good], k[lines.is_good]
+    if len(k) and (k == k[0]).all():
+        return _of_one_k(number, half, others)
+    return _by_k(number, np.cumsum(k + 1) - (k + 1), k, half, others)
+
+
+def _of_one_k(
+    number: NDArray[np.uint16], half_end: NDArray[np.int64], others: NDArray[np.int64]
+) -> ExpertLines:
+    """Well-formed lines, all with as many of the numbers: see `_by_k`."""
+    by_rank = np.ascontiguousarray(number.reshape(len(half_end), -1).T)
+    return ExpertLines(by_rank[0], Experts((by_rank[1:].T,)), half_end, others)
+
+
+def _by_k(
+    number: NDArray[np.uint16],
+    first: NDArray[np.int64],
+    k: NDArray[np.int64],
+    half_end: NDArray[np.int64],
+    others: NDArray[np.int64],
+) -> ExpertLines:
+    """Well-formed lines.
+
+    Args:
+        number: all numbers.
+        first: (n,) where those of each line begin.
+        k: (n,) how many experts each has.
+        half_end: (n,) see `ExpertLines`.
+        others: (m, 2) where lines start and end that are not well-formed.
+    """
+    tables = [
+        number.take(first[k == one] + np.arange(1, one + 1)[:, None]).T
+        for one in np.flatnonzero(np.bincount(k)).tolist()
+    ]
+    width = k.astype(np.uint16) if len(tables) > 1 else None
+    return ExpertLines(number.take(first), Experts(tuple(tables), width), half_end, others)
 
 
 def _scratch(count: int) -> NDArray[np.uint8]:
@@ -281,11 +323,13 @@ def _without_rows(others: NDArray[np.int64]) -> ExpertLines:
     return ExpertLines(np.empty(0, np.uint16), Experts(()), np.empty(0, np.int64), others)
 
 
-def _joined(parts: list[ExpertLines]) -> ExpertLines:
-    """All parts, one after the other."""
+def _joined(parts: list[tuple[int, ExpertLines]]) -> ExpertLines:
+    """All parts, one after the other, each with where it begins."""
+    if len(parts) == 1:
+        return parts[0][1]
     return ExpertLines(
-        np.concatenate([part.layer for part in parts]),
-        Experts.joined([part.experts for part in parts]),
-        np.concatenate([part.half_end for part in parts]),
-        np.concatenate([part.others for part in parts]),
+        np.concatenate([part.layer for _, part in parts]),
+        Experts.joined([part.experts for _, part in parts]),
+        np.concatenate([part.half_end + begin // 2 for begin, part in parts]),
+        np.concatenate([part.others + begin for begin, part in parts]),
     )

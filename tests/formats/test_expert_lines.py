@@ -12,6 +12,8 @@ from moe_live.formats import expert_lines
 from moe_live.formats.expert_lines import ExpertLineParser, ExpertLines
 from tests.formats.reference import Event, parse_line
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 PARSER = ExpertLineParser()
 
 LARGEST = st.sampled_from([9, 99, 199, 255, 256, 999, 1199, 2047])
@@ -100,6 +102,27 @@ def test_damaged_lines_cost_nothing_but_themselves(text: bytes, data: st.DataObj
 def test_one_odd_line_among_many(odd: bytes) -> None:
     half = b"".join(b"%d,%d %d 7\n" % (i % 90, i % 160, i % 7) for i in range(10_000))
     text = half + odd + b"\n" + half
+    check(text, PARSER.parse(text, 0, len(text)))
+
+
+@pytest.mark.parametrize("k", [2, 255, 256, 257, 300])
+def test_lines_of_many_experts(k: int) -> None:
+    long = b"3,%b\n" % b" ".join([b"2047"] * k)
+    text = long + b"3,1 2\n" * 2000 + long * 2
+    check(text, PARSER.parse(text, 0, len(text)))
+
+
+@pytest.mark.parametrize("size", [4000, 4079, 4080, 4081, 4096, 8160, 8192, 20_000])
+@pytest.mark.parametrize("filling", [b"1", b"1 ", b",", b"12 34 "])
+def test_lines_that_are_too_long(size: int, filling: bytes) -> None:
+    text = b"3,1 2\n" + (b"4," + filling * size)[:size] + b"\n5,6\n"
+    check(text, PARSER.parse(text, 0, len(text)))
+
+
+@pytest.mark.parametrize("line", [b"", b"1", b" ", b"7,8", b"12,34 56 78 901", b"12,345"])
+def test_a_line_again_and_again(line: bytes) -> None:
+    """As many as a part of the text can have, and with the same byte at the same place of each."""
+    text = b"3,1 2\n" + (line + b"\n") * 60_000 + b"4,5 6\n"
     check(text, PARSER.parse(text, 0, len(text)))
 
 
