@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from moe_live.dataclass import dataclass
 from moe_live.formats.ranges import offsets
+from moe_live.kernels import read_floats
 
 _FLOAT = rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf|nan)"
 _FLOATS = _FLOAT + rb"(?: " + _FLOAT + rb")*+"
@@ -90,6 +91,11 @@ class FloatTextParser:
 
     def parse(self, text: bytes | bytearray, bounds: Sequence[tuple[int, int]]) -> FloatLines:
         r"""Parse each line ``text[start:end]`` of `bounds`; ``text[end]`` is its ``\n``."""
+        if not bounds:
+            return _NO_LINES
+        if (found := read_floats(text, np.array(bounds))) is not None:
+            width, values = found
+            return FloatLines(width > 0, width, values)
         parts = []
         first = size = 0
         for index, (start, end) in enumerate(bounds):
@@ -97,8 +103,6 @@ class FloatTextParser:
             if size >= _BLOCK_BYTES or index + 1 == len(bounds):
                 parts.append(self._parse_lines(text, bounds[first : index + 1]))
                 first, size = index + 1, 0
-        if not parts:
-            return _NO_LINES
         return FloatLines(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _parse_lines(

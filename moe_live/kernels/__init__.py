@@ -177,6 +177,28 @@ def read_lines(
     return begin + size, number[:n], width[:lines], line_end[:lines]
 
 
+def read_floats(
+    text: bytes | bytearray, bounds: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Read lines of floats as `formats.float_text` does, if that can be done.
+
+    Args:
+        text: holds them, each with a newline behind it.
+        bounds: (m, 2) where each begins and ends.
+
+    Returns:
+        How many floats each has (m,), 0 if anything else is in it; and all of these, line after line.
+    """
+    if (compiled := library()) is None:
+        return None
+    width = np.empty(len(bounds), np.int64)
+    value = np.empty(int((bounds[:, 1] - bounds[:, 0] + 1).sum()) // 2 + 1)
+    at = _at(np.frombuffer(text, np.uint8))
+    if compiled.read_floats(at, _int(len(text)), _int(len(bounds)), _at(bounds), _at(width), _at(value)):
+        return None
+    return width, value[: int(width.sum())].copy()
+
+
 def supported_pairs(
     single: NDArray[np.int64], rows: int, factor: NDArray[np.float64], some: range, enough: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:

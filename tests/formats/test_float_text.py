@@ -13,6 +13,8 @@ from moe_live.formats import float_text
 from moe_live.formats.float_text import FloatTextParser
 from tests.formats.reference import NUMBER
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 PARSER = FloatTextParser()
 
 
