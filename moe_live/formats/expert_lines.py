@@ -25,6 +25,8 @@ from moe_live.settings import MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K
 _BLOCK_BYTES = (1 << 17) + (1 << 12)
 """The longest text taken in one go: the scratch arrays should stay in the second cache of a processor."""
 
+_AT_ONCE = 1 << 14  # numbers that are put in tables
+
 _FRONT = 64  # bytes before the text in each scratch array, so that shifted views exist: a cache line
 _ZERO = ord("0")
 _NEWLINE, _COMMA, _SPACE = ((byte - _ZERO) % 256 for byte in b"\n, ")
@@ -294,12 +296,21 @@ def _by_k(
         half_end: (n,) see `ExpertLines`.
         others: (m, 2) where lines start and end that are not well-formed.
     """
-    tables = [
-        number.take(first[k == one] + np.arange(1, one + 1)[:, None]).T
-        for one in np.flatnonzero(np.bincount(k)).tolist()
-    ]
+    tables = tuple(
+        _table(number, first[k == one] + 1, one).T for one in np.flatnonzero(np.bincount(k)).tolist()
+    )
     width = k.astype(np.uint16) if len(tables) > 1 else None
-    return ExpertLines(number.take(first), Experts(tuple(tables), width), half_end, others)
+    return ExpertLines(number.take(first), Experts(tables, width), half_end, others)
+
+
+def _table(number: NDArray[np.uint16], first: NDArray[np.int64], k: int) -> NDArray[np.uint16]:
+    """The experts (k, n) of lines, the first ones of which are there (n,)."""
+    by_rank = np.empty((k, len(first)), np.uint16)
+    step = max(1, _AT_ONCE // len(first))  # all indices would be four times as large
+    for begin in range(0, k, step):
+        some = by_rank[begin : begin + step]
+        number.take(first + np.arange(begin, begin + len(some))[:, None], out=some, mode="clip")
+    return by_rank
 
 
 def _scratch(count: int) -> NDArray[np.uint8]:
