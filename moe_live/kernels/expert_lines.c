@@ -7,8 +7,8 @@
 
 enum { CHUNK = 255 * 16, LONGEST = 32, LINE = 64, BITS = 8, DIGITS = 4 };
 
-/* Complete lines (size): so many that a byte can count their vectors. Before them stand newlines, behind them digits, as
- * many as are looked at together. */
+/* Complete lines (size): so many that a byte can count their vectors. Before them stand newlines, behind them digits,
+ * as many as are looked at together. */
 typedef struct {
     _Alignas(LINE) uint8_t room[LINE + CHUNK + LONGEST];
     _Alignas(LINE) uint8_t is_separator[CHUNK + LONGEST]; /* 255 or 0 */
@@ -118,8 +118,8 @@ typedef struct {
     int64_t numbers, lines;
 } result;
 
-/* Take the lines of a chunk that begins there, if all are well-formed and have the same k: whether they are. Its numbers
- * (n) are behind those that were taken, and none is above `bound`. */
+/* Take the lines of a chunk that begins there, if all are well-formed and have the same k: whether they are. Its
+ * numbers (n) are behind those that were taken, and none is above `bound`. */
 static int take_table(result *to, const chunk *of, int64_t begin, int64_t n, found is, uint16_t bound) {
     const uint16_t *number = to->number + to->numbers;
     int64_t width = 1;

@@ -27,14 +27,15 @@ static uint64_t add_up(uint64_t digits) {
     return (digits * ((uint64_t)10000 << 32 | 1)) >> 32;
 }
 
-/* Read a number as most are, of which a window of bytes is seen: digits and a dot, and nothing but zeros before the last
- * eight bytes. Returns how long it is, 0 if it is not like that. What is done does not depend on its digits and its
- * length, which no processor can guess. */
+/* Read a number as most are, of which a window of bytes is seen: digits and a dot, and nothing but zeros before the
+ * last eight bytes. Returns how long it is, 0 if it is not like that. What is done does not depend on its digits and
+ * its length, which no processor can guess. */
 static int64_t read_usual(const char *text, double *value) {
     uint64_t low, high;
     memcpy(&low, text, WORD);
     memcpy(&high, text + WORD, WORD);
     low ^= '0' * EACH, high ^= '0' * EACH;
+    /* From 10 on the sum reaches the highest bit. */
     uint64_t no_digit_low = (((low & 0x7f * EACH) + 0x76 * EACH) | low) & 0x80 * EACH;
     uint64_t no_digit_high = (((high & 0x7f * EACH) + 0x76 * EACH) | high) & 0x80 * EACH;
     low &= ~((no_digit_low >> 7) * 0xff), high &= ~((no_digit_high >> 7) * 0xff);
@@ -68,7 +69,8 @@ static const char *read_any(const char *text, double *value, int *failed) {
     int64_t places = 0, exponent = 0, is_negative = *text == '-';
     const char *first = text + is_negative, *at = read_digits(first, &digits);
     if (at == first) {
-        int is_inf = at[0] == 'i' && at[1] == 'n' && at[2] == 'f', is_nan = at[0] == 'n' && at[1] == 'a' && at[2] == 'n';
+        int is_inf = at[0] == 'i' && at[1] == 'n' && at[2] == 'f';
+        int is_nan = at[0] == 'n' && at[1] == 'a' && at[2] == 'n';
         *value = copysign(is_inf ? (double)INFINITY : (double)NAN, SIGN[is_negative]);
         return is_inf || is_nan ? at + 3 : NULL;
     }
@@ -90,8 +92,9 @@ static const char *read_any(const char *text, double *value, int *failed) {
         exponent = is_small ? -exponent : exponent;
     }
     exponent -= places;
-    if (n + places <= MOST_DIGITS && digits <= (uint64_t)1 << 53 && exponent >= -MOST_PLACES && exponent <= MOST_PLACES) {
-        double is = SIGN[is_negative] * (double)(int64_t)digits; /* exact, as is the other: rounded once */
+    int is_exact = n + places <= MOST_DIGITS && digits <= (uint64_t)1 << 53;
+    if (is_exact && exponent >= -MOST_PLACES && exponent <= MOST_PLACES) {
+        double is = SIGN[is_negative] * (double)(int64_t)digits; /* and so is the power of ten: it is rounded once */
         *value = exponent < 0 ? is / TENS[-exponent] : is * TENS[exponent];
         return at;
     }
@@ -103,8 +106,8 @@ static const char *read_any(const char *text, double *value, int *failed) {
 
 /* Read lines (n) of a text (size), of which each begins and ends there, before a newline.
  *
- * `width` (n) is how many floats each has, 0 if anything else is in it. `value` are those of the others: it has room for
- * half as many as there are bytes, newlines included, and one. Returns 0, or -1 if it cannot be done. */
+ * `width` (n) is how many floats each has, 0 if anything else is in it. `value` are those of the others: it has room
+ * for half as many as there are bytes, newlines included, and one. Returns 0, or -1 if it cannot be done. */
 int read_floats(const char *text, int64_t size, int64_t n, const int64_t *bounds, int64_t *width, double *value) {
     const char *limit = text + size;
     int failed = 0;

@@ -131,7 +131,7 @@ def targets(table: list[Measured]) -> list[tuple[str, float, float]]:
         if known:
             promised.append((what, speed[reached] / max(known), least))
 
-    promise("counts / C", 0.8, ("decode", counts), ("decode", C))
+    promise("counts / C", 1.0, ("decode", counts), ("decode", C))
     promise(
         "counts / best of Polars and DuckDB",
         2.5,
@@ -148,7 +148,7 @@ def targets(table: list[Measured]) -> list[tuple[str, float, float]]:
         ("uniform", 0.09),
         ("real", 0.12),
         ("ragged", 0.06),
-        ("mixed", 0.38),
+        ("mixed", 0.6),
     ):
         promise(f"everything, {kind} / C on decode", least, (kind, everything), ("decode", C))
     for entry in table:
