@@ -27,7 +27,7 @@ FLAGS = (
 )
 
 WORTH = 1 << 24
-"""Bytes of logs that take longer to read than the library to compile."""
+"""Bytes of logs for which it is worth to compile the library: the fourth log of that size makes up for it."""
 
 SWITCH = "MOE_LIVE_KERNELS"
 """The variable of the environment that is `off` where nothing is to be compiled or loaded."""
