@@ -6,6 +6,8 @@ multiplications ("SIMD within a register"), and one division by a power of ten, 
 gives the correctly rounded value (Clinger 1990, "How to read floating point numbers accurately"). Passes over
 the single bytes prove beforehand that this is what the text looks like; the few numbers for which they do
 not (exponents, inf, nan, more digits) go through float() itself.
+
+The library of loops in C does likewise number by number, if it is there.
 """
 
 from __future__ import annotations
