@@ -8,7 +8,8 @@ Where all lines have the same k, the numbers are a table as they stand. Otherwis
 picked up together. Lines with empty or overlong numbers are taken out before: their separators no longer
 count as such. So an odd line costs little more than any other, and there is no loop over lines.
 
-The library of loops in C does likewise with a few thousand bytes at a time, if it is there.
+The library of loops in C, if it is there, does likewise with a few thousand bytes at a time; only where these
+are no table it looks at one line after the other.
 """
 
 from __future__ import annotations
@@ -276,6 +277,7 @@ def _of_one_k(
     number: NDArray[np.uint16], half_end: NDArray[np.int64], others: NDArray[np.int64]
 ) -> ExpertLines:
     """Well-formed lines, all with as many of the numbers: see `_by_k`."""
+    # What counts them goes through all rows of a rank.
     by_rank = np.ascontiguousarray(number.reshape(len(half_end), -1).T)
     return ExpertLines(by_rank[0], Experts((by_rank[1:].T,)), half_end, others)
 

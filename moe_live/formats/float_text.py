@@ -95,7 +95,7 @@ class FloatTextParser:
         r"""Parse each line ``text[start:end]`` of `bounds`; ``text[end]`` is its ``\n``."""
         if not bounds:
             return _NO_LINES
-        if (found := read_floats(text, np.array(bounds))) is not None:
+        if (found := read_floats(text, bounds)) is not None:
             width, values = found
             return FloatLines(width > 0, width, values)
         parts = []

@@ -1,4 +1,4 @@
-"""Loops that numpy lacks, in C: they find what the numpy beside their calls does, in a third of the time.
+"""Loops that numpy lacks, in C: they find what the numpy beside their calls does, two to four times as fast.
 
 They are optional. Where there is no library (see `loading.py`) a function here does nothing and says so; then
 the caller does it in numpy, which is what defines the result.
@@ -18,7 +18,9 @@ from moe_live.kernels.loading import library
 _MOST_TOGETHER = 64  # experts of a row
 _MOST_EXPERTS = 1 << 13  # of which stamps of 16 bits tell several steps apart
 
-_CHUNK = 1 << 12  # bytes of a text that are read at a time, or more: each may be a line
+_ROOM = (
+    1 << 12
+)  # lines, and numbers, for which there is to be room at any time: CHUNK of expert_lines.c at least
 _SHORTEST_LINE = len("0,1\n")
 
 _int = ctypes.c_int64
@@ -166,35 +168,37 @@ def read_lines(
     if (compiled := library()) is None:
         return None
     size = end - begin
-    most = size // _SHORTEST_LINE + _CHUNK
-    number, width = np.empty(size // 2 + _CHUNK, np.uint16), np.empty(most, np.uint16)
+    most = size // _SHORTEST_LINE + _ROOM
+    number, width = np.empty(size // 2 + _ROOM, np.uint16), np.empty(most, np.uint16)
     line_end, read = np.empty(most, np.int64), np.empty(3, np.int64)
-    at = _at(np.frombuffer(text, np.uint8, size, begin))
+    lines = np.frombuffer(text, np.uint8, size, begin)
     numbers = map(_int, (size, most, layers, experts, k))
-    if compiled.read_lines(at, *numbers, _at(number), _at(width), _at(line_end), _at(read)):
+    if compiled.read_lines(_at(lines), *numbers, _at(number), _at(width), _at(line_end), _at(read)):
         return None
-    size, lines, n = read.tolist()
-    return begin + size, number[:n], width[:lines], line_end[:lines]
+    size, n_lines, n = read.tolist()
+    return begin + size, number[:n], width[:n_lines], line_end[:n_lines]
 
 
 def read_floats(
-    text: bytes | bytearray, bounds: NDArray[np.int64]
+    text: bytes | bytearray, bounds: Sequence[tuple[int, int]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
     """Read lines of floats as `formats.float_text` does, if that can be done.
 
     Args:
         text: holds them, each with a newline behind it.
-        bounds: (m, 2) where each begins and ends.
+        bounds: where each of these (m) begins and ends.
 
     Returns:
         How many floats each has (m,), 0 if anything else is in it; and all of these, line after line.
     """
     if (compiled := library()) is None:
         return None
-    width = np.empty(len(bounds), np.int64)
-    value = np.empty(int((bounds[:, 1] - bounds[:, 0] + 1).sum()) // 2 + 1)
-    at = _at(np.frombuffer(text, np.uint8))
-    if compiled.read_floats(at, _int(len(text)), _int(len(bounds)), _at(bounds), _at(width), _at(value)):
+    places = np.array(bounds, np.int64)
+    width = np.empty(len(places), np.int64)
+    value = np.empty(int((places[:, 1] - places[:, 0] + 1).sum()) // 2 + 1)
+    whole = np.frombuffer(text, np.uint8)
+    sizes = map(_int, (len(whole), len(places)))
+    if compiled.read_floats(_at(whole), *sizes, _at(places), _at(width), _at(value)):
         return None
     return width, value[: int(width.sum())].copy()
 

@@ -23,7 +23,7 @@ typedef struct {
 typedef struct {
     int64_t blanks;
     int odd;
-} found;
+} sight;
 
 /* Where each byte has bits, and how many; hundreds, which are faster looked up than multiplied. */
 typedef struct {
@@ -53,9 +53,9 @@ static void take_in(chunk *of, const uint8_t *text, int64_t size) {
 /* Look at so many bytes (LANES) at a time. What is true is 255 there, what is false 0. */
 #define LOOK(FOR, NAME, VECTOR, LANES)                                                                                \
     typedef uint8_t VECTOR __attribute__((vector_size(LANES), aligned(1), may_alias));                                \
-    FOR static found NAME(chunk *restrict of) {                                                                       \
+    FOR static sight NAME(chunk *restrict of) {                                                                       \
         VECTOR odd = {0}, blanks = {0};                                                                               \
-        found all = {0, 0};                                                                                           \
+        sight all = {0, 0};                                                                                           \
         for (int64_t i = 0; i < of->size; i += LANES) {                                                               \
             const uint8_t *text = of->room + LINE + i;                                                                \
             VECTOR here = *(const VECTOR *)text - '0', a = *(const VECTOR *)(text - 1) - '0';                         \
@@ -120,7 +120,7 @@ typedef struct {
 
 /* Take the lines of a chunk that begins there, if all are well-formed and have the same k: whether they are. Its
  * numbers (n) are behind those that were taken, and none is above `bound`. */
-static int take_table(result *to, const chunk *of, int64_t begin, int64_t n, found is, uint16_t bound) {
+static int take_table(result *to, const chunk *of, int64_t begin, int64_t n, sight is, uint16_t bound) {
     const uint16_t *number = to->number + to->numbers;
     int64_t width = 1;
     while (of->text[of->at[width - 1]] != '\n')
@@ -178,7 +178,9 @@ int read_lines(const uint8_t *text, int64_t size, int64_t most, int64_t layers, 
     chunk of;
     tables all;
     int64_t begin = 0;
-    if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || (k + 1) * (DIGITS + 1) > CHUNK)
+    if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || (k + 1) * (DIGITS + 1) > CHUNK || most < CHUNK)
+        return -1;
+    if (size < 1 || text[size - 1] != '\n')
         return -1;
     fill(&all);
     while (begin < size && to.lines + CHUNK <= most) {
@@ -187,7 +189,7 @@ int read_lines(const uint8_t *text, int64_t size, int64_t most, int64_t layers, 
             stop--;
         if (stop > begin) {
             take_in(&of, text + begin, stop - begin);
-            found is = (IS_WIDE ? look_wide : look_any)(&of);
+            sight is = (IS_WIDE ? look_wide : look_any)(&of);
             int64_t n = find_separators(&of, &all);
             uint16_t bound = pick(&of, n, &all, number + to.numbers);
             if (!take_table(&to, &of, begin, n, is, bound))

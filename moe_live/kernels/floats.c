@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORD = 8, WINDOW = 2 * WORD, MOST_PLACES = 22, MOST_DIGITS = 19, FAR = 100000 };
+/* A word holds any number of so many digits. */
+enum { WORD = 8, WINDOW = 2 * WORD, MOST_PLACES = 22, MOST_DIGITS = 19 };
 
 #define EACH 0x0101010101010101u
 #define IS_LITTLE (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
@@ -66,6 +67,7 @@ static const char *read_digits(const char *at, uint64_t *digits) {
 /* Read any number: where it ends, NULL if it is none. Behind it is a byte that is of no number. */
 static const char *read_any(const char *text, double *value, int *failed) {
     uint64_t digits = 0, power = 0;
+    int is_exact = 1;
     int64_t places = 0, exponent = 0, is_negative = *text == '-';
     const char *first = text + is_negative, *at = read_digits(first, &digits);
     if (at == first) {
@@ -88,11 +90,11 @@ static const char *read_any(const char *text, double *value, int *failed) {
         at = read_digits(first, &power);
         if (at == first)
             return NULL;
-        exponent = at - first > MOST_PLACES || power > FAR ? FAR : (int64_t)power;
-        exponent = is_small ? -exponent : exponent;
+        is_exact = at - first < MOST_DIGITS;
+        exponent = is_small ? -(int64_t)power : (int64_t)power;
     }
     exponent -= places;
-    int is_exact = n + places <= MOST_DIGITS && digits <= (uint64_t)1 << 53;
+    is_exact = is_exact && n + places <= MOST_DIGITS && digits <= (uint64_t)1 << 53; /* that a double holds */
     if (is_exact && exponent >= -MOST_PLACES && exponent <= MOST_PLACES) {
         double is = SIGN[is_negative] * (double)(int64_t)digits; /* and so is the power of ten: it is rounded once */
         *value = exponent < 0 ? is / TENS[-exponent] : is * TENS[exponent];
@@ -100,11 +102,11 @@ static const char *read_any(const char *text, double *value, int *failed) {
     }
     char *end;
     *value = strtod(text, &end);
-    *failed |= end != at; /* where a comma stands for the dot */
+    *failed |= end < at; /* where a comma stands for the dot */
     return at;
 }
 
-/* Read lines (n) of a text (size), of which each begins and ends there, before a newline.
+/* Read lines (n) of a text (size), of which each begins and ends there, before a newline: none is read past that.
  *
  * `width` (n) is how many floats each has, 0 if anything else is in it. `value` are those of the others: it has room
  * for half as many as there are bytes, newlines included, and one. Returns 0, or -1 if it cannot be done. */

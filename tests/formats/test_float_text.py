@@ -83,6 +83,25 @@ def test_any_text_of_the_grammar(tokens: list[bytes]) -> None:
     check([b" ".join(tokens)])
 
 
+def test_exponents_of_any_length() -> None:
+    exponents = [
+        *(b"0", b"5", b"22", b"23", b"44", b"63", b"308", b"309", b"324", b"00000000000000000000000005"),
+        *(b"18446744073709551616", b"18446744073709551621", b"36893488147419103235", b"9" * 400),
+    ]
+    tokens = [
+        number + sign + exponent
+        for number in (b"1", b"-2.5", b"0", b"0.00000000000000000000012", b"9007199254740993")
+        for sign in (b"e", b"e+", b"e-")
+        for exponent in exponents
+    ]
+    check([b" ".join(tokens), *tokens])
+
+
+@pytest.mark.parametrize("token", [b"9007199254740993E4", b"12345678901234567890E5", b"0x1p3", b"1E5", b"+1"])
+def test_what_other_programs_take_for_a_number(token: bytes) -> None:
+    check([b"0.5 " + token, token, token + b" 1.25", b"1.25"])
+
+
 def test_usual_numbers_are_not_parsed_one_by_one() -> None:
     rng = np.random.default_rng(0)
     tokens = [b"%.6g" % value for value in rng.standard_normal(10_000).tolist()]
