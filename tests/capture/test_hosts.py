@@ -147,7 +147,7 @@ import {getLlama} from "node-llama-cpp";
 const [prompt, sequences, ...paths] = process.argv.slice(2);
 const llama = await getLlama({build: "never", gpu: false, logLevel: "error"});
 const count = parseInt(sequences);
-// No two texts have the same character at the same place: else nobody could tell which of them a row is of.
+// No two texts have the same token at the same place: else nobody could tell which of them a row is of.
 const letters = [...new Set(prompt)];
 const textOf = (i) => prompt.replace(/./g, (one) => letters[(letters.indexOf(one) + i) % letters.length]);
 for (const modelPath of paths) {
@@ -155,13 +155,12 @@ for (const modelPath of paths) {
     const settings = {contextSize: 2048, sequences: count, batchSize: 64, threads: 1};
     const context = await model.createContext(settings);
     await Promise.all(Array.from({length: count}, async (_, i) => {
-        const generated = [];
         const tokens = model.tokenize(`${i}${textOf(i)}`);
-        const options = {temperature: 0.8, seed: i + 1};
-        for await (const token of context.getSequence().evaluate(tokens, options)) {
-            generated.push(token);
-            if (generated.length >= 20) break;
-        }
+        const text = context.getSequence().evaluate(tokens, {temperature: 0.8, seed: i + 1});
+        await text.next();
+        // What is generated may be the same at the same place: each goes on with its own letters instead.
+        for (let n = 1; n < 20; n++) await text.next(tokens[n]);
+        await text.return();
     }));
     await context.dispose();
     await model.dispose();
