@@ -68,7 +68,7 @@ def _built(directory: Path, *flags: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(directory / "kernels.so"))
 
 
-@pytest.fixture(scope="module", params=["numpy", "C", "narrow C"])
+@pytest.fixture(scope="module", params=["numpy", "C"])
 def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Laws that hold whatever counts."""
     fixture = {"C": "compiled", "narrow C": "narrow"}.get(request.param)
