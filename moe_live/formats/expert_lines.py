@@ -116,7 +116,7 @@ class ExpertLineParser:
         found = read_lines(text, begin, end, layers=MAX_LAYERS, experts=MAX_EXPERTS, k=MAX_TOP_K)
         if found is not None:
             stop, number, k, line_end = found
-            return _of_lines(number, k.astype(np.int64), line_end), stop
+            return _of_lines(number, k, line_end), stop
         stop = end
         if end - begin > _BLOCK_BYTES:
             stop = text.rfind(b"\n", begin, begin + _BLOCK_BYTES) + 1
@@ -256,7 +256,7 @@ class ExpertLineParser:
         return _by_k(number, first[fits], k[fits], half[last[fits]], lines.others())
 
 
-def _of_lines(number: NDArray[np.uint16], k: NDArray[np.int64], end: NDArray[np.int64]) -> ExpertLines:
+def _of_lines(number: NDArray[np.uint16], k: NDArray[np.uint16], end: NDArray[np.int64]) -> ExpertLines:
     """Lines (l,) that the loop in C has read.
 
     Args:
@@ -270,7 +270,8 @@ def _of_lines(number: NDArray[np.uint16], k: NDArray[np.int64], end: NDArray[np.
         others, half, k = lines.others(), half[lines.is_good], k[lines.is_good]
     if len(k) and (k == k[0]).all():
         return _of_one_k(number, half, others)
-    return _by_k(number, np.cumsum(k + 1) - (k + 1), k, half, others)
+    size = k.astype(np.int64) + 1
+    return _by_k(number, np.cumsum(size) - size, size - 1, half, others)
 
 
 def _of_one_k(

@@ -18,9 +18,8 @@ from moe_live.kernels.loading import library
 _MOST_TOGETHER = 64  # experts of a row
 _MOST_EXPERTS = 1 << 13  # of which stamps of 16 bits tell several steps apart
 
-_ROOM = (
-    1 << 12
-)  # lines, and numbers, for which there is to be room at any time: CHUNK of expert_lines.c at least
+# Lines, and numbers, for which there is to be room at any time: CHUNK of expert_lines.c at least.
+_ROOM = 1 << 12
 _SHORTEST_LINE = len("0,1\n")
 
 _int = ctypes.c_int64

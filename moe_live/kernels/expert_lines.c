@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "wide.h"
+#include "words.h"
 
 enum { CHUNK = 255 * 16, LONGEST = 32, LINE = 64, BITS = 8, DIGITS = 4 };
 
@@ -90,8 +91,7 @@ static int64_t find_separators(chunk *restrict of, const tables *restrict all) {
     for (int64_t i = 0; i < of->size; i += BITS) {
         uint64_t eight;
         memcpy(&eight, of->is_separator + i, BITS);
-        /* a bit of each byte */
-        uint8_t byte = (uint8_t)((eight & 0x0101010101010101u) * 0x0102040810204080u >> 56);
+        uint8_t byte = lowest_bits(eight);
         int16_t *restrict at = of->at + n;
         for (int64_t j = 0; j < BITS; j++)
             at[j] = (int16_t)(all->place[byte][j] + i);
@@ -178,7 +178,7 @@ int read_lines(const uint8_t *text, int64_t size, int64_t most, int64_t layers, 
     chunk of;
     tables all;
     int64_t begin = 0;
-    if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || (k + 1) * (DIGITS + 1) > CHUNK || most < CHUNK)
+    if (!IS_LITTLE || (k + 1) * (DIGITS + 1) > CHUNK || most < CHUNK)
         return -1;
     if (size < 1 || text[size - 1] != '\n')
         return -1;

@@ -5,20 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "words.h"
+
 /* A word holds any number of so many digits. */
 enum { WORD = 8, WINDOW = 2 * WORD, MOST_PLACES = 22, MOST_DIGITS = 19 };
-
-#define EACH 0x0101010101010101u
-#define IS_LITTLE (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
 
 /* Powers of ten that a double holds exactly. */
 static const double TENS[MOST_PLACES + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                              1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 static const double SIGN[2] = {1.0, -1.0};
 
-/* The highest bits of the bytes of a word. */
-static uint32_t gather(uint64_t word) {
-    return (uint32_t)((word >> 7 & EACH) * 0x0102040810204080u >> 56);
+/* Which bytes less '0' are no digits, as 1 or 0 each. */
+static uint64_t no_digits(uint64_t word) {
+    /* From 10 on the sum reaches the highest bit. */
+    return (((word & 0x7f * EACH) + 0x76 * EACH) | word) >> 7 & EACH;
 }
 
 /* Eight digits, the first in the lowest byte, to four numbers of two digits, to two of four, to one. */
@@ -36,11 +36,9 @@ static int64_t read_usual(const char *text, double *value) {
     memcpy(&low, text, WORD);
     memcpy(&high, text + WORD, WORD);
     low ^= '0' * EACH, high ^= '0' * EACH;
-    /* From 10 on the sum reaches the highest bit. */
-    uint64_t no_digit_low = (((low & 0x7f * EACH) + 0x76 * EACH) | low) & 0x80 * EACH;
-    uint64_t no_digit_high = (((high & 0x7f * EACH) + 0x76 * EACH) | high) & 0x80 * EACH;
-    low &= ~((no_digit_low >> 7) * 0xff), high &= ~((no_digit_high >> 7) * 0xff);
-    uint32_t no_digit = gather(no_digit_low) | gather(no_digit_high) << WORD | 1 << WINDOW | 2 << WINDOW;
+    uint64_t not_low = no_digits(low), not_high = no_digits(high);
+    low &= ~(not_low * 0xff), high &= ~(not_high * 0xff);
+    uint32_t no_digit = lowest_bits(not_low) | (uint32_t)lowest_bits(not_high) << WORD | 3 << WINDOW;
     int64_t is_negative = *text == '-';
     no_digit &= ~(uint32_t)is_negative;
     int64_t dot = __builtin_ctz(no_digit), end = __builtin_ctz(no_digit & (no_digit - 1)), places = end - dot - 1;
