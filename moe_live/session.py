@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moe_live.analyzer import Analyzer, Progress
-from moe_live.memory import own_pages
+from moe_live.memory import give_back_freed_memory, own_pages
 from moe_live.running import Meter, Status
 from moe_live.snapshot import Section, Snapshot
 from moe_live.sources.label_file import LabelFile
@@ -38,6 +38,10 @@ LONG_PORTION = 0.1
 
 MIN_PORTION = 1 << 14
 """Bytes; smaller portions do not take less time."""
+
+TRIM_AFTER = 1 << 25
+"""Bytes that are analyzed before it is worth while to give back what memory they needed for a moment: that
+takes some milliseconds, as does taking it anew."""
 
 
 def portion_after(portion: int, seconds: float) -> int:
@@ -79,6 +83,7 @@ class Session:
         self._label_next_file()
         self._label_file = None if label_file is None else LabelFile(label_file, clock)
         self._held_bytes = 0
+        self._untrimmed = 0  # bytes analyzed since memory was given back
         self._collects = False
         self._checkpoint = checkpoint
         self._portion = READ_SIZE
@@ -122,12 +127,20 @@ class Session:
                 self._keep(has_all=False)
             has_all = has_all or self._fetch()
             if not self._held:
-                self._keep(has_all=self.source.status().state is not State.READING)
+                self._caught_up()
                 return came
             came = True
             self._analyze(self._next())
             if self._clock() >= deadline:
                 return came
+
+    def _caught_up(self) -> None:
+        """All that is there is analyzed."""
+        state = self.source.status().state
+        self._keep(has_all=state is not State.READING)
+        if self._untrimmed >= TRIM_AFTER and state in (State.FOLLOWING, State.WAITING):
+            self._untrimmed = 0
+            give_back_freed_memory()
 
     def _keep(self, *, has_all: bool) -> None:
         """All that was read is analyzed: a state of this moment may be written."""
@@ -217,6 +230,7 @@ class Session:
             begun = self._clock()
             self.analyzer.feed(item)
             self._held_bytes -= len(item)
+            self._untrimmed += len(item)
             self._portion = portion_after(self._portion, self._clock() - begun)
             return
         self.analyzer.interrupt(item)

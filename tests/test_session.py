@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
 from moe_live.analyzer import Analyzer
-from moe_live.session import READ_AHEAD, READ_SIZE, Session
+from moe_live.session import READ_AHEAD, READ_SIZE, TRIM_AFTER, Session
 from moe_live.sources.gaps import Gaps
 from moe_live.sources.source import Break, SourceStatus, State
 
@@ -163,3 +165,28 @@ def test_a_backlog_is_held_outside_the_heap() -> None:
     assert most < 10 * len(hole)
     snapshot = session.finish()
     assert (snapshot.input.tally.nul_bytes, snapshot.input.restarts) == (20 * len(hole), 1)
+
+
+@pytest.mark.parametrize("state", State)
+def test_memory_is_given_back_when_a_followed_log_was_caught_up_with(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+
+    class Still(Script):
+        """Is in one state all the time."""
+
+        def status(self) -> SourceStatus:
+            return replace(super().status(), state=state)
+
+    source = Still()
+    session = Session(source, Analyzer(), clock=lambda: 0.0)
+    monkeypatch.setattr("moe_live.session.give_back_freed_memory", lambda: given_back.append(source.position))
+    text = bytes(READ_SIZE)  # cheap to analyze
+    rounds = 2 * TRIM_AFTER // len(text)
+    for _ in range(rounds):
+        source.entries.append(text)
+        session.ingest(1.0)
+        session.ingest(1.0)  # nothing came: that is no reason to give back again
+    goes_on = state in (State.FOLLOWING, State.WAITING)
+    assert given_back == [len(text) * n for n in (rounds // 2, rounds) if goes_on]
