@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import sys
 from mmap import mmap
 from typing import Any
 
@@ -30,9 +31,10 @@ def give_back_freed_memory() -> None:
     Worth while when nothing is to be done for now: what `keep_freed_memory` keeps, and gaps between small
     things that live long, are some 30 MB after a gigabyte of a log.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(ctypes.c_size_t(0))
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
 
 
 def own_pages(size: int) -> mmap:
