@@ -24,6 +24,7 @@ typedef struct {
     double *usage;   /* (experts) */
     double *score;   /* (experts) */
     int64_t *others; /* (experts) */
+    int64_t *used;   /* (experts) */
     int32_t *counts; /* (experts, experts) */
 } desk;
 
@@ -31,8 +32,9 @@ static int open_desk(desk *on, const tokens *all) {
     size_t experts = (size_t)all->experts;
     *on = (desk){malloc(experts * experts * sizeof(double)), malloc(experts),
                  malloc(experts * sizeof(double)),           malloc(experts * sizeof(double)),
-                 malloc(experts * sizeof(int64_t)),          malloc(experts * experts * sizeof(int32_t))};
-    if (!(on->share && on->made && on->usage && on->score && on->others && on->counts) || all->k > MOST)
+                 malloc(experts * sizeof(int64_t)),          malloc(experts * sizeof(int64_t)),
+                 malloc(experts * experts * sizeof(int32_t))};
+    if (!(on->share && on->made && on->usage && on->score && on->others && on->used && on->counts) || all->k > MOST)
         return -1;
     for (int64_t token = 0; token < all->n; token++)
         if (all->pair[token] >= all->pairs || (token && all->pair[token] < all->pair[token - 1]))
@@ -44,7 +46,8 @@ static int open_desk(desk *on, const tokens *all) {
 }
 
 static void close_desk(desk *on) {
-    free(on->share), free(on->made), free(on->usage), free(on->score), free(on->others), free(on->counts);
+    free(on->share), free(on->made), free(on->usage), free(on->score);
+    free(on->others), free(on->used), free(on->counts);
 }
 
 /* The end of the tokens of the same pair. */
@@ -55,8 +58,14 @@ static int64_t end_of_pair(const tokens *all, int64_t begin) {
     return end;
 }
 
-/* The two loops that take the time, compiled for any processor, and for those that take four numbers at once. */
-#define LOOPS(FOR, ADD_UP, COMPARE)                                                                                   \
+/* A score among all: how many are better, and how many (alike) equal it. */
+typedef struct {
+    double score;
+    int64_t better, alike;
+} border;
+
+/* The loops that take the time, compiled for any processor, and for those that take four numbers at once. */
+#define LOOPS(FOR, ADD_UP, REACHED, PLACE, SHARES, WHOLE_SHARES)                                                      \
     /* Into `score` (experts) the sum of the lines of a token's lower experts, several at a time: they come from      \
      * further away. */                                                                                               \
     FOR static void ADD_UP(double *restrict score, const double *share, int64_t experts, const uint16_t *lower,       \
@@ -74,67 +83,78 @@ static int64_t end_of_pair(const tokens *all, int64_t begin) {
             for (int64_t e = 0; e < experts; e++)                                                                     \
                 score[e] += share[lower[i] * experts + e];                                                            \
     }                                                                                                                 \
-    /* How many scores are above each of four, and how many equal it. */                                              \
-    FOR static void COMPARE(const double *score, int64_t experts, const double *own, int64_t *above, int64_t *level) {\
+    /* How many scores reach each of four. */                                                                         \
+    FOR static void REACHED(const double *score, int64_t experts, const double *own, int64_t *reached) {              \
         double a = own[0], b = own[1], c = own[2], d = own[3];                                                        \
-        int64_t w = 0, x = 0, y = 0, z = 0, p = 0, q = 0, r = 0, s = 0;                                               \
+        int64_t w = 0, x = 0, y = 0, z = 0;                                                                           \
         for (int64_t e = 0; e < experts; e++) {                                                                       \
             double other = score[e];                                                                                  \
-            w += other > a, x += other > b, y += other > c, z += other > d;                                           \
-            p += other == a, q += other == b, r += other == c, s += other == d;                                       \
+            w += other >= a, x += other >= b, y += other >= c, z += other >= d;                                       \
         }                                                                                                             \
-        above[0] = w, above[1] = x, above[2] = y, above[3] = z;                                                       \
-        level[0] = p, level[1] = q, level[2] = r, level[3] = s;                                                       \
+        reached[0] = w, reached[1] = x, reached[2] = y, reached[3] = z;                                               \
+    }                                                                                                                 \
+    /* How many scores are above one, and how many equal it. */                                                       \
+    FOR static border PLACE(const double *score, int64_t experts, double own) {                                       \
+        int64_t above = 0, level = 0;                                                                                 \
+        for (int64_t e = 0; e < experts; e++)                                                                         \
+            above += score[e] > own, level += score[e] == own;                                                        \
+        return (border){own, above, level};                                                                           \
+    }                                                                                                                 \
+    /* Into `line` (experts) the share of each upper expert in `weight` tokens, of which it had so many and a part of \
+     * `prior`. */                                                                                                    \
+    FOR static void SHARES(double *restrict line, const int32_t *counts, int64_t experts, double prior,               \
+                           const double *usage, double weight) {                                                      \
+        for (int64_t e = 0; e < experts; e++)                                                                         \
+            line[e] = ((double)counts[e] + prior * usage[e]) / weight;                                                \
+    }                                                                                                                 \
+    /* The same of counts that 32 bits hold. */                                                                       \
+    FOR static void WHOLE_SHARES(double *restrict line, const int64_t *counts, int64_t experts, double weight) {      \
+        for (int64_t e = 0; e < experts; e++)                                                                         \
+            line[e] = (double)(int32_t)counts[e] / weight;                                                            \
     }
 
-LOOPS(, add_up_any, compare_any)
-LOOPS(WIDE, add_up_wide, compare_wide)
+LOOPS(, add_up_any, reached_any, place_any, shares_any, whole_shares_any)
+LOOPS(WIDE, add_up_wide, reached_wide, place_wide, shares_wide, whole_shares_wide)
 
-static void add_up(double *score, const double *share, int64_t experts, const uint16_t *lower, int64_t k) {
-    (IS_WIDE ? add_up_wide : add_up_any)(score, share, experts, lower, k);
-}
-
-static void compare(const double *score, int64_t experts, const double *own, int64_t *above, int64_t *level) {
-    (IS_WIDE ? compare_wide : compare_any)(score, experts, own, above, level);
-}
+#define CHOSEN(NAME) (IS_WIDE ? NAME##_wide : NAME##_any)
 
 /* How many of k experts are expected among the k best of all, ties broken at random. */
 static double among_best(const double *score, int64_t experts, const uint16_t *chosen, int64_t k) {
-    int64_t sure = 0, tied = 0, better = 0, alike = 1;
+    int64_t sure = 0, tied = 0;
+    double best = 0.0; /* of those that are not sure: only what equals it may be at the border */
     for (int64_t from = 0; from < k; from += TOGETHER) {
         double own[TOGETHER];
-        int64_t above[TOGETHER], level[TOGETHER];
+        int64_t reached[TOGETHER];
         for (int64_t i = 0; i < TOGETHER; i++)
             own[i] = score[chosen[from + i < k ? from + i : from]];
-        compare(score, experts, own, above, level);
+        CHOSEN(reached)(score, experts, own, reached);
         for (int64_t i = 0; i < TOGETHER && from + i < k; i++)
-            if (above[i] + level[i] <= k)
+            if (reached[i] <= k)
                 sure++;
-            else if (above[i] < k)
-                tied++, better = above[i], alike = level[i];
+            else if (!tied || own[i] > best)
+                best = own[i], tied = 1;
+            else
+                tied += own[i] == best;
     }
-    return (double)sure + (double)(tied * (k - better)) / (double)alike;
+    if (!tied)
+        return (double)sure;
+    border last = CHOSEN(place)(score, experts, best);
+    if (last.better >= k)
+        return (double)sure;
+    return (double)sure + (double)(tied * (k - last.better)) / (double)last.alike;
 }
 
-/* The last of the k best of all: how many are better, and how many (alike) equal it. */
-typedef struct {
-    double score;
-    int64_t better, alike;
-} border;
-
+/* The last of the k best of all. */
 static border border_of(const double *score, int64_t experts, int64_t k) {
-    border found = {0.0, 0, 1};
-    for (int64_t from = 0; from < experts; from += TOGETHER) {
-        double own[TOGETHER];
-        int64_t above[TOGETHER], level[TOGETHER];
-        for (int64_t i = 0; i < TOGETHER; i++)
-            own[i] = score[from + i < experts ? from + i : from];
-        compare(score, experts, own, above, level);
-        for (int64_t i = 0; i < TOGETHER; i++)
-            if (above[i] < k && k <= above[i] + level[i])
-                return (border){own[i], above[i], level[i]};
-    }
-    return found;
+    border last = {0.0, 0, 1};
+    int found = 0;
+    for (int64_t e = 0; e < experts; e++)
+        if (!found || score[e] > last.score) {
+            border own = CHOSEN(place)(score, experts, score[e]);
+            if (own.better + own.alike >= k)
+                last = own, found = 1;
+        }
+    return last;
 }
 
 /* As `among_best`, of scores whose border is known. */
@@ -180,13 +200,12 @@ int gains(const tokens *all, double prior, double *gained) {
                 const uint16_t *lower = all->lower + token * k, *upper = all->upper + token * k;
                 for (int64_t i = 0; i < k; i++) {
                     int64_t from = lower[i];
-                    double *restrict line = on.share + from * experts;
-                    double weight = (double)on.others[from] + prior;
-                    for (int64_t e = 0; !on.made[from] && e < experts; e++)
-                        line[e] = ((double)on.counts[from * experts + e] + prior * on.usage[e]) / weight;
+                    if (!on.made[from])
+                        CHOSEN(shares)(on.share + from * experts, on.counts + from * experts, experts, prior,
+                                       on.usage, (double)on.others[from] + prior);
                     on.made[from] = 1;
                 }
-                add_up(on.score, on.share, experts, lower, k);
+                CHOSEN(add_up)(on.score, on.share, experts, lower, k);
                 gained[token] = among_best(on.score, experts, upper, k) - within(used, k, on.usage, upper);
             }
         }
@@ -204,29 +223,33 @@ int hits(const tokens *all, const int64_t *counts, double *found) {
     for (int64_t begin = 0, end; !failed && begin < all->n; begin = end) {
         end = end_of_pair(all, begin);
         const int64_t *table = counts + all->pair[begin] * experts * experts;
+        int64_t bits = 0; /* of all counts */
         memset(on.made, 0, (size_t)experts);
-        for (int64_t e = 0; e < experts; e++)
-            on.usage[e] = 0.0;
+        memset(on.used, 0, (size_t)experts * sizeof *on.used);
         for (int64_t from = 0; from < experts; from++) {
+            const int64_t *line = table + from * experts;
             int64_t followed = 0;
-            for (int64_t e = 0; e < experts; e++) {
-                followed += table[from * experts + e];
-                on.usage[e] += (double)table[from * experts + e];
-            }
+            for (int64_t e = 0; e < experts; e++)
+                followed += line[e], on.used[e] += line[e], bits |= line[e];
             on.others[from] = followed - k > 1 ? followed - k : 1;
         }
+        for (int64_t e = 0; e < experts; e++)
+            on.usage[e] = (double)on.used[e];
         border used = border_of(on.usage, experts, k);
         for (int64_t token = begin; token < end; token++) {
             const uint16_t *lower = all->lower + token * k, *upper = all->upper + token * k;
             for (int64_t i = 0; i < k; i++) {
                 int64_t from = lower[i];
-                double *restrict line = on.share + from * experts;
-                double weight = (double)on.others[from];
-                for (int64_t e = 0; !on.made[from] && e < experts; e++)
-                    line[e] = (double)table[from * experts + e] / weight;
+                const int64_t *counted = table + from * experts;
+                double *line = on.share + from * experts, weight = (double)on.others[from];
+                if (!on.made[from] && bits >> 31 == 0)
+                    CHOSEN(whole_shares)(line, counted, experts, weight);
+                else
+                    for (int64_t e = 0; !on.made[from] && e < experts; e++)
+                        line[e] = (double)counted[e] / weight;
                 on.made[from] = 1;
             }
-            add_up(on.score, on.share, experts, lower, k);
+            CHOSEN(add_up)(on.score, on.share, experts, lower, k);
             for (int64_t j = 0; j < k; j++) {
                 double own = 0.0;
                 for (int64_t i = 0; i < k; i++)

@@ -137,12 +137,13 @@ def paired_rows(draw: st.DrawFn) -> tuple[PairedRows, int, int]:
     return PairedRows(pair, lower, upper, np.arange(len(pair))), n_pairs, n_experts
 
 
-@given(paired_rows())
+@given(paired_rows(), st.sampled_from([0, 1, 1 << 33]))
 def test_the_next_layer_is_foretold_as_by_numpy(
-    compiled: ctypes.CDLL, narrow: ctypes.CDLL, drawn: tuple[PairedRows, int, int]
+    compiled: ctypes.CDLL, narrow: ctypes.CDLL, drawn: tuple[PairedRows, int, int], others: int
 ) -> None:
+    """Counts beyond 32 bits are among them."""
     rows, n_pairs, n_experts = drawn
-    counts = np.zeros((n_pairs, n_experts, n_experts), np.int64)
+    counts = others * (np.arange(n_pairs * n_experts**2).reshape(n_pairs, n_experts, n_experts) % 7)
     for pair, lower, upper in zip(rows.pair, rows.lower, rows.upper, strict=True):
         counts[pair][np.ix_(lower, upper)] += 1
     found = []
