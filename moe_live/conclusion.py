@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from contextlib import ExitStack
 
@@ -62,6 +61,8 @@ def _tell(snapshot: Snapshot, status: Status, config: Config, outputs: LiveOutpu
 
 def _print_frame(snapshot: Snapshot, status: Status, config: Config, view: str) -> None:
     """One view in the size of the terminal, or of an ordinary one, and in colour if a terminal shows it."""
+    import shutil
+
     from moe_live.dashboard.print import print_view
     from moe_live.dashboard.screen import color_system
     from moe_live.dashboard.theme import Look, Theme

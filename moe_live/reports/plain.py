@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from rich.filesize import decimal
-
 from moe_live.errors import printable
 from moe_live.formatting import duration
 from moe_live.reports.unusable import has_usable_lines, unknown_so_far
@@ -122,6 +120,8 @@ class _Lines:
 
 def status_line(status: Status) -> str:
     """How the run is going, in one line without control characters."""
+    from rich.filesize import decimal
+
     source = status.source
     parts = [f"{source.state.value} {printable(source.name)}"]
     if source.detail:
