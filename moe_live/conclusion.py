@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack
 
@@ -14,6 +13,7 @@ from moe_live.reports.summary import write_summary
 from moe_live.reports.unusable import has_usable_lines, why_unusable
 from moe_live.running import Status
 from moe_live.snapshot import Snapshot
+from moe_live.terminal import can_draw
 
 _NO_COLOR = {"auto": None, "always": False, "never": True}
 """What rich is told; None leaves it to NO_COLOR."""
@@ -67,8 +67,7 @@ def _print_frame(snapshot: Snapshot, status: Status, config: Config, view: str) 
     from moe_live.dashboard.screen import color_system
     from moe_live.dashboard.theme import Look, Theme
 
-    is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    styled = is_terminal or config.color == "always"
+    styled = can_draw() or config.color == "always"
     look = Look(
         color_system(config.color) if styled else None,
         light=config.theme == Theme.LIGHT.value,

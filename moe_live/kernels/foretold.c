@@ -24,7 +24,7 @@ typedef struct {
     double *usage;   /* (experts) */
     double *score;   /* (experts) */
     int64_t *others; /* (experts) */
-    int64_t *used;   /* (experts) */
+    int64_t *used;   /* (experts) as `usage`, in whole numbers */
     int32_t *counts; /* (experts, experts) */
 } desk;
 
@@ -107,7 +107,7 @@ typedef struct {
         for (int64_t e = 0; e < experts; e++)                                                                         \
             line[e] = ((double)counts[e] + prior * usage[e]) / weight;                                                \
     }                                                                                                                 \
-    /* The same of counts that 32 bits hold. */                                                                       \
+    /* Likewise without `prior`, of counts that 32 bits hold. */                                                      \
     FOR static void WHOLE_SHARES(double *restrict line, const int64_t *counts, int64_t experts, double weight) {      \
         for (int64_t e = 0; e < experts; e++)                                                                         \
             line[e] = (double)(int32_t)counts[e] / weight;                                                            \
