@@ -127,18 +127,19 @@ class Session:
                 self._keep(has_all=False)
             has_all = has_all or self._fetch()
             if not self._held:
-                self._caught_up()
+                self._caught_up(rests=not came)
                 return came
             came = True
             self._analyze(self._next())
             if self._clock() >= deadline:
                 return came
 
-    def _caught_up(self) -> None:
-        """All that is there is analyzed."""
+    def _caught_up(self, *, rests: bool) -> None:
+        """All that is there is analyzed; `rests`: nothing new had come."""
         state = self.source.status().state
         self._keep(has_all=state is not State.READING)
-        if self._untrimmed >= TRIM_AFTER and state in (State.FOLLOWING, State.WAITING):
+        # While more comes, what was freed is needed again at once.
+        if rests and self._untrimmed >= TRIM_AFTER and state in (State.FOLLOWING, State.WAITING):
             self._untrimmed = 0
             give_back_freed_memory()
 
