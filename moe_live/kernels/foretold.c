@@ -118,32 +118,6 @@ LOOPS(WIDE, add_up_wide, reached_wide, place_wide, shares_wide, whole_shares_wid
 
 #define CHOSEN(NAME) (IS_WIDE ? NAME##_wide : NAME##_any)
 
-/* How many of k experts are expected among the k best of all, ties broken at random. */
-static double among_best(const double *score, int64_t experts, const uint16_t *chosen, int64_t k) {
-    int64_t sure = 0, tied = 0;
-    double best = 0.0; /* of those that are not sure: only what equals it may be at the border */
-    for (int64_t from = 0; from < k; from += TOGETHER) {
-        double own[TOGETHER];
-        int64_t reached[TOGETHER];
-        for (int64_t i = 0; i < TOGETHER; i++)
-            own[i] = score[chosen[from + i < k ? from + i : from]];
-        CHOSEN(reached)(score, experts, own, reached);
-        for (int64_t i = 0; i < TOGETHER && from + i < k; i++)
-            if (reached[i] <= k)
-                sure++;
-            else if (!tied || own[i] > best)
-                best = own[i], tied = 1;
-            else
-                tied += own[i] == best;
-    }
-    if (!tied)
-        return (double)sure;
-    border last = CHOSEN(place)(score, experts, best);
-    if (last.better >= k)
-        return (double)sure;
-    return (double)sure + (double)(tied * (k - last.better)) / (double)last.alike;
-}
-
 /* The last of the k best of all. */
 static border border_of(const double *score, int64_t experts, int64_t k) {
     border last = {0.0, 0, 1};
@@ -157,7 +131,7 @@ static border border_of(const double *score, int64_t experts, int64_t k) {
     return last;
 }
 
-/* As `among_best`, of scores whose border is known. */
+/* How many of k experts are expected among the k best of all, of which the last is known; ties are broken at random. */
 static double within(border last, int64_t k, const double *score, const uint16_t *chosen) {
     int64_t sure = 0, tied = 0;
     for (int64_t i = 0; i < k; i++) {
@@ -165,6 +139,31 @@ static double within(border last, int64_t k, const double *score, const uint16_t
         tied += score[chosen[i]] == last.score;
     }
     return (double)sure + (double)(tied * (k - last.better)) / (double)last.alike;
+}
+
+/* As `within`, of scores whose border is not known. */
+static double among_best(const double *score, int64_t experts, const uint16_t *chosen, int64_t k) {
+    int64_t sure = 0;
+    int others = 0;
+    double best = 0.0; /* of the others: none of them but what equals it may be at the border */
+    for (int64_t from = 0; from < k; from += TOGETHER) {
+        double own[TOGETHER];
+        int64_t reached[TOGETHER];
+        for (int64_t i = 0; i < TOGETHER; i++)
+            own[i] = score[chosen[from + i < k ? from + i : from]];
+        CHOSEN(reached)(score, experts, own, reached);
+        for (int64_t i = 0; i < TOGETHER && from + i < k; i++)
+            if (reached[i] <= k)
+                sure++;
+            else if (!others || own[i] > best)
+                best = own[i], others = 1;
+    }
+    if (others) {
+        border last = CHOSEN(place)(score, experts, best);
+        if (last.better < k)
+            return within(last, k, score, chosen);
+    }
+    return (double)sure;
 }
 
 /* Each half of a pair's tokens by what the other teaches: how many more of a token's experts the lower layer foretells
@@ -200,10 +199,11 @@ int gains(const tokens *all, double prior, double *gained) {
                 const uint16_t *lower = all->lower + token * k, *upper = all->upper + token * k;
                 for (int64_t i = 0; i < k; i++) {
                     int64_t from = lower[i];
-                    if (!on.made[from])
-                        CHOSEN(shares)(on.share + from * experts, on.counts + from * experts, experts, prior,
-                                       on.usage, (double)on.others[from] + prior);
+                    if (on.made[from])
+                        continue;
                     on.made[from] = 1;
+                    CHOSEN(shares)(on.share + from * experts, on.counts + from * experts, experts, prior, on.usage,
+                                   (double)on.others[from] + prior);
                 }
                 CHOSEN(add_up)(on.score, on.share, experts, lower, k);
                 gained[token] = among_best(on.score, experts, upper, k) - within(used, k, on.usage, upper);
@@ -242,12 +242,14 @@ int hits(const tokens *all, const int64_t *counts, double *found) {
                 int64_t from = lower[i];
                 const int64_t *counted = table + from * experts;
                 double *line = on.share + from * experts, weight = (double)on.others[from];
-                if (!on.made[from] && bits >> 31 == 0)
+                if (on.made[from])
+                    continue;
+                on.made[from] = 1;
+                if (bits >> 31 == 0)
                     CHOSEN(whole_shares)(line, counted, experts, weight);
                 else
-                    for (int64_t e = 0; !on.made[from] && e < experts; e++)
+                    for (int64_t e = 0; e < experts; e++)
                         line[e] = (double)counted[e] / weight;
-                on.made[from] = 1;
             }
             CHOSEN(add_up)(on.score, on.share, experts, lower, k);
             for (int64_t j = 0; j < k; j++) {
